@@ -1,0 +1,1 @@
+"""The injector: breaks the network, heals it, and records when. It judges nothing."""

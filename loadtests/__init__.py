@@ -1,0 +1,1 @@
+"""The generator: makes load and records what happened. It judges nothing."""

@@ -1,0 +1,99 @@
+"""The generator's sections of a scenario: what to talk to, how hard, and with what kind of client.
+
+Pure: structs and defaults only. The same structs are read from TOML (strictly, by `sseproof.scenario`) and from
+plan.json (by the workers). Values written as `env:NAME` stay names here; only the transport looks them up.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from sseproof.rundir.rows import StreamKind
+from sseproof.rundir.units import Duration
+
+Profile = Literal["resilient", "browser", "legacy"]
+OnCut = Literal["resume", "restart", "give-up"]
+
+SECOND_NS: Final = 1_000_000_000
+
+
+def _seconds(value: float) -> Duration:
+    return Duration(round(value * SECOND_NS))
+
+
+class Timeouts(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Five limits of one stream. Connect, headers, first event and idle are per attempt; total spans all attempts."""
+
+    connect: Duration = _seconds(5)
+    headers: Duration = _seconds(30)
+    first_event: Duration = _seconds(60)
+    idle: Duration = _seconds(45)
+    """Any byte counts, comments included (sse.md C27); twice the usual heartbeat of 15 to 20 s."""
+    total: Duration = _seconds(300)
+
+
+class Client(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What kind of client the streams have."""
+
+    profile: Profile = "resilient"
+    retries: int = 5
+    """Failed attempts in a row before the resilient client gives up (the browser never does)."""
+    backoff: Duration = _seconds(0.1)
+    """First wait of the resilient client; doubles with each failed attempt in a row, with jitter."""
+    backoff_max: Duration = _seconds(5)
+    on_cut: OnCut = "resume"
+    timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+
+
+class Target(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is measured, and how its events are to be understood."""
+
+    url: str
+    """With secrets in it replaced by `{env:NAME}`."""
+    method: str = "GET"
+    headers: dict[str, str] = {}
+    """Values may be `env:NAME` (whole) or contain `{env:NAME}`."""
+    body: str | None = None
+    """Sent as it is; JSON unless a Content-Type header says otherwise."""
+    kind: StreamKind | None = None
+    dialect: str = "plain"
+    terminal: str | None = None
+    """`event:TYPE`, `data:TEXT` or `none`; None = taken from the preflight stream."""
+    sequence: str | None = None
+    """`id` (the digits at the end of the event id) or `json:FIELD`; `none` turns it off."""
+    sent_at: str | None = None
+    """`json:FIELD`, the sender's instant: seconds, milliseconds or nanoseconds since 1970, told apart by size."""
+    text: str | None = None
+    """`data` or `json:FIELD`: what of a token event the user reads."""
+    gzip: bool = False
+    """Ask for gzip; otherwise identity."""
+    ca: str | None = None
+    """PEM file of a private certificate authority."""
+    insecure: bool = False
+    """Do not check the certificate (said in the report)."""
+    connect_to: str | None = None
+    """host:port to dial instead of the URL's; Host and SNI stay the URL's."""
+    secret_headers: list[str] = []
+    """Further header names whose values are secret."""
+    allow: list[str] = []
+    """Hosts beyond loopback that may be contacted."""
+    allow_load: int | None = None
+    """Streams at once that a public address may get, beyond the 50 that are allowed without."""
+
+
+class Load(Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many streams, for how long."""
+
+    model: Literal["closed"] = "closed"
+    users: int = 10
+    duration: Duration | None = None
+    """Admission of new streams ends after it."""
+    streams: int | None = None
+    """A fixed number of streams instead of a duration."""
+    drain: Duration | None = None
+    """Upper limit of the wait for open answers after admission ended; None = their own total time-out."""
+    think: Duration = Duration(0)
+    """Pause of a user between two streams."""
+    max_requests: int | None = None
+    """Upper limit of attempts, reconnections included."""

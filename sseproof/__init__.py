@@ -1,0 +1,1 @@
+"""sseproof proves or refutes what a Server-Sent Events service promises."""

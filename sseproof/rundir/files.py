@@ -1,0 +1,296 @@
+"""Appending and reading the files of a run directory (design.md "Run directory").
+
+Rules:
+- Every process appends its own rows: one `write` a row on an O_APPEND descriptor, so rows of several processes never
+  mix. A row is on disk (in the page cache) when `append` returns; SIGKILL of the writer loses nothing before it.
+- A SIGKILL or a full disk can tear the one row being written. The next writer's row then stands on the same line;
+  the reader finds it again by the head that every row of the file starts with, and counts what was torn.
+- Each file's first row names schema and version. Older versions are upgraded row by row, newer ones are refused.
+- JSON documents (plan.json, run.json, verdict.json) are replaced whole: written beside and renamed.
+"""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from sseproof.rundir.errors import RigError, UsageError
+from sseproof.rundir.rows import (
+    SCHEMA_PREFIX,
+    SCHEMA_VERSION,
+    BreakRow,
+    FaultRow,
+    GeneratorRow,
+    Header,
+    MarkRow,
+    OpenRow,
+    Plan,
+    Row,
+    RunInfo,
+    StartRow,
+    StreamRecord,
+    WitnessRow,
+)
+
+R = TypeVar("R", bound=Row)
+D = TypeVar("D", Plan, RunInfo)
+
+LARGEST_ROW_BYTES: Final = 16 * 1024 * 1024
+"""A line longer than this is damage: our own rows are capped far below."""
+
+Upgrade = Callable[[dict[str, object]], dict[str, object]]
+UPGRADES: Final[dict[tuple[str, int], Upgrade]] = {}
+"""(schema, version) -> how a row or document of that version becomes one of the next; filled when version 2 comes."""
+
+
+class RowFile(msgspec.Struct, Generic[R], frozen=True):
+    """One JSONL file of the run directory and the type of its rows."""
+
+    name: str
+    schema: str
+    type: type[R]
+
+    @property
+    def head(self) -> bytes:
+        """What every row on disk starts with: the first field's key."""
+        first = self.type.__struct_fields__[0]
+        return b'{"' + first.encode() + b'":'
+
+
+STARTS: Final = RowFile("starts.jsonl", "starts", StartRow)
+STREAMS: Final = RowFile("streams.jsonl", "streams", StreamRecord)
+BREAKS: Final = RowFile("breaks.jsonl", "breaks", BreakRow)
+FAULTS: Final = RowFile("faults.jsonl", "faults", FaultRow)
+WITNESS: Final = RowFile("witness.jsonl", "witness", WitnessRow)
+GENERATOR: Final = RowFile("generator.jsonl", "generator", GeneratorRow)
+OPEN: Final = RowFile("open.jsonl", "open", OpenRow)
+MARKS: Final = RowFile("marks.jsonl", "marks", MarkRow)
+ROW_FILES: Final[tuple[RowFile[Row], ...]] = (
+    STARTS,
+    STREAMS,
+    BREAKS,
+    FAULTS,
+    WITNESS,
+    GENERATOR,
+    OPEN,
+    MARKS,
+)  # type: ignore[assignment]  # invariant only in theory: frozen
+
+PLAN_NAME: Final = "plan.json"
+RUN_NAME: Final = "run.json"
+VERDICT_NAME: Final = "verdict.json"
+LOG_NAME: Final = "run.log"
+
+_encoder = msgspec.json.Encoder()
+
+
+class Appender(Generic[R]):
+    """Appends rows of one type to one file of a run directory; safe beside other processes on the same file."""
+
+    def __init__(self, directory: Path, file: RowFile[R], run: str) -> None:
+        """Opens (and if need be creates, header first) the file.
+
+        Raises RigError when the folder can't be written.
+        """
+        self.path = directory / file.name
+        try:
+            create_with_header(self.path, file.schema, run)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+
+    def append(self, row: R) -> None:
+        """One row, one write.
+
+        Raises RigError on a full disk; what was written before stays readable.
+        """
+        line = _encoder.encode(row) + b"\n"
+        try:
+            written = os.write(self._fd, line)
+            while written < len(line):  # only a filling disk or a signal cuts a write to a regular file
+                written += os.write(self._fd, line[written:])
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+
+    def sync(self) -> None:
+        """Forces the rows through to the disk; used for a fault's intent, before its call is made."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Closes the descriptor; appending afterwards is an error."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def create_with_header(path: Path, schema: str, run: str) -> None:
+    """Makes the file with its header row unless it exists; whole or not at all, also when two processes race."""
+    if path.exists():
+        return
+    header = _encoder.encode(Header(schema=SCHEMA_PREFIX + schema, version=SCHEMA_VERSION, run=run)) + b"\n"
+    with _beside(path) as temporary:
+        temporary.write_bytes(header)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+
+
+def write_document(path: Path, document: msgspec.Struct) -> None:
+    """Replaces a JSON document whole: a reader sees the old one or the new one.
+
+    Raises RigError when it can't be written.
+    """
+    write_bytes(path, msgspec.json.format(_encoder.encode(document), indent=1) + b"\n")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file whole. Raises RigError when it can't be written."""
+    try:
+        with _beside(path) as temporary:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+class Reading(Generic[R]):
+    """Iterates over the rows of one file and counts what could not be read.
+
+    `torn` is the number of damaged places, `problem` a sentence about them (or about a missing file), else empty.
+    """
+
+    def __init__(self, directory: Path, file: RowFile[R]) -> None:
+        self.path = directory / file.name
+        self.torn = 0
+        self.missing = False
+        self._file = file
+
+    @property
+    def problem(self) -> str:
+        """One sentence for the report, empty when all was well."""
+        if self.missing:
+            return f"{self.path.name} is missing."
+        if self.torn:
+            places = "place" if self.torn == 1 else "places"
+            return f"{self.path.name} is damaged in {self.torn} {places}; every whole row was read."
+        return ""
+
+    def __iter__(self) -> Iterator[R]:
+        """The rows, oldest first. Raises UsageError for a newer schema, a foreign file or one that can't be read."""
+        try:
+            stream = self.path.open("rb")
+        except FileNotFoundError:
+            self.missing = True
+            return
+        except OSError as error:
+            raise UsageError(f"{self.path} can't be read: {error.strerror}.") from error
+        with stream:
+            version = self._version(stream.readline(LARGEST_ROW_BYTES))
+            decoder = msgspec.json.Decoder(self._file.type)
+            for line in iter(lambda: stream.readline(LARGEST_ROW_BYTES), b""):
+                yield from self._rows(line, decoder, version)
+
+    def _version(self, line: bytes) -> int:
+        try:
+            header = msgspec.json.decode(line, type=Header)
+        except msgspec.DecodeError:
+            if line.strip():
+                self.torn += 1
+            return (
+                SCHEMA_VERSION  # the header is written whole or not at all; an empty file is a torn beginning
+            )
+        return checked_version(self.path, header.schema, header.version, self._file.schema)
+
+    def _rows(self, line: bytes, decoder: "msgspec.json.Decoder[R]", version: int) -> Iterator[R]:
+        if not line.strip():
+            return
+        start = 0
+        while start >= 0:
+            try:
+                yield self._decoded(line[start:], decoder, version)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                # A torn row, perhaps with another process's whole row behind it.
+                start = line.find(self._file.head, start + 1)
+                if start < 0:
+                    self.torn += 1
+            else:
+                if start > 0:
+                    self.torn += 1
+                return
+
+    def _decoded(self, line: bytes, decoder: "msgspec.json.Decoder[R]", version: int) -> R:
+        if version == SCHEMA_VERSION:
+            return decoder.decode(line)
+        row = msgspec.json.decode(line, type=dict[str, object])
+        return msgspec.convert(upgraded(self._file.schema, version, row), self._file.type)
+
+
+def read_document(path: Path, kind: type[D], schema: str) -> D:
+    """plan.json or run.json.
+
+    Raises UsageError, in one sentence, when it is missing, unreadable, damaged or of a newer version.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path.parent} is not a run directory: it has no {path.name}; name the folder that a run printed."
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+    try:
+        head = msgspec.json.decode(content, type=Header)
+        version = checked_version(path, head.schema, head.version, schema)
+        if version == SCHEMA_VERSION:
+            return msgspec.json.decode(content, type=kind)
+        row = msgspec.json.decode(content, type=dict[str, object])
+        return msgspec.convert(upgraded(schema, version, row), kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); the run can't be judged without it.") from error
+
+
+def checked_version(path: Path, schema: str, version: int, wanted: str) -> int:
+    """The version, if this suite can read it. Raises UsageError for a foreign file or a newer version."""
+    if schema != SCHEMA_PREFIX + wanted:
+        raise UsageError(f"{path} holds {schema!r}, not {SCHEMA_PREFIX + wanted!r}: it is not part of a run.")
+    if version > SCHEMA_VERSION:
+        raise UsageError(
+            f"{path} was written by a newer sseproof (schema {version}, this one reads up to {SCHEMA_VERSION}): "
+            "update sseproof to read it."
+        )
+    return version
+
+
+def upgraded(schema: str, version: int, row: dict[str, object]) -> dict[str, object]:
+    """A row of an older version, brought up step by step."""
+    for step in range(version, SCHEMA_VERSION):
+        upgrade = UPGRADES.get((schema, step))
+        if upgrade is not None:
+            row = upgrade(row)
+    if "version" in row:
+        row["version"] = SCHEMA_VERSION
+    return row
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary file in the same folder, gone afterwards whatever happens."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        temporary.chmod(0o644)
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _write_error(path: Path, error: OSError) -> RigError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return RigError(f"The disk is full: {path} can't be written; what was recorded before is readable.")
+    return RigError(f"{path} can't be written: {error.strerror}; choose another folder with --out.")

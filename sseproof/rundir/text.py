@@ -1,0 +1,54 @@
+"""What came over the network, made fit to be shown and kept: printable, bounded, without secrets.
+
+Control characters can drive a terminal and bidirectional overrides can turn a line round, so both are written as
+escapes; every other character stays (an Arabic error text stays Arabic).
+"""
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+DETAIL_LIMIT_CHARS: Final = 300
+"""A sentence of evidence fits; a gigabyte of error body does not."""
+
+SECRET_MASK: Final = "[secret]"  # noqa: S105  # the mask itself
+SHORTEST_SECRET_CHARS: Final = 4
+"""Masking shorter values would garble ordinary text and hide nothing worth hiding."""
+
+_UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_ZERO_WIDTH_JOINERS: Final = frozenset("\u200c\u200d")  # part of ordinary Persian, Hindi and emoji
+
+
+def printable(text: str | bytes, limit: int = DETAIL_LIMIT_CHARS) -> str:
+    r"""The text with unsafe characters as \xNN or \uNNNN, cut at `limit` characters with a note."""
+    if isinstance(text, bytes):
+        text = text[: limit * 4 + 4].decode("utf-8", "replace")
+    cut = len(text) > limit
+    shown = "".join(_escaped(char) for char in text[:limit])
+    return f"{shown}… (cut)" if cut else shown
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable() or char in _ZERO_WIDTH_JOINERS:
+        return char
+    if unicodedata.category(char) not in _UNSAFE_CATEGORIES:
+        return char
+    return char.encode("unicode_escape").decode("ascii")
+
+
+class Redactor:
+    """Masks known secrets in any text, also those a target echoes back at us."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        wanted = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET_CHARS}
+        # "Bearer abc" must also be found as "abc" alone.
+        wanted |= {
+            part for secret in wanted for part in secret.split() if len(part) >= 2 * SHORTEST_SECRET_CHARS
+        }
+        self._secrets = sorted(wanted, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """The text with every known secret replaced by a mask."""
+        for secret in self._secrets:
+            text = text.replace(secret, SECRET_MASK)
+        return text
