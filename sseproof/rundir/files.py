@@ -87,6 +87,7 @@ VERDICT_NAME: Final = "verdict.json"
 LOG_NAME: Final = "run.log"
 
 _encoder = msgspec.json.Encoder()
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class Appender(Generic[R]):
@@ -118,8 +119,14 @@ class Appender(Generic[R]):
             raise _write_error(self.path, error) from error
 
     def sync(self) -> None:
-        """Forces the rows through to the disk; used for a fault's intent, before its call is made."""
-        os.fsync(self._fd)
+        """Forces the rows through to the disk; used for a fault's intent, before its call is made.
+
+        Raises RigError when the disk refuses: some are found full only now.
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise _write_error(self.path, error) from error
 
     def close(self) -> None:
         """Closes the descriptor; appending afterwards is an error."""
@@ -139,12 +146,17 @@ def create_with_header(path: Path, schema: str, run: str) -> None:
             os.link(temporary, path)
 
 
+def document_bytes(document: msgspec.Struct) -> bytes:
+    """A JSON document as it stands on disk: indented, one line end."""
+    return msgspec.json.format(_encoder.encode(document), indent=1) + b"\n"
+
+
 def write_document(path: Path, document: msgspec.Struct) -> None:
     """Replaces a JSON document whole: a reader sees the old one or the new one.
 
     Raises RigError when it can't be written.
     """
-    write_bytes(path, msgspec.json.format(_encoder.encode(document), indent=1) + b"\n")
+    write_bytes(path, document_bytes(document))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -189,44 +201,63 @@ class Reading(Generic[R]):
         except OSError as error:
             raise UsageError(f"{self.path} can't be read: {error.strerror}.") from error
         with stream:
-            version = self._version(stream.readline(LARGEST_ROW_BYTES))
             decoder = msgspec.json.Decoder(self._file.type)
-            for line in iter(lambda: stream.readline(LARGEST_ROW_BYTES), b""):
+            version = SCHEMA_VERSION
+            line = stream.readline(LARGEST_ROW_BYTES)
+            header = _header(line)
+            if header is not None:
+                version = checked_version(self.path, header.schema, header.version, self._file.schema)
+                line = stream.readline(LARGEST_ROW_BYTES)
+            while line:  # without a header (it is written whole or not at all) the beginning is damaged
                 yield from self._rows(line, decoder, version)
-
-    def _version(self, line: bytes) -> int:
-        try:
-            header = msgspec.json.decode(line, type=Header)
-        except msgspec.DecodeError:
-            if line.strip():
-                self.torn += 1
-            return (
-                SCHEMA_VERSION  # the header is written whole or not at all; an empty file is a torn beginning
-            )
-        return checked_version(self.path, header.schema, header.version, self._file.schema)
+                line = stream.readline(LARGEST_ROW_BYTES)
 
     def _rows(self, line: bytes, decoder: "msgspec.json.Decoder[R]", version: int) -> Iterator[R]:
         if not line.strip():
             return
-        start = 0
-        while start >= 0:
+        try:
+            row = self._decoded(line, decoder, version)
+        except _UNREADABLE:
+            yield from self._salvaged(line, decoder, version)
+        else:
+            yield row
+
+    def _salvaged(self, line: bytes, decoder: "msgspec.json.Decoder[R]", version: int) -> Iterator[R]:
+        """The whole rows of a line that holds more than one: behind a torn row, or behind one torn just at its end."""
+        whole = 0
+        pieces = self._pieces(line)
+        for piece in pieces:
             try:
-                yield self._decoded(line[start:], decoder, version)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                # A torn row, perhaps with another process's whole row behind it.
-                start = line.find(self._file.head, start + 1)
-                if start < 0:
-                    self.torn += 1
-            else:
-                if start > 0:
-                    self.torn += 1
-                return
+                row = self._decoded(piece, decoder, version)
+            except _UNREADABLE:
+                continue
+            whole += 1
+            yield row
+        self.torn += max(1, len(pieces) - whole)
+
+    def _pieces(self, line: bytes) -> list[bytes]:
+        """The line cut before every place where a row begins; a row's text can't hold such a place, quotes are escaped."""
+        head = self._file.head
+        cuts = [0]
+        at = line.find(head, 1)
+        while at > 0:
+            cuts.append(at)
+            at = line.find(head, at + 1)
+        return [line[start:end] for start, end in zip(cuts, [*cuts[1:], len(line)], strict=True)]
 
     def _decoded(self, line: bytes, decoder: "msgspec.json.Decoder[R]", version: int) -> R:
         if version == SCHEMA_VERSION:
             return decoder.decode(line)
         row = msgspec.json.decode(line, type=dict[str, object])
-        return msgspec.convert(upgraded(self._file.schema, version, row), self._file.type)
+        # Through JSON once more: raw sections can only be taken from text.
+        return decoder.decode(_encoder.encode(upgraded(self._file.schema, version, row)))
+
+
+def _header(line: bytes) -> Header | None:
+    try:
+        return msgspec.json.decode(line, type=Header)
+    except _UNREADABLE:
+        return None
 
 
 def read_document(path: Path, kind: type[D], schema: str) -> D:
@@ -248,8 +279,8 @@ def read_document(path: Path, kind: type[D], schema: str) -> D:
         if version == SCHEMA_VERSION:
             return msgspec.json.decode(content, type=kind)
         row = msgspec.json.decode(content, type=dict[str, object])
-        return msgspec.convert(upgraded(schema, version, row), kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(_encoder.encode(upgraded(schema, version, row)), type=kind)
+    except _UNREADABLE as error:
         raise UsageError(f"{path} is damaged ({error}); the run can't be judged without it.") from error
 
 

@@ -14,6 +14,11 @@ from msgspec import Raw, Struct
 SCHEMA_VERSION: Final = 1
 SCHEMA_PREFIX: Final = "sseproof/"
 
+_GRID_MS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 400, 500, 750)
+_GRID_S = (1, 1.5, 2, 3, 5, 10, 20, 30, 60)
+GAP_GRID_NS: Final = tuple(round(ms * 1e6) for ms in _GRID_MS) + tuple(round(s * 1e9) for s in _GRID_S)
+"""Default edges of gap histograms; a plan adds every threshold that a claim names."""
+
 AttemptEnd = Literal[
     "refused",
     "dns",
@@ -293,6 +298,8 @@ class FaultRow(Row, kw_only=True):
     """The fault's id in the plan."""
     step: FaultStep
     kind: str = ""
+    window: int | None = None
+    """Which time of a repeated fault, 1 the first; None for a fault that stands the whole run."""
     group: str | None = None
     variant: str | None = None
     proxies: list[str] = []
@@ -397,6 +404,10 @@ class AddressPlan(Row, kw_only=True):
     port: int
     group: str | None = None
     proxy: str | None = None
+    attempts: Literal["any", "first", "later"] = "any"
+    """Which attempts of a stream dial it: a fault on the first connection only has its reconnections elsewhere."""
+    cut_after_bytes: int | None = None
+    """This proxy ends every connection after so many bytes of the answer, headers and framing included."""
 
 
 class PreflightResult(Row, kw_only=True):
@@ -452,7 +463,7 @@ class PlannedClaim(Row, kw_only=True):
     planned_n: int | None = None
 
 
-class Plan(Row, kw_only=True):
+class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are defaults, and must be on disk
     """plan.json: everything decided before the first judged connection."""
 
     schema: str = SCHEMA_PREFIX + "plan"
@@ -472,7 +483,7 @@ class Plan(Row, kw_only=True):
     locustfile: str | None = None
 
 
-class RunInfo(Row, kw_only=True):
+class RunInfo(Row, kw_only=True, omit_defaults=False):  # as Plan
     """run.json: what ran where, and how it ended; rewritten once, at the end."""
 
     schema: str = SCHEMA_PREFIX + "run"

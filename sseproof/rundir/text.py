@@ -4,9 +4,11 @@ Control characters can drive a terminal and bidirectional overrides can turn a l
 escapes; every other character stays (an Arabic error text stays Arabic).
 """
 
+import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
+from urllib.parse import quote, quote_plus
 
 DETAIL_LIMIT_CHARS: Final = 300
 """A sentence of evidence fits; a gigabyte of error body does not."""
@@ -37,7 +39,10 @@ def _escaped(char: str) -> str:
 
 
 class Redactor:
-    """Masks known secrets in any text, also those a target echoes back at us."""
+    """Masks known secrets in any text, also those a target echoes back at us, in a URL's or JSON's writing too.
+
+    It comes before `printable`, which may cut a secret in half.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         wanted = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET_CHARS}
@@ -45,6 +50,7 @@ class Redactor:
         wanted |= {
             part for secret in wanted for part in secret.split() if len(part) >= 2 * SHORTEST_SECRET_CHARS
         }
+        wanted |= {written for secret in wanted for written in _writings(secret)}
         self._secrets = sorted(wanted, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
@@ -52,3 +58,12 @@ class Redactor:
         for secret in self._secrets:
             text = text.replace(secret, SECRET_MASK)
         return text
+
+
+def _writings(secret: str) -> Iterator[str]:
+    """Other forms in which a server, a proxy or a log may write the same secret."""
+    yield quote(secret)
+    yield quote(secret, safe="")
+    yield quote_plus(secret)
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]

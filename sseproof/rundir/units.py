@@ -4,6 +4,7 @@
 either needs guessing. A bare number in a scenario is taken as seconds.
 """
 
+import math
 import re
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,7 @@ _UNITS_NS: Final = {
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zµ]+)", re.ASCII)
 LONGEST_NS: Final = 7 * 24 * 3_600_000_000_000
 """A week: longer values are slips of the unit."""
+_LONGEST_SHOWN_CHARS: Final = 40
 
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -68,16 +70,25 @@ def parse_duration(value: object) -> Duration:
             f"{value!r} is not a duration: write it with its unit, such as 250ms, 30s or 2m"
         )
     if isinstance(value, int | float):
-        ns = round(value * 1e9)
+        # TOML can say nan and inf, and whole numbers beyond any float.
+        length_ns = value * 1e9 if 0 <= value <= LONGEST_NS else math.inf
     else:
         text = str(value).strip()
         pairs = _DURATION.findall(text)
         if not pairs or _DURATION.sub("", text).strip() or any(unit not in _UNITS_NS for _, unit in pairs):
-            raise ValueError(f"{text!r} is not a duration: write it with its unit, such as 250ms, 30s or 2m")
-        ns = round(sum(float(number) * _UNITS_NS[unit] for number, unit in pairs))
-    if not 0 <= ns <= LONGEST_NS:
-        raise ValueError(f"{value!r} is not a duration between 0 and one week")
-    return Duration(ns)
+            raise ValueError(
+                f"{_shown(text)} is not a duration: write it with its unit, such as 250ms, 30s or 2m"
+            )
+        length_ns = sum(float(number) * _UNITS_NS[unit] for number, unit in pairs)
+    if length_ns > LONGEST_NS:
+        raise ValueError(f"{_shown(value)} is not a duration between 0 and one week")
+    return Duration(round(length_ns))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and abs(value) > LONGEST_NS:
+        return "a number that large"  # Python refuses to print the largest
+    return repr(value if isinstance(value, int | float) else str(value)[:_LONGEST_SHOWN_CHARS])
 
 
 def format_duration(ns: int) -> str:
