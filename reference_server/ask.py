@@ -1,0 +1,54 @@
+"""Reads and checks what a request asks for: query parameters and a JSON body, strictly (pure).
+
+Rules: unknown names are refused with the nearest known one, values are bounded (limits in streams.py), and every
+refusal is one sentence. A name in the body wins over the same name in the query.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from sseproof.reference_server.streams import Ask
+from sseproof.rundir.text import printable
+
+_PLACE = re.compile(r"(?P<what>.*?) - at `\$\.(?P<name>\w+)`", re.DOTALL)
+
+
+def parse_ask(query: Mapping[str, str], body: bytes) -> Ask:
+    """The request's wishes. Raises ValueError, in one sentence without its full stop, for anything wrong."""
+    values: dict[str, object] = dict(query)
+    if body.strip():
+        values.update(_object(body))
+    for name in values:
+        if name not in Ask.__struct_fields__:
+            raise ValueError(_unknown(name))
+    try:
+        return msgspec.convert(values, Ask, strict=False)
+    except msgspec.ValidationError as error:
+        match = _PLACE.fullmatch(str(error))
+        if match is None:
+            raise ValueError(f"the request can't be read: {error}") from error
+        what = match["what"][:1].lower() + match["what"][1:]
+        raise ValueError(f"the value of {match['name']!r} can't be taken: {what}") from error
+
+
+def sentence(problem: str) -> str:
+    """A problem as it is shown: printable, bounded, with a capital letter and a full stop or question mark."""
+    problem = printable(problem)
+    ending = "" if problem.endswith("?") else "."
+    return f"{problem[:1].upper()}{problem[1:]}{ending}"
+
+
+def _object(body: bytes) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(body, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"the body has to be a JSON object: {error}") from error
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, Ask.__struct_fields__, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Ask.__struct_fields__)}"
+    return f"the parameter '{printable(name, 40)}' is not known: {hint}"

@@ -1,0 +1,52 @@
+"""The reference server's events as bytes (reference: design.md, claims.md "Systems").
+
+Rules:
+- The id of event n is `key-n`; the legacy profile has no ids (key None).
+- Data is one line of JSON, so no text can end a line, an event or the frame; characters stay as they are in UTF-8
+  (no ASCII escapes), since whole characters on the wire are what is tested.
+- `retry:` comes with hello; `ping` repeats the last id, so that it moves nobody's position; `error` has no id.
+"""
+
+import msgspec
+
+from sseproof.reference_server.encoder import encode
+
+SERVICE = "sse-streaming"
+
+_json = msgspec.json.Encoder()
+
+
+def hello_frame(key: str | None, stream: str, retry_ms: int | None) -> bytes:
+    """Event 1."""
+    return _frame("hello", {"service": SERVICE, "stream": stream}, key, 1, retry_ms)
+
+
+def delta_frame(key: str | None, number: int, text: str, sent_at_ns: int | None = None) -> bytes:
+    """A piece of the answer, with the send time inside where it was asked for."""
+    data = {"text": text} if sent_at_ns is None else {"text": text, "sent_at": sent_at_ns}
+    return _frame("delta", data, key, number)
+
+
+def done_frame(key: str | None, number: int, sha256: str) -> bytes:
+    """The last event: how many there were, and the digest of the whole text."""
+    return _frame("done", {"events": number, "sha256": sha256}, key, number)
+
+
+def ping_frame(key: str | None, last_number: int) -> bytes:
+    """A heartbeat; its id is that of the last event."""
+    return _frame("ping", {}, key, last_number)
+
+
+def error_frame(message: str, **details: str) -> bytes:
+    """An in-band error."""
+    return _frame("error", {"message": message, **details}, None, 0)
+
+
+def text_literal(text: str) -> bytes:
+    """The text as it stands in a delta's JSON."""
+    return _json.encode(text)
+
+
+def _frame(kind: str, data: object, key: str | None, number: int, retry_ms: int | None = None) -> bytes:
+    event_id = None if key is None else f"{key}-{number}"
+    return encode(kind, _json.encode(data).decode(), id=event_id, retry_ms=retry_ms)

@@ -1,0 +1,46 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sseproof.reference_server import wire
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def test_each_event_byte_for_byte():
+    assert wire.hello_frame("k", "k", 300) == (
+        b'retry: 300\nid: k-1\nevent: hello\ndata: {"service":"sse-streaming","stream":"k"}\n\n'
+    )
+    assert wire.delta_frame("k", 2, "سلا م") == 'id: k-2\nevent: delta\ndata: {"text":"سلا م"}\n\n'.encode()
+    assert wire.delta_frame("k", 2, "a", 5) == b'id: k-2\nevent: delta\ndata: {"text":"a","sent_at":5}\n\n'
+    assert wire.ping_frame("k", 7) == b"id: k-7\nevent: ping\ndata: {}\n\n"
+    assert wire.done_frame("k", 9, "ab") == b'id: k-9\nevent: done\ndata: {"events":9,"sha256":"ab"}\n\n'
+    assert wire.error_frame("no") == b'event: error\ndata: {"message":"no"}\n\n'
+
+
+def test_the_legacy_profile_has_neither_ids_nor_retry():
+    assert (
+        wire.hello_frame(None, "k", None)
+        == b'event: hello\ndata: {"service":"sse-streaming","stream":"k"}\n\n'
+    )
+    assert wire.delta_frame(None, 2, "a") == b'event: delta\ndata: {"text":"a"}\n\n'
+    assert wire.done_frame(None, 9, "ab") == b'event: done\ndata: {"events":9,"sha256":"ab"}\n\n'
+
+
+@pytest.mark.parametrize("make", [wire.error_frame, lambda text: wire.delta_frame("k", 2, text)])
+@given(text=TEXTS)
+def test_no_text_can_break_the_frame(make, text):
+    frame = make(text)
+    assert frame.endswith(b"\n\n")
+    assert b"\r" not in frame
+    *fields, data, empty, rest = frame.decode().split("\n")
+    assert (empty, rest) == ("", "")
+    assert [line.split(": ")[0] for line in fields] in (["event"], ["id", "event"])
+    assert text in json.loads(data.removeprefix("data: ")).values()
+
+
+@given(text=TEXTS)
+def test_the_literal_is_what_stands_in_the_frame(text):
+    assert wire.delta_frame("k", 2, text).count(b'{"text":' + wire.text_literal(text) + b"}") == 1
