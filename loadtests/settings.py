@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from sseproof.rundir.rows import StreamKind
+from sseproof.rundir.rows import PreflightResult, StreamKind
 from sseproof.rundir.units import Duration
 
 Profile = Literal["resilient", "browser", "legacy"]
@@ -55,7 +55,7 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     """Values may be `env:NAME` (whole) or contain `{env:NAME}`."""
     body: str | None = None
-    """Sent as it is; JSON unless a Content-Type header says otherwise."""
+    """JSON unless a Content-Type header says otherwise; may be or contain `env:NAME` as a header value may."""
     kind: StreamKind | None = None
     dialect: str = "plain"
     terminal: str | None = None
@@ -97,3 +97,22 @@ class Load(Struct, kw_only=True, forbid_unknown_fields=True):
     """Pause of a user between two streams."""
     max_requests: int | None = None
     """Upper limit of attempts, reconnections included."""
+
+
+class PreflightRequest(Struct):
+    """What `python -m sseproof.loadtests.preflight` reads from standard input."""
+
+    target: Target
+    timeouts: Timeouts
+
+
+def adopted(target: Target, seen: PreflightResult) -> Target:
+    """The target with what the scenario left open taken from the preflight stream."""
+    return msgspec.structs.replace(
+        target,
+        kind=target.kind or seen.kind,
+        terminal=target.terminal or seen.terminal,
+        sequence=target.sequence or seen.sequence,
+        text=target.text or seen.text,
+        dialect=target.dialect if target.dialect != "plain" else seen.dialect,
+    )

@@ -1,0 +1,273 @@
+"""What an event means to the user who waits for it: a token, the end, a heartbeat, an error, or something else.
+
+Conventions of the plain dialect, in this order:
+- the event that `terminal` names is the end; without one nothing is (`guess` finds it on the preflight stream);
+- types `ping`, `heartbeat`, `keepalive`, `keep-alive` are heartbeats;
+- type `error` is an error sent inside a stream that was opened well;
+- types `hello`, `open`, `ready`, `connected`, `retry`, `progress` and events with empty data carry nothing to read;
+- everything else is a token. Where `text` names a JSON field, an event without it (or with "" or null there) is not.
+
+Types are compared byte for byte, as everywhere in the format (F06). What a target sends is never an exception: broken
+JSON is a token with the raw data as its text, and `malformed` says so.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, Protocol, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from sseproof.loadtests.sse import Message
+from sseproof.rundir.rows import StreamKind
+
+MeaningKind = Literal["token", "terminal", "heartbeat", "error", "other"]
+
+HEARTBEAT_TYPES: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
+ERROR_TYPES: Final = frozenset({"error"})
+OTHER_TYPES: Final = frozenset({"hello", "open", "ready", "connected", "retry", "progress"})
+TERMINAL_TYPES: Final = frozenset({"done", "end", "close", "complete"})
+"""Types that are taken for the end when the last event of a preflight stream has one."""
+TERMINAL_DATA: Final = "[DONE]"
+TEXT_FIELDS: Final = ("text", "content", "delta", "token", "message", "choices.0.delta.content")
+"""JSON fields that are taken for the text of tokens, the likeliest first."""
+
+
+class Meaning(Struct, gc=False):
+    """What one event means."""
+
+    kind: MeaningKind
+    text: str = ""
+    """What the user reads; empty for everything but tokens."""
+    sequence: int | None = None
+    """The event's own number, by which loss and doubling are known."""
+    sent_at_ns: int | None = None
+    """When the sender says it sent the event, in ns since 1970."""
+    limited: bool = False
+    """The end was brought on by a length limit (dialects of model services)."""
+    declined: bool = False
+    """The end was brought on by a content filter (dialects of model services)."""
+    malformed: bool = False
+    """JSON was expected and this was none."""
+
+
+class Dialect(Protocol):
+    """Reads the events of one kind of service; keeps no state, so one serves all streams."""
+
+    def read(self, message: Message) -> Meaning:
+        """The meaning of one event; never raises."""
+
+    @property
+    def terminal_known(self) -> bool:
+        """A stream of this dialect has a terminal marker, so a clean end without it is `truncated`."""
+
+
+class Plain:
+    """Any service, described in the scenario's words (`loadtests.settings.Target`)."""
+
+    def __init__(
+        self,
+        terminal: str | None = None,
+        sequence: str | None = None,
+        sent_at: str | None = None,
+        text: str | None = None,
+    ) -> None:
+        """None stands for: no terminal marker, no sequence, no send time, the whole data is the text.
+
+        Raises ValueError, in a sentence, for words that mean nothing.
+        """
+        terminal_type, self._terminal_data = _terminal(terminal)
+        self._kinds = dict(_KINDS)
+        if terminal_type is not None:
+            self._kinds[terminal_type] = "terminal"
+        self.terminal_known = terminal not in {None, "none"}
+        self._by_id = sequence == "id"
+        self._sequence = (
+            None if sequence in {None, "none", "id"} else _path("sequence", sequence, "id", "none")
+        )
+        self._sent_at = None if sent_at in {None, "none"} else _path("sent_at", sent_at, "none")
+        self._text = None if text in {None, "data"} else _path("text", text, "data")
+        self._reads_json = self._sequence is not None or self._sent_at is not None
+
+    def read(self, message: Message) -> Meaning:
+        """The meaning of one event; never raises."""
+        data = message.data
+        kind = self._kinds.get(message.type) if data != self._terminal_data else "terminal"
+        if kind == "heartbeat":
+            return Meaning("heartbeat")
+        sequence = _number_at_end(message.last_event_id) if self._by_id and message.has_id else None
+        if kind is None:
+            if not data:
+                return Meaning("other", "", sequence)
+            if self._text is None and not self._reads_json:
+                return Meaning("token", data, sequence)
+            return self._read_json(data, "token", sequence)
+        if self._reads_json and data:
+            return self._read_json(data, kind, sequence)
+        return Meaning(kind, "", sequence)
+
+    def _read_json(self, data: str, kind: MeaningKind, sequence: int | None) -> Meaning:
+        """An event whose data has to be looked into."""
+        try:
+            content = _decode_json(data)
+        except (msgspec.DecodeError, RecursionError):
+            # Only of a token JSON is expected: "[DONE]" and an error's prose are not malformed.
+            token = kind == "token"
+            return Meaning(kind, data if token else "", sequence, malformed=token)
+        text = ""
+        if kind == "token":
+            text = data if self._text is None else _as_text(_walk(content, self._text))
+            if not text:
+                kind = "other"
+        if self._sequence is not None:
+            sequence = _as_number(_walk(content, self._sequence))
+        sent_at_ns = None if self._sent_at is None else _as_instant_ns(_walk(content, self._sent_at))
+        return Meaning(kind, text, sequence, sent_at_ns)
+
+
+class Guess(Struct, frozen=True, kw_only=True):
+    """What one preflight stream looks like, in scenario words; None = not seen."""
+
+    terminal: str | None = None
+    sequence: str | None = None
+    text: str | None = None
+    kind: StreamKind | None = None
+    """`answer` where a terminal marker was seen; a stream without one may be either."""
+
+
+def guess(messages: Sequence[Message]) -> Guess:
+    """Reads the conventions off the events of one stream.
+
+    Cautious, because a wrong guess would accuse a healthy service: a marker must stand last and only there, and a
+    sequence needs two numbered events at least that differ by one and in nothing else.
+    """
+    terminal = _guess_terminal(messages)
+    plain = Plain(terminal)
+    tokens = [message.data for message in messages if plain.read(message).kind == "token"]
+    return Guess(
+        terminal=terminal,
+        sequence=_guess_sequence(messages),
+        text=_guess_text(tokens),
+        kind="answer" if terminal else None,
+    )
+
+
+_KINDS: Final[dict[str, MeaningKind]] = {
+    **dict.fromkeys(HEARTBEAT_TYPES, "heartbeat"),
+    **dict.fromkeys(ERROR_TYPES, "error"),
+    **dict.fromkeys(OTHER_TYPES, "other"),
+}
+_decode_json: Final[Callable[[str], object]] = msgspec.json.Decoder().decode
+
+_Path: TypeAlias = tuple[str, ...]
+_DIGITS: Final = "0123456789"
+_LONGEST_NUMBER: Final = 18
+"""Digits; longer ones are random ids, not counters, and do not fit into the rows' 64 bits."""
+_INSTANT_IDS: Final = range(10**9, 10**11)
+"""Ids of this size are taken for seconds since 1970: a clock that ticks once an event is not a sequence."""
+
+
+def _terminal(word: str | None) -> tuple[str | None, str | None]:
+    """The type and the data that end a stream, at most one of them not None."""
+    if word is None or word == "none":
+        return None, None
+    what, colon, value = word.partition(":")
+    if colon and value and what == "event":
+        return value, None
+    if colon and value and what == "data":
+        return None, value
+    raise ValueError(f"terminal = {word!r} is not understood: write event:TYPE, data:TEXT or none")
+
+
+def _path(key: str, word: str | None, *others: str) -> _Path:
+    what, _, field = (word or "").partition(":")
+    path = tuple(field.split("."))
+    if what != "json" or not all(path):
+        choices = " or ".join([*others, "json:FIELD (json:a.b.0.c for a nested one)"])
+        raise ValueError(f"{key} = {word!r} is not understood: write {choices}")
+    return path
+
+
+def _walk(content: object, path: _Path) -> object:
+    """The value at a path of object fields and list positions, None if there is none."""
+    for name in path:
+        if isinstance(content, dict):
+            content = content.get(name)
+        elif isinstance(content, list) and name.isascii() and name.isdigit() and len(name) <= _LONGEST_NUMBER:
+            position = int(name)
+            content = content[position] if position < len(content) else None
+        else:
+            return None
+    return content
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else msgspec.json.encode(value).decode()
+
+
+def _as_number(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if 0 <= value < 10**_LONGEST_NUMBER else None
+    if isinstance(value, str) and value and not value.strip(_DIGITS):
+        return _number_at_end(value)
+    return None
+
+
+def _number_at_end(last_event_id: str) -> int | None:
+    """The ASCII digits at the end of an id."""
+    digits = last_event_id[len(last_event_id.rstrip(_DIGITS)) :]
+    return int(digits) if 0 < len(digits) <= _LONGEST_NUMBER else None
+
+
+def _as_instant_ns(value: object) -> int | None:
+    """An instant in s, ms, µs or ns since 1970, told apart by size (each unit for the years 1973 to 5138)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    for limit, factor in ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3), (10**19, 1)):
+        if limit // 1000 <= value < limit:
+            whole = int(value)  # apart from the fraction, so that a float's own rounding is all there is
+            return whole * factor + round((value - whole) * factor)
+    return None
+
+
+def _guess_terminal(messages: Sequence[Message]) -> str | None:
+    if not messages:
+        return None
+    last = messages[-1]
+    before = messages[:-1]
+    if last.data == TERMINAL_DATA and all(message.data != TERMINAL_DATA for message in before):
+        return f"data:{TERMINAL_DATA}"
+    if last.type in TERMINAL_TYPES and all(message.type != last.type for message in before):
+        return f"event:{last.type}"
+    return None
+
+
+def _guess_sequence(messages: Sequence[Message]) -> str | None:
+    ids = [
+        message.last_event_id
+        for message in messages
+        if message.has_id and message.type not in HEARTBEAT_TYPES
+    ]
+    numbers = [_number_at_end(each) for each in ids]
+    stems = {each.rstrip(_DIGITS) for each in ids}
+    if len(ids) < 2 or len(stems) > 1 or numbers[0] is None or numbers[0] in _INSTANT_IDS:
+        return None
+    return "id" if numbers == list(range(numbers[0], numbers[0] + len(numbers))) else None
+
+
+def _guess_text(tokens: Sequence[str]) -> str | None:
+    """The first known field that is a string in some token, where every token is a JSON object."""
+    contents: list[object] = []
+    for token in tokens:
+        try:
+            contents.append(_decode_json(token))
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        if not isinstance(contents[-1], dict):
+            return None
+    for field in TEXT_FIELDS:
+        path = tuple(field.split("."))
+        if any(isinstance(_walk(content, path), str) for content in contents):
+            return f"json:{field}"
+    return None
