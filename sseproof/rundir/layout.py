@@ -39,6 +39,7 @@ def create_run_directory(root: Path, plan: Plan, info: RunInfo) -> Path:
     hidden = parent / f".new-{os.getpid()}-{plan.run}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
         hidden.mkdir()
         try:
             for file in ROW_FILES:
@@ -55,6 +56,24 @@ def create_run_directory(root: Path, plan: Plan, info: RunInfo) -> Path:
             f"The run directory can't be made in {parent}: {error.strerror}; choose another folder with --out."
         ) from error
     return directory
+
+
+def _sweep(parent: Path) -> None:
+    """Removes what a run that was killed while its directory was being made has left."""
+    for left in parent.glob(".new-*"):
+        pid = left.name.split("-")[1]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _renamed(hidden: Path, parent: Path, name: str) -> Path:

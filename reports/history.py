@@ -1,0 +1,177 @@
+"""The history of a run: every row of a run directory, read once, with what could not be read said beside it.
+
+Rules:
+- Reading is forgiving about what a crash leaves (torn rows, a missing file, a run without an end) and strict about what
+  is not ours: a foreign, damaged or newer file is a UsageError in one sentence (`sseproof.rundir.files`).
+- A start without a stream record is *unfinished*; a start that was never dispatched is *dropped* (design.md decision 6).
+  Neither is forgotten: both stay in n.
+- A row that came twice (the same stream of the same variant) counts once, the first one, and is a problem.
+- Streams of the warm-up, and their breaks, are counted and left out.
+"""
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sseproof.reports.facts import History, How
+from sseproof.rundir.errors import UsageError
+from sseproof.rundir.files import (
+    BREAKS,
+    FAULTS,
+    GENERATOR,
+    MARKS,
+    PLAN_NAME,
+    RUN_NAME,
+    STARTS,
+    STREAMS,
+    WITNESS,
+    Reading,
+    RowFile,
+    read_document,
+)
+from sseproof.rundir.rows import (
+    BreakRow,
+    Plan,
+    Row,
+    RunInfo,
+    StartRow,
+    StreamRecord,
+)
+from sseproof.rundir.text import printable
+
+R = TypeVar("R", bound=Row)
+StreamKey = tuple[str | None, int]
+"""Variant and stream number: stream numbers count from the start in each variant."""
+
+ENDED: Final[dict[str, str]] = {
+    "interrupted": "The run was interrupted; the verdicts cover what had happened until then.",
+    "terminated": "The run was terminated; the verdicts cover what had happened until then.",
+    "killed": "The run has no end on record (killed, or still running); the verdicts cover what was recorded.",
+}
+
+
+def read_history(directory: Path) -> History:
+    """The rows of a run directory.
+
+    Raises UsageError, in one sentence, when it is no run directory or holds a file of another kind or a newer version.
+    """
+    if not directory.is_dir():
+        raise UsageError(f"{directory} is not a run directory; name the folder that a run printed.")
+    plan = read_document(directory / PLAN_NAME, Plan, "plan")
+    history = History(plan=plan)
+    history.run = _read_run(directory, history)
+    history.how = _how(history.run)
+    if history.how == "failed" and history.run is not None:
+        history.problems.append(f"The suite itself failed: {printable(history.run.problem)}")
+    elif history.how in ENDED:
+        history.problems.append(ENDED[history.how])
+    # A hundred thousand live structs make each pass of the cyclic collector expensive, and rows hold no cycles.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        _read_streams(directory, history)
+        _read_rest(directory, history)
+    finally:
+        if collecting:
+            gc.enable()
+    _note_workers(history)
+    return history
+
+
+def _read_run(directory: Path, history: History) -> RunInfo | None:
+    path = directory / RUN_NAME
+    if not path.exists():
+        history.problems.append(f"{RUN_NAME} is missing: how the run ended is not known.")
+        return None
+    return read_document(path, RunInfo, "run")
+
+
+def _how(run: RunInfo | None) -> How:
+    if run is None or run.how == "running" or run.ended_ns is None:
+        return "killed"
+    return run.how
+
+
+def _read_streams(directory: Path, history: History) -> None:
+    starts = _first_of(_rows(directory, STARTS, history), _key, "stream was started", history)
+    records = _first_of(_rows(directory, STREAMS, history), _key, "stream has", history)
+    warm = {key for key, start in starts.items() if start.warmup}
+    warm |= {key for key, record in records.items() if record.warmup}
+    history.warmup = len(warm)
+    history.streams = [record for key, record in records.items() if key not in warm]
+    judged = [(key, start) for key, start in starts.items() if key not in warm]
+    history.dropped = [start for key, start in judged if start.dropped and key not in records]
+    history.unfinished = [start for key, start in judged if not start.dropped and key not in records]
+    history.starts = len(judged) - len(history.dropped)
+    unannounced = sum(1 for key in records if key not in starts)
+    if unannounced and STARTS.schema not in history.missing:
+        history.problems.append(
+            f"{_some(unannounced, 'stream')} ended without a start row; counted all the same."
+        )
+    breaks = _first_of(_rows(directory, BREAKS, history), _break_key, "break has", history)
+    history.breaks = [row for row in breaks.values() if (row.variant, row.stream) not in warm]
+
+
+def _read_rest(directory: Path, history: History) -> None:
+    history.faults = list(_rows(directory, FAULTS, history))
+    for row in _rows(directory, WITNESS, history):
+        history.witness.setdefault(row.truth_id, []).append(row)
+    for rows in history.witness.values():
+        rows.sort(key=lambda row: row.connection)
+    history.generator = list(_rows(directory, GENERATOR, history))
+    history.marks = list(_rows(directory, MARKS, history))
+
+
+def _rows(directory: Path, file: RowFile[R], history: History) -> Iterable[R]:
+    """The rows of one file; what is wrong with it is noted when they have been read."""
+    reading = Reading(directory, file)
+    yield from reading
+    if reading.problem:
+        history.problems.append(reading.problem)
+    if reading.missing:
+        history.missing.append(file.schema)
+
+
+def _key(row: StartRow | StreamRecord) -> StreamKey:
+    return (row.variant, row.stream)
+
+
+def _break_key(row: BreakRow) -> tuple[str | None, int, int]:
+    return (row.variant, row.stream, row.number)
+
+
+def _first_of(
+    rows: Iterable[R], key: "Callable[[R], Hashable]", what: str, history: History
+) -> dict[Hashable, R]:
+    first: dict[Hashable, R] = {}
+    doubled = 0
+    for row in rows:
+        if first.setdefault(key(row), row) is not row:
+            doubled += 1
+    if doubled:
+        history.problems.append(
+            f"{_some(doubled, 'row')} came a second time (a {what} two rows); the first of each counts."
+        )
+    return first
+
+
+def _note_workers(history: History) -> None:
+    if history.run is not None and history.run.workers_lost:
+        numbers = ", ".join(str(number) for number in sorted(history.run.workers_lost))
+        one = len(history.run.workers_lost) == 1
+        history.problems.append(
+            f"{'Worker' if one else 'Workers'} {numbers} {'was' if one else 'were'} lost; "
+            "streams without an end are unfinished."
+        )
+    counts = Counter(
+        (row.worker, printable(row.rig_error)) for row in history.generator if row.rig_error is not None
+    )
+    for (worker, sentence), count in counts.items():
+        times = "" if count == 1 else f" ({count} times)"
+        history.problems.append(f"Rig error in worker {worker}{times}: {sentence}")
+
+
+def _some(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,340 @@
+"""From a run directory to verdict.json: the result of a run, of which every other output is a view.
+
+Rules:
+- The same record gives the same bytes: nothing here looks at a clock, at the machine or at the directory's place, and
+  every mapping has a fixed order (measurement.md 7: the verdict is re-derivable from the record).
+- The exit code is that of the verdicts alone: 0, 1 or 2. How the run itself ended (70, 130, 143) outranks it and belongs
+  to the command (design.md "Commands").
+- The generator's own indicators (measurement.md 2.4) are shown beside their usual limits and veto nothing: what they
+  bend is already in the brackets (decision 4).
+"""
+
+import functools
+import math
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from sseproof.loadtests.settings import Target
+from sseproof.reports.claims import ClaimError, parse_claim
+from sseproof.reports.facts import Facts, History, How, all_facts
+from sseproof.reports.history import read_history
+from sseproof.reports.verdicts import Count, Verdict, judge_claim, unreadable_claim
+from sseproof.reports.words import count_of
+from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
+from sseproof.rundir.files import VERDICT_NAME, write_document
+from sseproof.rundir.rows import SUCCESSES
+from sseproof.rundir.units import from_raw
+
+OnUnknown = Literal["fail", "warn"]
+RigUnit = Literal["ms", "share", "count"]
+
+VERDICT_VERSION: Final = 1
+SCHEMA_ID: Final = "sseproof/verdict/1"
+SCHEMA_NAME: Final = "verdict.schema.json"
+
+_NS_PER_MS: Final = 1e6
+
+
+class Summary(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What happened, counted; without the warm-up."""
+
+    streams: Count = 0
+    """Dispatched ones."""
+    good: Count = 0
+    """Those that succeeded."""
+    outcomes: dict[str, Count] = {}
+    """Most frequent first; `unfinished` and `dropped` include starts without a record."""
+    ends: dict[str, Count] = {}
+    """How attempts ended, most frequent first."""
+    breaks: Count = 0
+    events: Count = 0
+    warmup: Count = 0
+    """Streams of the warm-up, left out of everything else."""
+
+
+class VariantResult(Struct, kw_only=True, forbid_unknown_fields=True):
+    """One side of a run; a run without variants has one, unnamed."""
+
+    name: str | None
+    judged: bool
+    target: str
+    """Method and URL, secrets left out."""
+    summary: Summary
+
+
+class RigRow(Struct, kw_only=True, forbid_unknown_fields=True):
+    """One indicator of how well the generator kept up."""
+
+    indicator: str
+    value: float | None
+    """None was not measured."""
+    unit: RigUnit
+    limit: float | None
+    """What is usual on a machine that keeps up; None for indicators without one."""
+    within: bool | None
+    meaning: str
+
+
+class RunVerdict(Struct, kw_only=True, forbid_unknown_fields=True):
+    """verdict.json."""
+
+    schema: Literal["sseproof/verdict"] = "sseproof/verdict"
+    version: Literal[1] = 1
+    run: str
+    scenario: str
+    seed: int
+    decision: str
+    """One sentence."""
+    exit_code: Literal[0, 1, 2]
+    """Of the verdicts alone; how the run ended may outrank it."""
+    on_unknown: OnUnknown = "fail"
+    how: How
+    """How the run ended."""
+    started_ns: int | None = None
+    ended_ns: int | None = None
+    verdicts: list[Verdict] = []
+    variants: list[VariantResult] = []
+    totals: Summary
+    rig: list[RigRow] = []
+    problems: list[str] = []
+    command: list[str] = []
+    """The command that repeats the run, secrets left out."""
+    labels: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    host: dict[str, str] = {}
+
+
+def judge_directory(directory: Path) -> RunVerdict:
+    """The result of the run recorded in this directory.
+
+    Raises UsageError, in one sentence, when it is no run directory or can't be read.
+    """
+    return judge(read_history(directory))
+
+
+def judge(history: History) -> RunVerdict:
+    """The result of a history; pure."""
+    facts = all_facts(history)
+    verdicts = [
+        verdict for claim in history.plan.claims for verdict in _claim_verdicts(claim.text, history, facts)
+    ]
+    totals = _summary(history, facts, lambda _: True)
+    totals.warmup = history.warmup
+    run = history.run
+    plan = history.plan
+    return RunVerdict(
+        run=plan.run,
+        scenario=plan.scenario,
+        seed=plan.seed,
+        decision=decision_sentence(verdicts, plan.on_unknown, totals.streams),
+        exit_code=exit_code(verdicts, plan.on_unknown),
+        on_unknown=plan.on_unknown,
+        how=history.how,
+        started_ns=None if run is None else run.started_ns,
+        ended_ns=None if run is None else run.ended_ns,
+        verdicts=verdicts,
+        variants=_variants(history, facts),
+        totals=totals,
+        rig=rig_table(history),
+        problems=history.problems + _failed_checks(facts),
+        command=[] if run is None else run.command,
+        labels={} if run is None else _sorted(run.labels),
+        versions={} if run is None else _sorted(run.versions),
+        host={} if run is None else _sorted(run.host),
+    )
+
+
+def write_verdict(directory: Path, verdict: RunVerdict) -> Path:
+    """Writes verdict.json, whole, and gives its path.
+
+    Raises RigError when it can't be written.
+    """
+    path = directory / VERDICT_NAME
+    write_document(path, verdict)
+    return path
+
+
+def exit_code(verdicts: Sequence[Verdict], on_unknown: OnUnknown = "fail") -> Literal[0, 1, 2]:
+    """0 when every claim holds (or none was given), 1 when one fails, 2 when none fails and one is unknown."""
+    answers = {verdict.verdict for verdict in verdicts if verdict.counts}
+    if "fail" in answers:
+        return EXIT_FAIL
+    if "unknown" in answers and on_unknown == "fail":
+        return EXIT_UNKNOWN
+    return EXIT_PASS
+
+
+def decision_sentence(verdicts: Sequence[Verdict], on_unknown: OnUnknown, streams: int) -> str:
+    """The one sentence that the report opens with."""
+    counting = [verdict for verdict in verdicts if verdict.counts]
+    if not counting:
+        return f"No claim was given; {count_of(streams, 'stream')} {_was(streams)} measured."
+    answers = Counter(verdict.verdict for verdict in counting)
+    fails, unknown, all_ = answers["fail"], answers["unknown"], len(counting)
+    claims = f"{all_} claim{'' if all_ == 1 else 's'}"
+    if fails:
+        tail = f", {unknown} {_is(unknown)} unknown" if unknown else ""
+        return f"Do not release: {fails} of {claims} {'fails' if fails == 1 else 'fail'}{tail}."
+    if not unknown:
+        return f"{all_} of {claims} {'holds' if all_ == 1 else 'hold'}."
+    if on_unknown == "warn":
+        return f"{answers['pass']} of {claims} {_holds(answers['pass'])}, {unknown} {_is(unknown)} unknown (a warning here)."
+    held = f", {answers['pass']} {_holds(answers['pass'])}" if answers["pass"] else ""
+    return f"Not decided: {unknown} of {claims} {_is(unknown)} unknown{held}."
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _holds(count: int) -> str:
+    return "holds" if count == 1 else "hold"
+
+
+def _claim_verdicts(text: str, history: History, facts: Sequence[Facts]) -> list[Verdict]:
+    try:
+        claim = parse_claim(text)
+    except ClaimError as error:
+        return [unreadable_claim(text, error.sentence)]
+    return judge_claim(claim, history, facts)
+
+
+# --- counting ----------------------------------------------------------------------------------------------------------
+
+
+def _variants(history: History, facts: Sequence[Facts]) -> list[VariantResult]:
+    return [
+        VariantResult(
+            name=variant.name,
+            judged=variant.judged,
+            target=_target_text(from_raw(variant.target, Target)),
+            summary=_summary(history, facts, functools.partial(operator.eq, variant.name)),
+        )
+        for variant in history.plan.variants
+    ]
+
+
+def _target_text(target: Target) -> str:
+    return f"{target.method} {target.url}"
+
+
+def _summary(history: History, facts: Sequence[Facts], wanted: "Callable[[str | None], bool]") -> Summary:
+    chosen = [each for each in facts if wanted(each.record.variant)]
+    outcomes = Counter[str](each.outcome for each in chosen)
+    unfinished = sum(1 for start in history.unfinished if wanted(start.variant))
+    outcomes["unfinished"] += unfinished
+    outcomes["dropped"] += sum(1 for start in history.dropped if wanted(start.variant))
+    return Summary(
+        streams=len(chosen) + unfinished,
+        good=sum(1 for each in chosen if each.outcome in SUCCESSES),
+        outcomes=_most_first(outcomes),
+        ends=_most_first(Counter[str](attempt.end for each in chosen for attempt in each.record.attempts)),
+        breaks=sum(1 for row in history.breaks if wanted(row.variant)),
+        events=sum(each.record.events for each in chosen),
+    )
+
+
+def _most_first(counts: Counter[str]) -> dict[str, int]:
+    return {
+        name: count for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count
+    }
+
+
+def _sorted(mapping: dict[str, str]) -> dict[str, str]:
+    return dict(sorted(mapping.items()))
+
+
+def _failed_checks(facts: Sequence[Facts]) -> list[str]:
+    classes = Counter(each.failed for each in facts if each.failed)
+    return [
+        f"The check of {count_of(count, 'stream')} failed with {name}: claims that need it are unknown."
+        for name, count in sorted(classes.items())
+    ]
+
+
+# --- was the ruler straight? ---------------------------------------------------------------------------------------------
+
+
+def rig_table(history: History) -> list[RigRow]:
+    """The generator's indicators with their usual limits; informational (decision 4)."""
+    rows = history.generator
+    if not rows:
+        return []
+    reads = sum(row.reads for row in rows)
+    return [
+        _rig("read lag p99, worst second", _worst_ms(row.read_lag_p99_ns for row in rows), "ms", 25.0,
+             "From a byte's arrival in the kernel until we read it; arrival instants do not depend on it."),
+        _rig("dispatch lag p99, worst second", _worst_ms(row.dispatch_lag_p99_ns for row in rows), "ms", 10.0,
+             "How late streams were started; charged to TTFT from plan."),
+        _rig("dispatch lag, longest", _worst_ms(row.dispatch_lag_max_ns for row in rows), "ms", 50.0,
+             "The latest start of all."),
+        _rig("loop lag, longest", _worst_ms(row.loop_lag_max_ns for row in rows), "ms", 100.0,
+             "How late a 10 ms timer fired: the generator was busy for so long."),
+        _rig("reads without a kernel stamp", _share(sum(row.unstamped_reads for row in rows), reads), "share", 0.01,
+             "Their instants are our own clock's, with a wider bracket."),
+        _rig("reads with several events", _share(sum(row.coalesced_reads for row in rows), reads), "share", None,
+             "Only the last event of such a read has an exact instant."),
+        _rig("CPU of a worker, p95 of seconds", _p95(row.cpu_share for row in rows), "share", 0.8,
+             "Of one core."),
+        _rig("waiting for a core, p95 of seconds", _p95(row.run_queue_share for row in rows), "share", 0.05,
+             "Time in which a worker was ready to run and had no core."),
+        _rig("clock step, largest", max(abs(row.clock_step_ns) for row in rows) / _NS_PER_MS, "ms", 1.0,
+             "A jump of the wall clock; every interval that spans one has a wider bracket."),
+        _rig("streams never dispatched", float(len(history.dropped)), "count", 0.0,
+             "Starts that we could not make; judged like unfinished streams."),
+        _rig("rig errors", float(sum(1 for row in rows if row.rig_error is not None)), "count", 0.0,
+             "Errors of our own, named among the problems."),
+    ]  # fmt: skip  # a table
+
+
+def _rig(indicator: str, value: float | None, unit: RigUnit, limit: float | None, meaning: str) -> RigRow:
+    within = None if value is None or limit is None else value <= limit
+    return RigRow(indicator=indicator, value=value, unit=unit, limit=limit, within=within, meaning=meaning)
+
+
+def _worst_ms(values: Iterable[int | None]) -> float | None:
+    longest = max((value for value in values if value is not None), default=None)
+    return None if longest is None else longest / _NS_PER_MS
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _p95(values: Iterable[float | None]) -> float | None:
+    ranked = sorted(value for value in values if value is not None)
+    return ranked[math.ceil(0.95 * len(ranked)) - 1] if ranked else None
+
+
+# --- the schema ----------------------------------------------------------------------------------------------------------
+
+
+def verdict_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of verdict.json, as stored in verdict.schema.json."""
+    schema = msgspec.json.schema(RunVerdict)
+    for struct in schema["$defs"].values():
+        if "properties" in struct:
+            struct["required"] = list(struct["properties"])  # every field is written, defaults included
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        "title": "The result of a run of sseproof",
+        **schema,
+    }
+
+
+def schema_text() -> str:
+    """`verdict_schema` as the stored file's text."""
+    return (
+        msgspec.json.format(msgspec.json.encode(verdict_schema(), order="sorted"), indent=1).decode() + "\n"
+    )

@@ -1,0 +1,300 @@
+"""The result in the terminal: what the report says, shorter (report-style.md).
+
+Rules:
+- Plain text of at most 80 columns, without colour or cursor movement: the same in a terminal, a pipe and a CI log. Only
+  the path of the run may be longer, in a line of its own, so that it can be copied.
+- Widths are counted in terminal cells (rich), not characters: names may be Arabic, Chinese or emoji.
+- Names and reasons that came from outside are made printable: they can't move the cursor or turn a line round.
+- A percentage never stands without its n; what was not measured is a dash.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from rich.cells import cell_len, chop_cells
+
+from sseproof.reports.judge import RigRow, RunVerdict, Summary
+from sseproof.reports.verdicts import Answer, Quantile, Verdict
+from sseproof.reports.words import (
+    NOT_MEASURED,
+    count_of,
+    digits,
+    duration_text,
+    least_text,
+    most_text,
+    share_text,
+)
+from sseproof.rundir.text import printable
+
+WIDTH: Final = 80
+_MARKS: Final[dict[Answer, str]] = {"pass": "✓ pass", "fail": "✕ fail", "unknown": "? unknown"}
+_VERDICT_CELLS: Final = 9
+_COUNT_CELLS: Final = 13
+_OBSERVED_CELLS: Final = 12
+_BOUND_CELLS: Final = 11
+_CLAIM_CELLS: Final = WIDTH - _VERDICT_CELLS - _COUNT_CELLS - _OBSERVED_CELLS - _BOUND_CELLS - 4
+_SIDE_CELLS: Final = 25
+_INDENT: Final = "    "
+
+
+class _Cell(NamedTuple):
+    text: str
+    cells: int
+    right: bool = False
+
+
+def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
+    """The whole answer of `sseproof run` and `sseproof judge`, ending with a line end."""
+    lines = wrapped(verdict.decision)
+    lines += wrapped(_about(verdict))
+    counting = [each for each in verdict.verdicts if each.counts]
+    if counting:
+        lines += ["", *_claims_table(counting)]
+    if len(verdict.variants) > 1:
+        lines += ["", *_variants_table(verdict)]
+    lines += ["", *_outcomes(verdict)]
+    lines += _rig(verdict.rig)
+    if verdict.problems:
+        lines += ["", "Problems of the record:"]
+        for problem in verdict.problems:
+            lines += wrapped(printable(problem), first="- ", rest="  ")
+    lines += ["", *_path_lines("Run: ", str(directory))]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def wrapped(text: str, first: str = "", rest: str = "", width: int = WIDTH) -> list[str]:
+    """Lines of at most `width` cells, broken between words, and within one that is longer than a line."""
+    lines = []
+    line = first
+    empty = True
+    for word in text.split():
+        for piece in _pieces(word, width - max(cell_len(first), cell_len(rest))):
+            gap = "" if empty else " "
+            if not empty and cell_len(line) + cell_len(gap) + cell_len(piece) > width:
+                lines.append(line)
+                line, gap = rest, ""
+            line += gap + piece
+            empty = False
+    return [*lines, line]
+
+
+def _pieces(word: str, cells: int) -> list[str]:
+    return [word] if cell_len(word) <= cells else chop_cells(word, max(cells, 2))
+
+
+def _about(verdict: RunVerdict) -> str:
+    targets = {variant.target for variant in verdict.variants}
+    target = f", {printable(targets.pop())}" if len(targets) == 1 else ""
+    lasted = ""
+    if verdict.started_ns is not None and verdict.ended_ns is not None:
+        lasted = f" in {duration_text(verdict.ended_ns - verdict.started_ns)}"
+    streams = count_of(verdict.totals.streams, "stream")
+    return f"{printable(verdict.scenario)}{target}: {streams}{lasted}"
+
+
+# --- claims --------------------------------------------------------------------------------------------------------------
+
+
+def _claims_table(verdicts: Sequence[Verdict]) -> list[str]:
+    lines = _row(
+        _Cell("verdict", _VERDICT_CELLS),
+        _Cell("claim", _CLAIM_CELLS),
+        _Cell("k/n", _COUNT_CELLS, right=True),
+        _Cell("observed", _OBSERVED_CELLS, right=True),
+        _Cell("bound", _BOUND_CELLS, right=True),
+    )
+    lines.append("-" * WIDTH)
+    for verdict in verdicts:
+        lines += _row(
+            _Cell(_MARKS[verdict.verdict], _VERDICT_CELLS),
+            _Cell(_claim_name(verdict, verdicts), _CLAIM_CELLS),
+            _Cell(count_text(verdict), _COUNT_CELLS, right=True),
+            _Cell(observed_text(verdict), _OBSERVED_CELLS, right=True),
+            _Cell(bound_text(verdict), _BOUND_CELLS, right=True),
+        )
+        lines += _details(verdict)
+    return lines
+
+
+def _claim_name(verdict: Verdict, verdicts: Sequence[Verdict]) -> str:
+    """The claim, with its variant where several of them count."""
+    several = len({each.variant for each in verdicts}) > 1
+    named = verdict.variant is not None and f"in variant {verdict.variant}" not in verdict.claim
+    text = printable(verdict.claim)
+    return f"{text} [{printable(verdict.variant or '')}]" if several and named else text
+
+
+def _details(verdict: Verdict) -> list[str]:
+    code = f"{verdict.code}: " if verdict.code is not None else ""
+    lines = wrapped(printable(f"{code}{verdict.sentence}", limit=2_000), first=_INDENT, rest=_INDENT)
+    if verdict.beside is not None:
+        text = f"From send: p{digits(verdict.beside.q * 100)} {_quantile_text(verdict.beside)}."
+        lines += wrapped(text, first=_INDENT, rest=_INDENT)
+    if len(verdict.groups) > 1:
+        splits = ", ".join(
+            f"{printable(split.group)} {split.k:,}/{split.n:,}"
+            + (f" and {split.unfinished:,} open" if split.unfinished else "")
+            for split in verdict.groups
+        )
+        lines += wrapped(f"By group: {splits}.", first=_INDENT, rest=_INDENT)
+    if verdict.next:
+        lines += wrapped(f"Next: {printable(verdict.next)}", first=_INDENT, rest=_INDENT)
+    return lines
+
+
+def count_text(verdict: Verdict) -> str:
+    """Good units of all that ended: 405/412; a range where the brackets leave one."""
+    if verdict.n == 0:
+        return NOT_MEASURED
+    good = f"{verdict.k:,}" if verdict.k == verdict.k_best else f"{verdict.k:,}…{verdict.k_best:,}"
+    return f"{good}/{verdict.n:,}"
+
+
+def observed_text(verdict: Verdict) -> str:
+    """What was seen: a share, a quantile, or a number of events."""
+    if verdict.n == 0:
+        return NOT_MEASURED
+    if verdict.quantile is not None:
+        return f"p{digits(verdict.quantile.q * 100)} {_quantile_text(verdict.quantile)}"
+    if verdict.amount is not None:
+        return f"{verdict.amount:,} {verdict.metric}"
+    return share_text(verdict.observed)
+
+
+def bound_text(verdict: Verdict) -> str:
+    """What the count shows about the true share, exactly, at the claim's confidence."""
+    if verdict.n == 0 or verdict.lower is None or verdict.upper is None:
+        return NOT_MEASURED
+    if verdict.verdict == "pass":
+        return f"≥ {least_text(verdict.lower)}"
+    if verdict.verdict == "fail":
+        most = most_text(verdict.upper)
+        return "< 100 %" if verdict.form in {"all", "none"} or most.startswith(">") else f"≤ {most}"
+    return f"{least_text(verdict.lower).removesuffix(' %')}…{most_text(verdict.upper)}"
+
+
+def _quantile_text(quantile: Quantile) -> str:
+    return f"{'≤ ' if quantile.at_most else ''}{duration_text(quantile.value_ns)}"
+
+
+# --- variants ------------------------------------------------------------------------------------------------------------
+
+
+def _variants_table(verdict: RunVerdict) -> list[str]:
+    """Every claim in every variant; beside each other when two fit, else below."""
+    names = [variant.name for variant in verdict.variants]
+    by_claim: dict[str, dict[str | None, Verdict]] = {}
+    for each in verdict.verdicts:
+        by_claim.setdefault(each.claim, {})[each.variant] = each
+    if len(names) > 2:
+        return _stacked(verdict, names, by_claim)
+    cells = WIDTH - len(names) * (_SIDE_CELLS + 1)
+    heads = [
+        _Cell(printable(variant.name or "") + (" (judged)" if variant.judged else ""), _SIDE_CELLS)
+        for variant in verdict.variants
+    ]
+    lines = [*_row(_Cell("side by side", cells), *heads), "-" * WIDTH]
+    for claim, verdicts in by_claim.items():
+        sides = [_Cell(_side(verdicts.get(name)), _SIDE_CELLS) for name in names]
+        lines += _row(_Cell(printable(claim), cells), *sides)
+    sides = [_Cell(_good(variant.summary), _SIDE_CELLS) for variant in verdict.variants]
+    return lines + _row(_Cell("streams that succeeded", cells), *sides)
+
+
+def _stacked(
+    verdict: RunVerdict, names: Sequence[str | None], by_claim: dict[str, dict[str | None, Verdict]]
+) -> list[str]:
+    lines = ["side by side", "-" * WIDTH]
+    for claim, verdicts in by_claim.items():
+        lines += wrapped(printable(claim))
+        for name in names:
+            lines += _below(name, _side(verdicts.get(name)))
+    lines.append("streams that succeeded")
+    for variant in verdict.variants:
+        lines += _below(variant.name, _good(variant.summary))
+    return lines
+
+
+def _below(name: str | None, text: str) -> list[str]:
+    half = (WIDTH - len(_INDENT)) // 2
+    return _row(_Cell("", len(_INDENT) - 1), _Cell(printable(name or ""), half), _Cell(text, half - 1))
+
+
+def _side(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return NOT_MEASURED
+    mark = _MARKS[verdict.verdict].partition(" ")[0]
+    if verdict.n == 0:
+        return f"{mark} {NOT_MEASURED}"
+    return f"{mark} {count_text(verdict)} {observed_text(verdict)}"
+
+
+def _good(summary: Summary) -> str:
+    if not summary.streams:
+        return NOT_MEASURED
+    return f"{summary.good:,}/{summary.streams:,} {share_text(summary.good / summary.streams)}"
+
+
+# --- the rest ------------------------------------------------------------------------------------------------------------
+
+
+def _outcomes(verdict: RunVerdict) -> list[str]:
+    if len(verdict.variants) < 2:
+        return _outcome_lines("", verdict.totals)
+    return [
+        line
+        for variant in verdict.variants
+        for line in _outcome_lines(f"{printable(variant.name or '')}: ", variant.summary)
+    ]
+
+
+def _outcome_lines(lead: str, summary: Summary) -> list[str]:
+    if not summary.outcomes:
+        return wrapped(f"{lead}no stream was recorded.")
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in summary.outcomes.items())
+    warm = f" ({count_of(summary.warmup, 'stream')} of the warm-up left out)" if summary.warmup else ""
+    return wrapped(f"{lead}{count_of(summary.streams, 'stream')}{warm}: {counts}.", rest="  ")
+
+
+def _rig(rows: Sequence[RigRow]) -> list[str]:
+    late = [row for row in rows if row.within is False]
+    if not late:
+        return []
+    lines = ["", "The generator was outside its usual limits (already in the brackets above):"]
+    for row in late:
+        text = f"{row.indicator}: {_rig_text(row, row.value)}, usually at most {_rig_text(row, row.limit)}"
+        lines += wrapped(text, first="- ", rest="  ")
+    return lines
+
+
+def _rig_text(row: RigRow, value: float | None) -> str:
+    if value is None:
+        return NOT_MEASURED
+    if row.unit == "share":
+        return share_text(value)
+    return duration_text(value * 1e6) if row.unit == "ms" else digits(value)
+
+
+def _row(*cells: _Cell) -> list[str]:
+    """One table row; a cell that does not fit goes on in the lines below."""
+    columns = [wrapped(cell.text, width=cell.cells) for cell in cells]
+    height = max(len(column) for column in columns)
+    lines = []
+    for index in range(height):
+        parts = [
+            _padded(column[index] if index < len(column) else "", cell)
+            for cell, column in zip(cells, columns, strict=True)
+        ]
+        lines.append(" ".join(parts))
+    return lines
+
+
+def _padded(text: str, cell: _Cell) -> str:
+    room = " " * max(cell.cells - cell_len(text), 0)
+    return room + text if cell.right else text + room
+
+
+def _path_lines(lead: str, path: str) -> list[str]:
+    shown = printable(path, limit=4_096)
+    return [lead + shown] if cell_len(lead + shown) <= WIDTH else [lead.rstrip(), shown]

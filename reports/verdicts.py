@@ -1,0 +1,631 @@
+"""Verdicts: what the counted units say about a claim, exactly, with the reason and what would decide.
+
+Rules (design.md decisions 4, 6, 10; measurement.md 3.2):
+- Units are counted twice, at the unfavourable and at the favourable end of everything that is not certain. A claim passes
+  if it would at the unfavourable end, and fails if it would at the favourable one; between the two it is unknown.
+- Shares and quantiles are held against one-sided exact bounds. `= 100 %` and `= 0`: one violation fails, none in enough
+  units passes, and the words say what that shows at most.
+- Nothing counted is never a pass. A check of ours that raises is unknown, never green.
+- Every unknown has a code and says what would decide it.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from sseproof.loadtests.settings import Load
+from sseproof.reports import statistics
+from sseproof.reports.checks import (
+    Cause,
+    CheckFailedError,
+    Measured,
+    Scoped,
+    Unit,
+    fault_evidence,
+    measure,
+)
+from sseproof.reports.claims import METRICS, Claim, Form
+from sseproof.reports.claims import Unit as UnitName
+from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge
+from sseproof.reports.words import count_of, duration_text, joined, most_text, plural, share_text
+from sseproof.rundir.text import printable
+from sseproof.rundir.units import from_raw
+
+Answer = Literal["pass", "fail", "unknown"]
+Code = Literal[
+    "too-few",
+    "rig-late",
+    "fault-not-seen",
+    "no-truth",
+    "not-measured",
+    "injector-failed",
+    "interrupted",
+    "checker-failed",
+]
+
+Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+_CAUSES: Final[tuple[Cause, ...]] = ("truth", "rig", "unfinished", "dropped")
+_MOST_EXAMPLES: Final = 3
+_MOST_REASONS: Final = 4
+"""A sentence names the commonest reasons; verdict.json holds all."""
+
+_NOUNS: Final[dict[str, str]] = {
+    "success": "stream",
+    "ttft": "first token",
+    "gap": "gap",
+    "e2e": "stream",
+    "reconnect": "reconnection",
+    "recovery": "break",
+    "lost": "stream",
+    "doubled": "stream",
+    "utf8": "stream",
+}
+
+
+class Quantile(Struct, kw_only=True, forbid_unknown_fields=True):
+    """An observed quantile with the interval of its order statistics."""
+
+    q: float
+    value_ns: int | None
+    """None is +infinity: that many never came."""
+    at_most: bool = False
+    """The value is the upper edge of a histogram's bucket."""
+    low_ns: int | None = None
+    high_ns: int | None = None
+    """Ends of the interval, as observed; a None beside `interval` true is +infinity."""
+    interval: bool = False
+    """False when n is too small for an interval to exist."""
+
+
+class GroupSplit(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The same count for the streams behind one proxy."""
+
+    group: str
+    n: Count
+    k: Count
+    unfinished: Count = 0
+
+
+class Verdict(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The answer to one claim in one variant."""
+
+    claim: str
+    """Normalised."""
+    metric: str
+    form: Form | None
+    variant: str | None = None
+    counts: bool = True
+    """Whether it sets the exit code: not so for the variants that are only shown beside the judged one."""
+    verdict: Answer
+    code: Code | None = None
+    """Why it is unknown; None for pass and fail."""
+    unit: UnitName = "stream"
+    n: Count = 0
+    """Units that ended, with a known truth where the claim needs one."""
+    k: Count = 0
+    """Good ones among them at the unfavourable end of every bracket."""
+    k_best: Count = 0
+    """Good ones at the favourable end."""
+    unfinished: Count = 0
+    """Units that we ended, or that have no end on record."""
+    dropped: Count = 0
+    """Streams that we never dispatched."""
+    untold: Count = 0
+    """Units whose truth is not known."""
+    excluded: Count = 0
+    """Streams in which nothing came that the claim is about."""
+    streams: Count = 0
+    """Streams behind the units: the gaps of one stream are not independent."""
+    p0: Share = 1.0
+    """The share of good units that had to be shown."""
+    confidence: Share = 0.95
+    observed: Share | None = None
+    """k of n as a share."""
+    lower: Share | None = None
+    """The exact one-sided bound at the unfavourable end, unfinished units included."""
+    upper: Share | None = None
+    """The exact one-sided bound at the favourable end, unfinished units included."""
+    wilson: tuple[Share, Share] | None = None
+    """Two-sided score interval of k of n, for display."""
+    limit_ns: int | None = None
+    quantile: Quantile | None = None
+    beside: Quantile | None = None
+    """TTFT from send, where it is judged from plan."""
+    amount: Count | None = None
+    """Events lost or doubled in all streams."""
+    reading: str = ""
+    """`from plan` or `from send`: where a latency starts."""
+    knows: list[Knowledge] = []
+    """What every stream could have shown."""
+    blind: list[Knowledge] = []
+    """What some or all streams could not have shown."""
+    reasons: dict[str, Count] = {}
+    """Why the bad units are bad, most frequent first."""
+    examples: list[Count] = []
+    """Numbers of the first streams with a bad unit."""
+    groups: list[GroupSplit] = []
+    sentence: str = ""
+    next: str = ""
+    """What would decide; empty for pass."""
+
+
+class _Tally(Struct, kw_only=True):
+    """Units summed up."""
+
+    n: int = 0
+    worst: int = 0
+    best: int = 0
+    open: dict[Cause, int] = {}
+
+    @property
+    def total(self) -> int:
+        return self.n + self.missing
+
+    @property
+    def missing(self) -> int:
+        return sum(self.open.values())
+
+    @property
+    def most_good(self) -> int:
+        return self.best + self.missing
+
+
+def judge_claim(claim: Claim, history: History, facts: Sequence[Facts]) -> list[Verdict]:
+    """The verdicts on a claim: one, or one for each variant when it names none in a run with several.
+
+    Never raises: a check that fails makes its verdict unknown.
+    """
+    variants = history.plan.variants
+    names = [variant.name for variant in variants] or [None]
+    if claim.scope.variant is not None:
+        return [_guarded(claim, claim.scope.variant, history, facts, counts=True)]
+    counting = {variant.name for variant in variants if variant.judged} or {names[-1]}
+    return [_guarded(claim, name, history, facts, counts=name in counting) for name in names]
+
+
+def _guarded(
+    claim: Claim, variant: str | None, history: History, facts: Sequence[Facts], *, counts: bool
+) -> Verdict:
+    verdict = Verdict(
+        claim=claim.text,
+        metric=claim.metric,
+        form=claim.form,
+        variant=variant,
+        counts=counts,
+        verdict="unknown",
+        unit=claim.unit,
+        p0=claim.required_share(),
+        confidence=claim.confidence,
+        limit_ns=claim.limit_ns if claim.form == "quantile" else None,
+    )
+    try:
+        _judge(claim, variant, history, facts, verdict)
+    except CheckFailedError as error:
+        _unchecked(verdict, str(error))
+    except Exception as error:  # noqa: BLE001  # Jepsen's check-safe: a check that raises is unknown, not a crash
+        _unchecked(verdict, type(error).__name__)
+    return verdict
+
+
+def _unchecked(verdict: Verdict, what: str) -> None:
+    verdict.verdict, verdict.code = "unknown", "checker-failed"
+    verdict.sentence = f"The check itself failed: {what}."
+    verdict.next = "This is a fault of sseproof: please report it with the run directory."
+
+
+def unreadable_claim(text: str, why: str) -> Verdict:
+    """The verdict on a claim of the plan that this version can't read."""
+    verdict = Verdict(claim=text, metric="", form=None, verdict="unknown")
+    _unchecked(verdict, f"the claim can't be read ({why})")
+    return verdict
+
+
+def _judge(
+    claim: Claim, variant: str | None, history: History, facts: Sequence[Facts], verdict: Verdict
+) -> None:
+    if claim.scope.after is not None:
+        evidence = fault_evidence(history.faults, claim.scope.after)
+        if evidence.seen != "acted":
+            verdict.code = "injector-failed" if evidence.seen == "failed" else "fault-not-seen"
+            verdict.sentence = printable(evidence.sentence)
+            verdict.next = _FAULT_NEXT[evidence.seen]
+            return
+    scoped = Scoped(claim, variant, history, facts)
+    measured = measure(scoped)
+    tally = _tally(measured.units)
+    _fill(verdict, claim, scoped, measured, tally)
+    _decide(verdict, claim, history, measured, tally)
+
+
+_FAULT_NEXT: Final = {
+    "failed": "See faults.jsonl and run.log for the call that failed, then run again.",
+    "not-seen": "Plan a fault of this class ([[fault]] in the scenario), or judge without `after`.",
+}
+
+
+# --- counting ----------------------------------------------------------------------------------------------------------
+
+
+def _tally(units: Sequence[Unit]) -> _Tally:
+    tally = _Tally(open=dict.fromkeys(_CAUSES, 0))
+    for unit in units:
+        if unit.cause in {None, "rig"}:
+            tally.n += unit.n
+            tally.worst += unit.worst
+            tally.best += unit.best
+        else:
+            tally.open[unit.cause] += unit.n
+    return tally
+
+
+def _fill(verdict: Verdict, claim: Claim, scoped: Scoped, measured: Measured, tally: _Tally) -> None:
+    """Everything that can be counted without deciding."""
+    verdict.n, verdict.k, verdict.k_best = tally.n, tally.worst, tally.best
+    verdict.unfinished = tally.open["unfinished"]
+    verdict.dropped = tally.open["dropped"]
+    verdict.untold = tally.open["truth"]
+    verdict.excluded = measured.excluded
+    verdict.streams = measured.streams
+    verdict.reading = measured.reading
+    if tally.n:
+        verdict.observed = tally.worst / tally.n
+        verdict.wilson = statistics.wilson(tally.worst, tally.n, claim.confidence)
+    if tally.total:
+        verdict.lower = statistics.lower_bound(tally.worst, tally.total, claim.confidence)
+        verdict.upper = statistics.upper_bound(tally.most_good, tally.total, claim.confidence)
+    if METRICS[claim.metric].value == "count":
+        verdict.amount = sum(unit.amount for unit in measured.units)
+    if claim.quantile is not None and tally.n:
+        verdict.quantile = _observed_quantile(claim.quantile, scoped, measured, claim.confidence)
+        if measured.beside_ns:
+            verdict.beside = _quantile_of(measured.beside_ns, claim.quantile, claim.confidence)
+    if claim.metric in _NEEDS_TRUTH:
+        verdict.knows = measured.knows
+        verdict.blind = [what for what in KNOWLEDGE if what not in measured.knows] if measured.streams else []
+    reasons = Counter[str]()
+    for unit in measured.units:
+        if unit.cause in {None, "rig"} and unit.reason:
+            reasons[unit.reason] += unit.n - unit.worst
+    verdict.reasons = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    verdict.examples = _examples(measured.units)
+    verdict.groups = _groups(measured.units)
+
+
+_NEEDS_TRUTH: Final = frozenset({"success", "recovery", "lost", "doubled", "utf8"})
+
+
+def _examples(units: Sequence[Unit]) -> list[int]:
+    """The lowest stream numbers among the bad units that are certain."""
+    streams = {unit.stream for unit in units if unit.cause is None and unit.worst < unit.n}
+    return sorted(streams)[:_MOST_EXAMPLES]
+
+
+def _groups(units: Sequence[Unit]) -> list[GroupSplit]:
+    splits: dict[str, GroupSplit] = {}
+    for unit in units:
+        if unit.group is None:
+            continue
+        split = splits.setdefault(unit.group, GroupSplit(group=unit.group, n=0, k=0))
+        if unit.cause in {None, "rig"}:
+            split.n += unit.n
+            split.k += unit.worst
+        else:
+            split.unfinished += unit.n
+    return [splits[group] for group in sorted(splits)]
+
+
+def _observed_quantile(q: float, scoped: Scoped, measured: Measured, confidence: float) -> Quantile:
+    if scoped.claim.metric == "gap":
+        return _gap_quantile(q, scoped.history.plan.gap_edges_ns, measured)
+    return _quantile_of(
+        [unit.value_ns for unit in measured.units if unit.cause in {None, "rig"}], q, confidence
+    )
+
+
+def _quantile_of(values: Sequence[int | None], q: float, confidence: float) -> Quantile:
+    ranked = sorted(math.inf if value is None else value for value in values)
+    quantile = Quantile(q=q, value_ns=_finite(ranked[statistics.quantile_rank(len(ranked), q) - 1]))
+    ranks = statistics.quantile_interval(len(ranked), q, confidence)
+    if ranks is not None:
+        quantile.interval = True
+        quantile.low_ns, quantile.high_ns = (_finite(ranked[rank - 1]) for rank in ranks)
+    return quantile
+
+
+def _finite(value: float) -> int | None:
+    return None if value == math.inf else int(value)
+
+
+def _gap_quantile(q: float, edges: Sequence[int], measured: Measured) -> Quantile:
+    rank = statistics.quantile_rank(sum(measured.gap_counts), q)
+    passed = 0
+    for bucket, count in enumerate(measured.gap_counts):
+        passed += count
+        if passed >= rank:
+            # The longest gap closes the last bucket, which has no edge, and may lie below another's edge.
+            edge = edges[bucket] if bucket < len(edges) else measured.longest_gap_ns
+            return Quantile(q=q, value_ns=min(edge, measured.longest_gap_ns), at_most=True)
+    raise AssertionError("a rank lies within the counts")
+
+
+# --- deciding ----------------------------------------------------------------------------------------------------------
+
+
+def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured, tally: _Tally) -> None:
+    if measured.gap_edge_missing:
+        verdict.code = "not-measured"
+        verdict.sentence = "The run did not count gaps against this limit."
+        verdict.next = "Run again with this claim: each run counts gaps against the limits of its own claims."
+        return
+    if tally.total == 0:
+        verdict.code = "not-measured"
+        _heed_missing_files(verdict, claim, history)
+        if not verdict.sentence:
+            verdict.sentence, verdict.next = _nothing(claim, verdict)
+        return
+    worst = _answer(claim, tally.worst, tally.total)
+    best = _answer(claim, tally.most_good, tally.total)
+    if worst == "pass":
+        verdict.verdict = "pass"
+    elif best == "fail":
+        verdict.verdict = "fail"
+    else:
+        verdict.code = _code(claim, history, tally, worst, best)
+    _heed_missing_files(verdict, claim, history)
+    if not verdict.sentence:
+        verdict.sentence = _sentence(verdict, claim, measured, tally)
+        verdict.next = _next(verdict, claim, history, measured, tally)
+
+
+def _answer(claim: Claim, good: int, n: int) -> Answer:
+    if claim.form in {"share", "quantile"}:
+        return statistics.decide(good, n, claim.required_share(), claim.confidence)
+    if good < n:
+        return "fail"
+    return "pass" if n >= claim.needed_units() else "unknown"
+
+
+def _code(claim: Claim, history: History, tally: _Tally, worst: Answer, best: Answer) -> Code:
+    """Why neither end decides."""
+    rig = tally.best - tally.worst
+    if worst == best or not (tally.missing or rig):
+        return "too-few"
+    exact = claim.form in {"all", "none"}
+    if tally.n and exact and best == "unknown" and tally.worst == tally.n:
+        return "too-few"  # not even good ends of all open units would be enough
+    causes = {**tally.open, "rig": rig}
+    cause = max(_CAUSES, key=lambda each: (causes[each], -_CAUSES.index(each)))
+    if cause == "truth":
+        return "no-truth"
+    if cause == "rig":
+        return "rig-late"
+    return "too-few" if history.how == "finished" else "interrupted"
+
+
+def _heed_missing_files(verdict: Verdict, claim: Claim, history: History) -> None:
+    """Without its files a record can hide what failed: no pass, and no share that others could have lifted."""
+    needed = {"starts", "streams"} | ({"breaks"} if claim.unit == "break" else set())
+    missing = sorted(needed & set(history.missing))
+    if not missing or (verdict.verdict == "fail" and claim.form in {"all", "none"}):
+        return
+    verdict.verdict, verdict.code = "unknown", "not-measured"
+    verdict.sentence = (
+        f"{joined([f'{name}.jsonl' for name in missing])} {'is' if len(missing) == 1 else 'are'} missing: "
+        "what is not on record can't be counted."
+    )
+    verdict.next = "Run again, and keep the whole run directory."
+
+
+# --- words ---------------------------------------------------------------------------------------------------------------
+
+
+def _nothing(claim: Claim, verdict: Verdict) -> tuple[str, str]:
+    """Nothing counted: what is missing and how to get it."""
+    if verdict.excluded and claim.metric == "e2e":
+        return (
+            f"{count_of(verdict.excluded, 'subscription')} stayed open: an open stream has no end to be timed.",
+            "Claim ttft, gap or success for subscriptions.",
+        )
+    if verdict.excluded:
+        return (
+            f"Not one event came in {count_of(verdict.excluded, 'stream')}: there is nothing to judge.",
+            "See the outcomes for what stopped the streams.",
+        )
+    if claim.unit == "break":
+        return "No connection broke.", "Add a fault that cuts connections ([[fault]] in the scenario)."
+    if claim.unit == "gap":
+        return "No stream had two events.", "See the outcomes for what stopped the streams."
+    scope = claim.text.partition(" in ")[2] or claim.text.partition(" after ")[2]
+    if scope:
+        return (
+            f"No stream is in the scope of this claim ({scope}).",
+            "Check the names in the claim and the plan.",
+        )
+    return "No stream was recorded.", "Run longer, or with more users."
+
+
+def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally) -> str:
+    bad = tally.n - tally.worst
+    noun = _NOUNS[claim.metric]
+    if tally.n == 0:
+        text = ""
+    elif bad == 0:
+        text = _clean(verdict, claim, noun)
+    else:
+        text = _bad_ones(verdict, claim, bad, noun)
+    parts = [text] if text else []
+    parts += _open_parts(verdict, claim)
+    if claim.metric == "gap" and tally.n:
+        parts.append(f"The gaps come from {count_of(verdict.streams, 'stream')}.")
+    if claim.metric == "utf8" and measured.without_text and tally.n:
+        blind = "" if measured.without_text == tally.n else f" ({count_of(measured.without_text, 'stream')})"
+        parts.append(f"Without a truth{blind} only ill-formed bytes and U+FFFD show.")
+    if verdict.excluded and claim.metric != "e2e":
+        parts.append(f"{count_of(verdict.excluded, 'stream')} without any event left out.")
+    return " ".join(parts)
+
+
+def _clean(verdict: Verdict, claim: Claim, noun: str) -> str:
+    if claim.form in {"all", "none"}:
+        most = 1.0 - statistics.lower_bound(verdict.n, verdict.n, claim.confidence)
+        return (
+            f"No violation in {count_of(verdict.n, noun)}; "
+            f"at most {most_text(most)} at {share_text(claim.confidence)}."
+        )
+    if claim.form == "quantile":
+        return f"{_all_of(verdict.n, noun)} within {_limit(claim)}."
+    well = {"success": "ended well", "recovery": "were recovered", "utf8": "are intact"}[claim.metric]
+    if verdict.n == 1:
+        well = well.replace("are ", "is ").replace("were ", "was ")
+    return f"{_all_of(verdict.n, noun)} {well}."
+
+
+def _bad_ones(verdict: Verdict, claim: Claim, bad: int, noun: str) -> str:
+    out_of = f"of {count_of(verdict.n, noun)}"
+    of = f"{bad:,} {out_of}"
+    if claim.form == "quantile":
+        return _too_slow(verdict, claim, out_of)
+    if METRICS[claim.metric].value == "count":
+        verb = "lost" if claim.metric == "lost" else "received"
+        twice = "" if claim.metric == "lost" else " twice"
+        return f"{of} {verb} {count_of(verdict.amount or 0, 'event')}{twice}."
+    if claim.metric == "utf8":
+        return f"{of} {'is' if bad == 1 else 'are'} not intact: {_reasons(verdict.reasons)}."
+    verb = "failed" if claim.metric == "success" else ("was" if bad == 1 else "were") + " not recovered"
+    return f"{of} {verb}: {_reasons(verdict.reasons)}.{_allowed(verdict, claim)}"
+
+
+def _too_slow(verdict: Verdict, claim: Claim, of: str) -> str:
+    late = verdict.reasons.get("late", 0)
+    never = {reason: count for reason, count in verdict.reasons.items() if reason != "late"}
+    if claim.metric == "gap":
+        bad = verdict.n - verdict.k
+        return f"{bad:,} {of} {'was' if bad == 1 else 'were'} longer than {_limit(claim)}.{_allowed(verdict, claim)}"
+    parts = []
+    if late:
+        parts.append(f"{late:,} {of} took longer than {_limit(claim)}")
+    if never:
+        lead = "" if late else f" {of}"
+        verb = "did not end well" if claim.metric == "e2e" else "never came"
+        parts.append(f"{sum(never.values()):,}{lead} {verb} ({_reasons(never)})")
+    return f"{'; '.join(parts)}.{_allowed(verdict, claim)}"
+
+
+def _limit(claim: Claim) -> str:
+    return duration_text(claim.limit_ns)
+
+
+def _allowed(verdict: Verdict, claim: Claim) -> str:
+    """How many bad ones that many units may have, where a pass has used up some of them."""
+    if verdict.verdict != "pass" or claim.form not in {"share", "quantile"}:
+        return ""
+    allowed = statistics.allowed_failures(verdict.n, claim.required_share(), claim.confidence)
+    return "" if allowed is None else f" Allowed: up to {allowed:,}."
+
+
+def _reasons(reasons: dict[str, int]) -> str:
+    shown = list(reasons.items())[:_MOST_REASONS]
+    rest = sum(list(reasons.values())[_MOST_REASONS:])
+    texts = [f"{count:,} {printable(reason)}" for reason, count in shown]
+    return ", ".join([*texts, f"{rest:,} others"] if rest else texts)
+
+
+def _open_parts(verdict: Verdict, claim: Claim) -> list[str]:
+    parts = []
+    if verdict.unfinished:
+        parts.append(_UNFINISHED[claim.unit].format(count_of(verdict.unfinished, claim.unit)))
+    if verdict.dropped:
+        parts.append(
+            f"{count_of(verdict.dropped, 'stream')} were never started by us.".replace(
+                "1 stream were", "1 stream was"
+            )
+        )
+    if verdict.untold:
+        what = "lost events" if claim.metric == "lost" else "received events twice"
+        parts.append(
+            f"Whether {count_of(verdict.untold, 'stream')} {what} can't be told: no numbers, no witness."
+        )
+    if verdict.k_best != verdict.k:
+        late = verdict.k_best - verdict.k
+        parts.append(
+            f"{count_of(late, _NOUNS[claim.metric])} may lie on either side of {_limit(claim)}: "
+            "our own measurement was that late."
+        )
+    return parts
+
+
+_UNFINISHED: Final[dict[UnitName, str]] = {
+    "stream": "{} did not end within the run.",
+    "break": "Up to {} of unfinished streams may be missing.",
+    "gap": "Up to {} of unfinished streams may be missing.",
+}
+
+
+def _all_of(n: int, noun: str) -> str:
+    return f"The one {noun}" if n == 1 else f"All {n:,} {plural(noun)}"
+
+
+def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, tally: _Tally) -> str:
+    if verdict.verdict == "pass":
+        return ""
+    if verdict.verdict == "fail":
+        return _where_to_look(verdict)
+    if verdict.code == "rig-late":
+        widest = max(unit.width_ns for unit in measured.units if unit.cause == "rig")
+        return (
+            f"Our brackets are up to {duration_text(widest)} wide here: use fewer users or more workers "
+            "(--workers), or run the generator on a machine of its own."
+        )
+    if verdict.code == "no-truth":
+        return "Name the events' sequence: --set target.sequence=id, or json:FIELD."
+    if verdict.code == "interrupted":
+        return "Run again to its end."
+    return _further(claim, history, tally)
+
+
+def _where_to_look(verdict: Verdict) -> str:
+    if not verdict.examples:
+        return ""
+    word = "stream" if len(verdict.examples) == 1 else "streams"
+    return f"See {word} {joined([str(number) for number in verdict.examples])} in streams.jsonl."
+
+
+def _further(claim: Claim, history: History, tally: _Tally) -> str:
+    """How many more units would decide, and how long a run that is."""
+    if claim.form in {"all", "none"}:
+        more: int | None = max(claim.needed_units() - tally.n, 0)
+    else:
+        more = statistics.further_units(tally.worst, tally.n, claim.required_share(), claim.confidence)
+    if more is None:
+        return "So close to the limit no number of units decides: claim a margin, such as `margin 1%`."
+    if more == 0:
+        return "Run again with a higher drain limit (--set load.drain=…), so that no stream is left open."
+    text = f"{more:,} more {_unit_text(claim, more)} like these would decide"
+    command = _longer_run(history, claim, (tally.n + more) / tally.n) if tally.n else ""
+    return f"{text}: {command}." if command else f"{text}."
+
+
+def _unit_text(claim: Claim, count: int) -> str:
+    return claim.unit if count == 1 else plural(claim.unit)
+
+
+def _longer_run(history: History, claim: Claim, factor: float) -> str:
+    """The option that makes the run so many times as long."""
+    name = claim.scope.variant
+    variant = next(
+        (each for each in history.plan.variants if name is None or each.name == name),
+        None,
+    )
+    if variant is None:
+        return ""
+    load = from_raw(variant.load, Load)
+    if load.streams is not None:
+        return f"run with --set load.streams={math.ceil(load.streams * factor)}"
+    if load.duration is not None:
+        return f"run with --duration {math.ceil(load.duration.seconds * factor)}s"
+    return ""

@@ -1,0 +1,191 @@
+"""Reading a run directory: whole, torn, cut short, foreign."""
+
+import pytest
+
+from sseproof.reports.history import read_history
+from sseproof.rundir.errors import UsageError
+from sseproof.rundir.files import GENERATOR, OPEN, ROW_FILES, STARTS, STREAMS
+
+
+def test_a_whole_run_has_no_problems(run):
+    run.stream()
+    run.break_(0)
+    run.fault("applied")
+    run.generator()
+    history = read_history(run.write())
+    assert history.problems == []
+    assert history.missing == []
+    assert history.how == "finished"
+    assert (len(history.streams), len(history.breaks), len(history.faults), len(history.generator)) == (
+        1,
+        1,
+        1,
+        1,
+    )
+    assert history.starts == 1
+
+
+def test_a_start_without_a_record_is_unfinished_and_one_never_made_is_dropped(run):
+    run.stream()
+    run.start()
+    run.start(dropped=True)
+    history = read_history(run.write())
+    assert [start.stream for start in history.unfinished] == [1]
+    assert [start.stream for start in history.dropped] == [2]
+    assert history.starts == 2
+
+
+def test_the_warm_up_is_counted_and_left_out(run):
+    run.stream(warmup=True)
+    run.break_(0)
+    run.start(warmup=True)
+    run.stream()
+    history = read_history(run.write())
+    assert [record.stream for record in history.streams] == [2]
+    assert history.warmup == 2
+    assert history.unfinished == []
+    assert history.breaks == []
+
+
+def test_a_record_of_the_warm_up_is_left_out_without_its_start_too(run):
+    run.stream(warmup=True, started=False)
+    history = read_history(run.write())
+    assert (history.streams, history.warmup) == ([], 1)
+
+
+def test_a_second_row_of_a_stream_counts_once_the_first(run):
+    run.stream(stream=3, outcome="complete")
+    run.stream(stream=3, outcome="cut", started=False)
+    run.break_(3, end="rst")
+    run.break_(3, end="fin")
+    history = read_history(run.write())
+    assert [record.outcome for record in history.streams] == ["complete"]
+    assert [row.end for row in history.breaks] == ["rst"]
+    assert len([text for text in history.problems if "second time" in text]) == 2
+
+
+def test_the_same_number_in_two_variants_is_two_streams(run):
+    run.variant("before")
+    run.variant("after")
+    run.stream(stream=0, variant="before")
+    run.stream(stream=0, variant="after")
+    history = read_history(run.write())
+    assert len(history.streams) == 2
+    assert history.problems == []
+
+
+def test_a_record_without_a_start_counts_and_is_said(run):
+    run.stream(started=False)
+    history = read_history(run.write())
+    assert len(history.streams) == 1
+    assert "1 stream ended without a start row" in " ".join(history.problems)
+
+
+@pytest.mark.parametrize("file", [file for file in ROW_FILES if file is not OPEN], ids=lambda file: file.name)
+def test_a_missing_file_is_said_and_named(run, file):
+    run.stream()
+    directory = run.write()
+    (directory / file.name).unlink()
+    history = read_history(directory)
+    assert file.schema in history.missing
+    assert f"{file.name} is missing." in history.problems
+
+
+def test_a_torn_record_leaves_its_stream_unfinished(run):
+    run.streams(2)
+    directory = run.write()
+    path = directory / STREAMS.name
+    path.write_bytes(path.read_bytes()[:-20])
+    history = read_history(directory)
+    assert [record.stream for record in history.streams] == [0]
+    assert [start.stream for start in history.unfinished] == [1]
+    assert any("streams.jsonl is damaged in 1 place" in text for text in history.problems)
+
+
+def test_any_cut_of_the_file_of_records_is_readable(run):
+    run.streams(2)
+    directory = run.write()
+    path = directory / STREAMS.name
+    whole = path.read_bytes()
+    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in range(0, len(whole), 7):
+        path.write_bytes(whole[:cut])
+        history = read_history(directory)
+        lines = [end for end in ends[1:] if end <= cut]
+        assert len(history.streams) == len(lines), cut
+        assert len(history.streams) + len(history.unfinished) == 2
+
+
+def test_a_run_without_an_end_was_killed(run):
+    run.stream()
+    history = read_history(run.write("running"))
+    assert history.how == "killed"
+    assert any("no end on record" in text for text in history.problems)
+
+
+@pytest.mark.parametrize("how", ["interrupted", "terminated"])
+def test_how_the_run_ended_is_said(run, how):
+    history = read_history(run.write(how))
+    assert history.how == how
+    assert any(f"The run was {how}" in text for text in history.problems)
+
+
+def test_a_run_that_the_suite_failed_says_why(run):
+    run.info.problem = "The disk is full\x1b[2J."
+    history = read_history(run.write("failed"))
+    assert history.problems == [r"The suite itself failed: The disk is full\x1b[2J."]
+
+
+def test_without_run_json_the_run_counts_as_killed(run):
+    run.stream()
+    directory = run.write()
+    (directory / "run.json").unlink()
+    history = read_history(directory)
+    assert (history.how, history.run) == ("killed", None)
+    assert any("run.json is missing" in text for text in history.problems)
+
+
+def test_lost_workers_and_rig_errors_are_named(run):
+    run.info.workers_lost = [3, 1]
+    for _ in range(2):
+        run.generator(worker=2, rig_error="256 MiB of unfinished events\x1b[2J")
+    problems = " ".join(read_history(run.write()).problems)
+    assert "Workers 1, 3 were lost" in problems
+    assert "Rig error in worker 2 (2 times): 256 MiB of unfinished events\\x1b[2J" in problems
+
+
+def test_witness_rows_are_found_by_stream_in_the_order_of_connections(run):
+    run.witnessed((1, 42))
+    first = run.stream(truth_id="t")
+    spec = read_history(run.write()).witness[f"{run.plan.run}/-/0"][0].script
+    assert spec is not None
+    run.witness(first.truth_id, spec, connection=2)
+    run.witness(first.truth_id, spec, connection=1)
+    rows = read_history(run.directory).witness["t"]
+    assert [row.connection for row in rows] == [1, 2]
+
+
+def test_no_run_directory_is_a_sentence(tmp_path):
+    with pytest.raises(UsageError, match="is not a run directory"):
+        read_history(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"has no plan\.json"):
+        read_history(tmp_path)
+
+
+def test_a_newer_file_is_refused_in_a_sentence(run):
+    run.stream()
+    directory = run.write()
+    path = directory / STARTS.name
+    head, rest = path.read_bytes().split(b"\n", 1)
+    path.write_bytes(head.replace(b'"version":1', b'"version":99') + b"\n" + rest)
+    with pytest.raises(UsageError, match="newer sseproof"):
+        read_history(directory)
+
+
+def test_a_foreign_file_is_refused_in_a_sentence(run):
+    run.generator()
+    directory = run.write()
+    path = directory / GENERATOR.name
+    path.write_bytes(path.read_bytes().replace(b"sseproof/generator", b"something/else"))
+    with pytest.raises(UsageError, match="is not part of a run"):
+        read_history(directory)
