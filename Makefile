@@ -1,0 +1,48 @@
+# The front door of a checkout. Git, make and a Python 3.11 to 3.14 with venv are enough; the rest is set up in .venv.
+#   PYTHON=/path/to/python   another interpreter
+#   ARGS="-k parser -x"      further arguments of pytest
+#   UPGRADE=1                `make lock` moves to the newest versions instead of keeping those that still fit
+
+PYTHON ?=
+ARGS ?=
+UPGRADE ?=
+
+PYTHONS := 3.11 3.12 3.13 3.14
+UV := 0.13.9
+VENV := .venv
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test test-all-pythons check bench lock clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
+
+venv: ## Set up .venv from the lock (the others do it first; nothing to do the second time)
+	@.ci/venv $(VENV) "$(PYTHON)"
+
+test: venv ## Run all tests
+	$(VENV)/bin/pytest $(ARGS)
+
+test-all-pythons: venv ## Run the unit tests on every other supported Python of this machine
+	@.ci/pythons $(PYTHONS)
+
+check: venv ## Lint, formatting, types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy -p sseproof
+
+bench: venv ## Measure the parser and the generator against their peers
+	$(VENV)/bin/python bench/run.py --json bench-results.json
+
+lock: ## Write requirements.lock again from pyproject.toml, for every platform, with hashes
+	@python=$$(.ci/python "$(PYTHON)") && tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
+	echo "sseproof: fetches uv $(UV) into a throw-away environment" && \
+	"$$python" -m venv "$$tools" && \
+	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: uv==$(UV) && \
+	echo "sseproof: resolves requirements.lock" && \
+	"$$tools/bin/uv" pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	    --python-version $(firstword $(PYTHONS)) --group dev $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
+
+clean: ## Remove environments, caches and built files (recorded runs stay)
+	rm -rf .venv .venv-3.* dist build .hypothesis .pytest_cache .mypy_cache .ruff_cache bench-results.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
