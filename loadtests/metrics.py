@@ -1,0 +1,187 @@
+"""What one worker process measures of itself: counters of the hot path, lateness, processor, memory, clock.
+
+Rules (measurement.md 2, capacity.md "How"):
+- The hot path only adds to plain attributes and to one dict of rounded values (0.16 µs); the work is done once a second.
+- Lags are rounded down to 1 part in 64 (seven significant bits), which no report shows.
+- `snapshot` gives the figures since the last one and begins anew; a rig error is told once, in the next row.
+- The loop lag is the lateness of a 10 ms timer; about 1 ms of it is epoll's own resolution.
+"""
+
+import itertools
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+
+from sseproof.rundir.clock import ClockWatch, now_ns
+from sseproof.rundir.rows import GeneratorRow
+
+LAG_BITS: Final = 7
+"""Significant bits that are kept of a lag: 1 part in 64 at worst."""
+TICK_S: Final = 0.01
+TICK_NS: Final = 10_000_000
+RIG_ERRORS_KEPT: Final = 20
+"""Different sentences of one second; a failing disk says the same a thousand times."""
+
+
+class Lags:
+    """A histogram of lags in ns as a dict of rounded values; `values` may be added to directly."""
+
+    __slots__ = ("longest_ns", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[int, int] = {}
+        self.longest_ns = 0
+
+    def add(self, lag_ns: int) -> None:
+        """Counts one lag; a negative one (a stamp newer than our own reading of the clock) counts as none."""
+        lag_ns = max(lag_ns, 0)
+        self.longest_ns = max(self.longest_ns, lag_ns)
+        shift = lag_ns.bit_length() - LAG_BITS
+        if shift > 0:
+            lag_ns = (lag_ns >> shift) << shift
+        self.values[lag_ns] = self.values.get(lag_ns, 0) + 1
+
+    def quantile(self, share: float) -> int | None:
+        """The smallest kept value that at least this share of the lags do not exceed; None when there are none."""
+        total = sum(self.values.values())
+        if not total:
+            return None
+        ordered = sorted(self.values)
+        wanted = share * total
+        for value, below in zip(
+            ordered, itertools.accumulate(self.values[each] for each in ordered), strict=True
+        ):
+            if below >= wanted:
+                return value
+        return ordered[-1]
+
+
+class Metrics:
+    """Counters of one worker process; the transport adds, `snapshot` reads."""
+
+    def __init__(self, *, worker: int, variant: str | None = None) -> None:
+        self.worker = worker
+        self.variant = variant
+        # Added to by the hot path.
+        self.reads = 0
+        self.events = 0
+        self.coalesced_reads = 0
+        self.unstamped_reads = 0
+        self.read_lags = Lags()
+        # Added to by each stream.
+        self.started = 0
+        self.ended = 0
+        self.dropped = 0
+        self.open_streams = 0
+        self.pending_bytes = 0
+        """A gauge, kept by the ledger."""
+        self.master_offset_ns: int | None = None
+        self._dispatch_lags = Lags()
+        self._loop_lag_max_ns: int | None = None
+        self._rig_errors: list[str] = []
+        self._clock = ClockWatch()
+        self._since_ns = time.monotonic_ns()
+        self._cpu_ns = time.process_time_ns()
+        self._waited_ns = run_queue_wait_ns()
+        self._ticker: Any = None
+        self._ticked_ns = 0
+
+    def start(self) -> None:
+        """Starts the 10 ms timer in the hub of the calling thread; harmless when it runs already."""
+        if self._ticker is None:
+            self._ticked_ns = time.monotonic_ns()
+            self._ticker = gevent.get_hub().loop.timer(TICK_S, TICK_S, ref=False)
+            self._ticker.start(self._tick)
+
+    def stop(self) -> None:
+        """Stops the timer."""
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._ticker.close()
+            self._ticker = None
+
+    def _tick(self) -> None:
+        now = time.monotonic_ns()
+        late = max(0, now - self._ticked_ns - TICK_NS)
+        self._ticked_ns = now
+        if self._loop_lag_max_ns is None or late > self._loop_lag_max_ns:
+            self._loop_lag_max_ns = late
+
+    def dispatch_lag(self, lag_ns: int) -> None:
+        """A start came this much later than the schedule said."""
+        self._dispatch_lags.add(lag_ns)
+
+    def rig_error(self, sentence: str) -> None:
+        """Something of ours bent or ended a measurement; the next row names it."""
+        if sentence not in self._rig_errors and len(self._rig_errors) < RIG_ERRORS_KEPT:
+            self._rig_errors.append(sentence)
+
+    def snapshot(self) -> GeneratorRow:
+        """The row of the time since the last call; counters begin anew."""
+        now_mono, cpu, waited = time.monotonic_ns(), time.process_time_ns(), run_queue_wait_ns()
+        interval = max(1, now_mono - self._since_ns)
+        lags, self.read_lags = self.read_lags, Lags()
+        dispatch, self._dispatch_lags = self._dispatch_lags, Lags()
+        row = GeneratorRow(
+            at_ns=now_ns(),
+            worker=self.worker,
+            variant=self.variant,
+            pid=os.getpid(),
+            interval_ns=interval,
+            open_streams=self.open_streams,
+            started=self.started,
+            ended=self.ended,
+            dropped=self.dropped,
+            reads=self.reads,
+            events=self.events,
+            coalesced_reads=self.coalesced_reads,
+            unstamped_reads=self.unstamped_reads,
+            read_lag_p50_ns=lags.quantile(0.5),
+            read_lag_p99_ns=lags.quantile(0.99),
+            read_lag_max_ns=lags.longest_ns if lags.values else None,
+            dispatch_lag_p99_ns=dispatch.quantile(0.99),
+            dispatch_lag_max_ns=dispatch.longest_ns if dispatch.values else None,
+            loop_lag_max_ns=self._loop_lag_max_ns,
+            cpu_share=round((cpu - self._cpu_ns) / interval, 4),
+            run_queue_share=_share(self._waited_ns, waited, interval),
+            rss_bytes=rss_bytes(),
+            pending_bytes=self.pending_bytes,
+            clock_step_ns=self._clock.step_ns(),
+            master_offset_ns=self.master_offset_ns,
+            rig_error=" ".join(self._rig_errors) or None,
+        )
+        self._since_ns, self._cpu_ns, self._waited_ns = now_mono, cpu, waited
+        self.started = self.ended = self.dropped = 0
+        self.reads = self.events = self.coalesced_reads = self.unstamped_reads = 0
+        self._loop_lag_max_ns = None
+        self._rig_errors = []
+        return row
+
+
+def run_queue_wait_ns() -> int | None:
+    """How long the process's main thread has waited for a core since it began; None where the kernel does not say."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def rss_bytes() -> int | None:
+    """Memory of this process that is resident now (its peak where the kernel does not say)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * resource.getpagesize()
+
+
+def _share(before: int | None, after: int | None, interval: int) -> float | None:
+    if before is None or after is None:
+        return None
+    return round((after - before) / interval, 4)

@@ -1,0 +1,399 @@
+"""The stream client: makes the streams of one worker and one variant, and ends them.
+
+`StreamClient.run` runs one logical stream to its end, `StreamClient.open` hands its events to the caller's own loop. The
+stream itself is in stream.py, its connections in connector.py and transport.py.
+"""
+
+import collections
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import urljoin
+
+import gevent
+import gevent.event
+import msgspec
+from msgspec import Struct
+
+from sseproof.loadtests.connector import Connector
+from sseproof.loadtests.dialects import Dialect, Plain
+from sseproof.loadtests.metrics import Metrics
+from sseproof.loadtests.reconnect import Policy, policy
+from sseproof.loadtests.request import (
+    Request,
+    build_request,
+    checked_headers,
+    parse_url,
+    resolve_env,
+    secret_values,
+    user_information,
+)
+from sseproof.loadtests.settings import Client, Target
+from sseproof.loadtests.sse import (
+    Message,
+)
+from sseproof.loadtests.stamps import warm_stamps
+from sseproof.loadtests.stream import PROCESS_LEDGER, Ledger, Session
+from sseproof.loadtests.transport import TLS
+from sseproof.rundir.errors import UsageError
+from sseproof.rundir.rows import (
+    AddressPlan,
+    BreakRow,
+    Instant,
+    StartRow,
+    StreamKind,
+    StreamRecord,
+)
+from sseproof.rundir.text import Redactor
+
+TRUTH_HEADER: Final = "Sseproof-Stream"
+"""Tells our own reference server which logical stream a connection belongs to."""
+R = TypeVar("R", StartRow, BreakRow, StreamRecord)
+Sink = Callable[[R], None]
+
+
+class AttemptBudget:
+    """What is left of `max_requests`: one is taken for each attempt."""
+
+    def __init__(self, attempts: int) -> None:
+        self.left = attempts
+
+    def take(self) -> bool:
+        """Takes one; False when there is none."""
+        if self.left <= 0:
+            return False
+        self.left -= 1
+        return True
+
+
+class _Job(Struct, frozen=True):
+    """What a caller wants of one stream; None is the target's own."""
+
+    path: str | None
+    method: str | None
+    json: object
+    body: str | bytes | None
+    headers: Mapping[str, str] | None
+    name: str | None
+    number: int | None
+    intended: Instant | None
+    group: str | None
+
+
+class StreamClient:
+    """Makes the streams of one worker and one variant."""
+
+    def __init__(
+        self,
+        target: Target,
+        client: Client,
+        *,
+        run: str,
+        metrics: Metrics,
+        seed: int = 0,
+        worker: int = 0,
+        variant: str | None = None,
+        kind: StreamKind = "answer",
+        addresses: Sequence[AddressPlan] = (),
+        gap_edges_ns: Sequence[int] = (),
+        on_start: Sink[StartRow] | None = None,
+        on_break: Sink[BreakRow] | None = None,
+        on_end: Sink[StreamRecord] | None = None,
+        dialect: Dialect | None = None,
+        budget: AttemptBudget | None = None,
+        own_server: bool = False,
+        environ: Mapping[str, str] | None = None,
+        ledger: Ledger = PROCESS_LEDGER,
+    ) -> None:
+        """Looks up `env:` values, checks URL and headers, starts the metrics' timer in this thread's hub.
+
+        Raises UsageError when the target can't be used as it is written.
+        """
+        environ = os.environ if environ is None else environ
+        url, secrets = resolve_env(target.url, environ)
+        self._url = url
+        self.endpoint = parse_url(url)
+        self._headers: dict[str, str] = {}
+        self._secret_headers = list(target.secret_headers)
+        information = user_information(url)
+        if information is not None:
+            self._headers["Authorization"] = information
+        for name, value in target.headers.items():
+            resolved, found = resolve_env(value, environ)
+            self._headers[name] = resolved
+            secrets += found
+            if found:
+                self._secret_headers.append(name)
+        self._headers = checked_headers(self._headers)
+        self._body: str | None = None
+        if target.body is not None:
+            self._body, found = resolve_env(target.body, environ)
+            secrets += found
+        secrets += secret_values(self._headers.items(), self._secret_headers)
+        self.redact = Redactor(secrets)
+        self._target = target
+        self.client = client
+        self.run_id = run
+        self._seed = seed
+        self.worker = worker
+        self.variant = variant
+        self.kind: StreamKind = kind
+        self.metrics = metrics
+        self.budget = budget
+        self.ledger = ledger
+        self.gap_edges_ns = list(gap_edges_ns)
+        self.on_start: Sink[StartRow] = on_start or _nothing
+        self.on_break: Sink[BreakRow] = on_break or _nothing
+        self.on_end: Sink[StreamRecord] = on_end or _nothing
+        self.dialect = dialect or _dialect(target)
+        self.policy: Policy = policy(client)
+        self._own_server = own_server
+        self._addresses = list(addresses)
+        self._sessions: dict[int, Session] = {}
+        self._next_number = 0
+        self.closing: str | None = None
+        """Why subscriptions are closed as soon as they are open; None while they are not."""
+        self.connector = Connector(
+            tls=TLS(ca=target.ca, insecure=target.insecure),
+            metrics=metrics,
+            allow=target.allow,
+            secret_headers=self._secret_headers,
+        )
+        warm_stamps()
+        metrics.start()
+
+    def run(
+        self,
+        path: str | None = None,
+        *,
+        method: str | None = None,
+        json: object = None,
+        body: str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        name: str | None = None,
+        number: int | None = None,
+        intended: Instant | None = None,
+        group: str | None = None,
+    ) -> StreamRecord:
+        """One stream to its end at full speed; blocks the greenlet.
+
+        `path` is relative to the target's URL, None is the URL itself; without `method` and body they are the target's.
+        Raises UsageError for a path that leads to another host, RigError when a row can't be written.
+        """
+        job = _Job(path, method, json, body, headers, name, number, intended, group)
+        return self._session(job).run()
+
+    def open(
+        self,
+        path: str | None = None,
+        *,
+        method: str | None = None,
+        json: object = None,
+        body: str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        name: str | None = None,
+        number: int | None = None,
+        intended: Instant | None = None,
+        group: str | None = None,
+    ) -> "OpenStream":
+        """One stream whose events the caller iterates over, in a `with` block; leaving it early ends it `stopped`."""
+        job = _Job(path, method, json, body, headers, name, number, intended, group)
+        return OpenStream(self._session(job))
+
+    def resolved_addresses(self) -> list[str]:
+        """The IP addresses that names of this client's streams resolved to so far."""
+        return self.connector.resolved_addresses()
+
+    def open_numbers(self) -> list[int]:
+        """The streams that have begun and not ended, ascending."""
+        return sorted(self._sessions)
+
+    def stop_all(self, reason: str) -> None:
+        """Ends every stream, now: end `stopped`; their rows follow as their greenlets wake."""
+        for session in list(self._sessions.values()):
+            session.stop(reason)
+
+    def close_when_open(self, reason: str) -> None:
+        """Ends every subscription as soon as it is open and has mended its last break (decision 6)."""
+        self.closing = reason
+        for session in list(self._sessions.values()):
+            session.close_if_open()
+
+    def _session(self, job: "_Job") -> "Session":
+        number = self._next_number if job.number is None else job.number
+        self._next_number = max(self._next_number, number) + 1
+        request = self._request(job)
+        truth_id = None
+        if self._own_server:
+            truth_id = f"{self.run_id}/{self.variant or '-'}/{number}"
+            request = request.with_header(TRUTH_HEADER, truth_id)
+        return Session(
+            self,
+            request,
+            number=number,
+            name=job.name or request.endpoint.target.partition("?")[0],
+            intended=job.intended,
+            group=job.group,
+            place=self._place(job.group, number),
+            truth_id=truth_id,
+            seed=self._seed,
+        )
+
+    def _request(self, job: "_Job") -> Request:
+        endpoint = self.endpoint
+        if job.path is not None:
+            endpoint = parse_url(_joined(self._url, job.path))
+            if endpoint.origin != self.endpoint.origin:
+                raise UsageError(
+                    f"The path {job.path!r} leads to another host than the target: give that host as the target's URL."
+                )
+        if job.json is not None:
+            content = msgspec.json.encode(job.json)
+        elif job.body is not None:
+            content = job.body.encode() if isinstance(job.body, str) else job.body
+        elif job.path is None and self._body is not None:
+            content = self._body.encode()
+        else:
+            content = b""
+        merged = dict(self._headers)
+        for name, value in checked_headers(job.headers or {}).items():
+            for known in [each for each in merged if each.lower() == name.lower()]:
+                del merged[known]
+            merged[name] = value
+        default = self._target.method if job.path is None else "GET"
+        return build_request(endpoint, job.method or default, merged, content, gzip=self._target.gzip)
+
+    def _place(self, group: str | None, number: int) -> tuple[str, int] | None:
+        """Where this stream connects to: its group's addresses in turn."""
+        mine = [each for each in self._addresses if each.group == group]
+        if mine:
+            address = mine[number % len(mine)]
+            return address.host, address.port
+        if self._target.connect_to:
+            host, _, port = self._target.connect_to.rpartition(":")
+            if not host or not port.isdigit():
+                raise UsageError(
+                    f"connect_to = {self._target.connect_to!r} is not understood: write HOST:PORT."
+                )
+            return host.strip("[]"), int(port)
+        return None
+
+    def began(self, session: "Session") -> None:
+        """Puts a stream on the list of open ones."""
+        self._sessions[session.number] = session
+        self.metrics.started += 1
+        self.metrics.open_streams += 1
+
+    def ended(self, session: "Session") -> None:
+        """Takes a stream off that list."""
+        if self._sessions.get(session.number) is session:
+            del self._sessions[session.number]
+            self.metrics.ended += 1
+            self.metrics.open_streams -= 1
+
+
+class OpenStream:
+    """A stream whose events a test's own code takes one by one: `with client.open() as stream: for event in stream:`.
+
+    Events that are known to be doubled are left out. After the block `record` holds the row.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._queue: collections.deque[Message] = collections.deque()
+        self._ready = gevent.event.Event()
+        self._opened = gevent.event.Event()
+        self._was_opened = False
+        self._over = False
+        self._greenlet: Any = None
+        self._error: BaseException | None = None
+        session.listen(self)
+
+    @property
+    def number(self) -> int:
+        """The stream's number."""
+        return self._session.number
+
+    @property
+    def record(self) -> StreamRecord | None:
+        """The row, None until the stream has ended."""
+        return self._session.record
+
+    def __enter__(self) -> Self:
+        self._greenlet = gevent.spawn(self._run)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.stop("the test left the stream")
+        self._greenlet.join()
+        if self._error is not None:
+            raise self._error
+
+    def __iter__(self) -> Iterator[Message]:
+        return self
+
+    def __next__(self) -> Message:
+        while not self._queue:
+            if self._over:
+                if self._error is not None:
+                    raise self._error
+                raise StopIteration
+            self._ready.clear()
+            self._ready.wait()
+        message = self._queue.popleft()
+        self._session.taken(message, len(self._queue))
+        return message
+
+    def wait_open(self) -> bool:
+        """Blocks until an event stream is open (True), or until the stream has ended without one (False)."""
+        self._opened.wait()
+        return self._was_opened
+
+    def header(self, name: str) -> str:
+        """A header of the latest response by its lower case name, empty when it did not come."""
+        return self._session.header(name)
+
+    def opened(self) -> None:
+        """An event stream is open. Called from the event loop."""
+        self._was_opened = True
+        self._opened.set()
+
+    def push(self, message: Message) -> int:
+        """One more event; how many wait now. Called from the event loop."""
+        self._queue.append(message)
+        self._ready.set()
+        return len(self._queue)
+
+    def over(self) -> None:
+        """No further event will come."""
+        self._over = True
+        self._opened.set()
+        self._ready.set()
+
+    def _run(self) -> None:
+        try:
+            self._session.run()
+        except BaseException as error:  # noqa: BLE001  # raised again in the greenlet that iterates
+            self._error = error
+        finally:
+            self.over()
+
+
+def _nothing(_: object) -> None:
+    """The sink of rows that nobody keeps."""
+
+
+def _joined(url: str, path: str) -> str:
+    try:
+        return urljoin(url, path)
+    except ValueError:
+        return path
+
+
+def _dialect(target: Target) -> Dialect:
+    if target.dialect != "plain":
+        raise UsageError(f"The dialect {target.dialect!r} is not known; known is: plain.")
+    try:
+        return Plain(target.terminal, target.sequence, target.sent_at, target.text)
+    except ValueError as error:
+        raise UsageError(f"[target] {error}.") from None

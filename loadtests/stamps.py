@@ -1,0 +1,185 @@
+"""When something happened on a socket: kernel receive stamps, and what the event loop's polls say about the rest.
+
+Rules (design.md decisions 3 and 4, measurement.md 2.3, capacity.md "How"):
+- A read's kernel stamp (SO_TIMESTAMPING, Linux) is the arrival of the last byte that the read returned.
+- Connects, FIN and RST carry no stamp. A poll of the event loop reports whatever is ready when it ends, so something
+  that this poll reported was not ready when the poll before was harvested; and where this poll slept, it was not ready
+  when the sleep began and woke us, so it happened at most the wake-up time before the poll returned.
+- The wake-up time is WAKE_NS plus the time the process waited for a core, which the kernel counts (schedstat).
+- The first packets after the option is first used on a machine can come unstamped: one stamped socket stays open.
+"""
+
+import _socket
+import os
+import struct
+import sys
+import time
+import weakref
+from typing import Any, Final
+
+import gevent
+
+from sseproof.rundir.rows import Instant
+
+SO_TIMESTAMPING: Final = 37
+STAMP_FLAGS: Final = (1 << 3) | (1 << 4)
+"""RX_SOFTWARE makes the stamp, SOFTWARE reports it."""
+STAMPING: Final = sys.platform.startswith("linux")
+ANCILLARY_BYTES: Final = 128
+unpack_stamp: Final = struct.Struct("qq").unpack_from
+"""Seconds and nanoseconds of the first timespec of the ancillary message."""
+
+WAKE_NS: Final = 200_000
+"""From an event's arrival to the return of the poll that slept on it, the wait for a core apart. Measured on a loaded
+2-core virtual machine, 1,500 times: p99 12 µs, at most 53 µs."""
+SLEPT_NS: Final = 100_000
+"""A poll shorter than this may have found everything ready when it began."""
+CROWDED_READS: Final = 48
+"""From about 64 ready descriptors on, one poll may leave some to the next (libev's first event array)."""
+_SAMPLE_EVERY_NS: Final = 10_000_000
+
+_warm: list[int] = []
+
+
+def warm_stamps() -> None:
+    """Opens the process's one idle stamped socket; harmless when it is open. It lasts as long as the process."""
+    if _warm or not STAMPING:
+        return
+    warm = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    stamp_socket(warm)
+    _warm.append(warm.detach())
+
+
+def stamp_socket(sock: _socket.socket) -> None:
+    """Asks the kernel for a receive stamp with every read, where there is such a thing."""
+    if STAMPING:
+        sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPING, STAMP_FLAGS)
+
+
+class PollClock:
+    """When the polls of one hub began and returned, in CLOCK_REALTIME ns."""
+
+    __slots__ = (
+        "__weakref__",
+        "_check",
+        "_handled_before",
+        "_prepare",
+        "_samples",
+        "_schedstat",
+        "began_ns",
+        "handled",
+        "last_began_ns",
+        "last_returned_ns",
+        "polls",
+        "returned_ns",
+    )
+
+    def __init__(self, loop: Any) -> None:
+        now = time.time_ns()
+        self.polls = 0
+        self.handled = 0
+        """Reads since the last poll returned; whoever reads adds to it."""
+        self.began_ns = self.returned_ns = self.last_began_ns = self.last_returned_ns = now
+        self._handled_before = 0
+        self._schedstat = _open_schedstat()
+        self._samples = [(now, self._waited_ns())] * 2
+        # After all other prepare watchers (gevent runs its callbacks in one), before all others after the poll.
+        self._prepare = loop.prepare(ref=False, priority=loop.MINPRI)
+        self._prepare.start(self._before_poll)
+        self._check = loop.check(ref=False, priority=loop.MAXPRI)
+        self._check.start(self._after_poll)
+
+    def close(self) -> None:
+        """Stops watching; for hubs that end before their process."""
+        for watcher in (self._prepare, self._check):
+            watcher.stop()
+            watcher.close()
+        if self._schedstat >= 0:
+            os.close(self._schedstat)
+            self._schedstat = -1
+
+    def _before_poll(self) -> None:
+        self.last_began_ns = self.began_ns
+        self.began_ns = time.time_ns()
+
+    def _after_poll(self) -> None:
+        self.last_returned_ns = self.returned_ns
+        self.returned_ns = now = time.time_ns()
+        self.polls += 1
+        self._handled_before = self.handled
+        self.handled = 0
+        if now - self._samples[1][0] > _SAMPLE_EVERY_NS:
+            self._samples = [self._samples[1], (now, self._waited_ns())]
+
+    @property
+    def slept(self) -> bool:
+        """Whether the last poll had to wait: nothing it reported was ready when it began."""
+        waited = self._waited_since(self.began_ns)
+        return waited is not None and self.returned_ns - self.began_ns - waited > SLEPT_NS
+
+    def lower_bound(self) -> int:
+        """The earliest that something which the last poll reported can have become ready.
+
+        Only valid for a descriptor that was watched, and not ready, when the poll before that returned.
+        """
+        if self.slept:
+            return self._woken(self.began_ns, self.returned_ns)
+        if self._handled_before >= CROWDED_READS:
+            return 0
+        return self._woken(self.last_began_ns, self.last_returned_ns)
+
+    def readiness(self, not_before_ns: int, *, fresh: bool = True) -> Instant:
+        """The moment of something without a stamp that the last poll reported; `not_before_ns` is known otherwise.
+
+        `fresh` is False when it may have been ready at the poll before already.
+        """
+        returned = self.returned_ns
+        lower = not_before_ns
+        if fresh or self.slept:
+            lower = max(lower, self.lower_bound())
+        lower = min(lower, returned)
+        return Instant(returned, returned - lower)
+
+    def _woken(self, began_ns: int, returned_ns: int) -> int:
+        """The harvest of a poll that returned then: not before it began, not earlier than our wake-up time."""
+        waited = self._waited_since(began_ns)
+        return began_ns if waited is None else max(began_ns, returned_ns - WAKE_NS - waited)
+
+    def _waited_since(self, since_ns: int) -> int | None:
+        """An upper bound of the time we waited for a core since then; None when it is not known."""
+        waited = self._waited_ns()
+        if waited < 0:
+            return None
+        for at_ns, before in reversed(self._samples):
+            if at_ns <= since_ns:
+                return waited - before
+        return None
+
+    def _waited_ns(self) -> int:
+        """This thread's whole wait for a core so far; -1 where the kernel does not say."""
+        if self._schedstat < 0:
+            return -1
+        try:
+            return int(os.pread(self._schedstat, 128, 0).split()[1])
+        except (OSError, ValueError, IndexError):
+            return -1
+
+
+_clocks: "weakref.WeakKeyDictionary[Any, PollClock]" = weakref.WeakKeyDictionary()
+
+
+def poll_clock() -> PollClock:
+    """The poll clock of the calling thread's hub."""
+    hub = gevent.get_hub()
+    clock = _clocks.get(hub)
+    if clock is None:
+        clock = _clocks[hub] = PollClock(hub.loop)
+    return clock
+
+
+def _open_schedstat() -> int:
+    """The thread's own file, kept open: it stays this thread's whoever reads it."""
+    try:
+        return os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1

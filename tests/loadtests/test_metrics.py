@@ -1,0 +1,94 @@
+"""What a worker measures of itself."""
+
+import time
+
+import gevent
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sseproof.loadtests.metrics import LAG_BITS, Lags, Metrics
+
+
+@given(st.lists(st.integers(-1_000, 10**11), min_size=1, max_size=200), st.floats(0.01, 1.0))
+def test_quantiles_of_lags_are_right_to_their_rounding(values: list[int], share: float) -> None:
+    lags = Lags()
+    for value in values:
+        lags.add(value)
+    told = lags.quantile(share)
+    ordered = sorted(max(value, 0) for value in values)
+    rank = next(index for index in range(1, len(ordered) + 1) if index >= share * len(ordered))
+    true = ordered[rank - 1]
+    assert told is not None
+    assert true * (1 - 2.0 ** (1 - LAG_BITS)) - 1 <= told <= true
+    assert lags.longest_ns == ordered[-1]
+    assert len(lags.values) <= len(set(ordered))
+
+
+def test_no_lags_no_quantile() -> None:
+    assert Lags().quantile(0.5) is None
+
+
+def test_a_snapshot_tells_once_and_begins_anew() -> None:
+    metrics = Metrics(worker=3, variant="before")
+    metrics.reads, metrics.events, metrics.coalesced_reads, metrics.unstamped_reads = 5, 7, 2, 1
+    metrics.started, metrics.ended, metrics.dropped, metrics.open_streams = 4, 3, 1, 9
+    metrics.pending_bytes = 11
+    metrics.read_lags.add(1_000_000)
+    metrics.dispatch_lag(2_000_000)
+    metrics.rig_error("one.")
+    metrics.rig_error("two.")
+    metrics.rig_error("one.")
+    row = metrics.snapshot()
+    assert (row.worker, row.variant, row.reads, row.events) == (3, "before", 5, 7)
+    assert (row.coalesced_reads, row.unstamped_reads) == (2, 1)
+    assert (row.started, row.ended, row.dropped, row.open_streams, row.pending_bytes) == (4, 3, 1, 9, 11)
+    assert row.read_lag_max_ns == 1_000_000
+    assert row.dispatch_lag_max_ns == 2_000_000
+    assert row.rig_error == "one. two."
+    assert row.rss_bytes is not None
+    assert 2**20 < row.rss_bytes < 2**34
+    again = metrics.snapshot()
+    assert (again.reads, again.events, again.started, again.ended, again.dropped) == (0, 0, 0, 0, 0)
+    assert (again.open_streams, again.pending_bytes) == (9, 11)  # gauges stay
+    assert (again.read_lag_max_ns, again.dispatch_lag_max_ns, again.rig_error) == (None, None, None)
+
+
+def test_cpu_share_is_that_of_the_interval() -> None:
+    metrics = Metrics(worker=0)
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    row = metrics.snapshot()
+    assert row.cpu_share is not None
+    assert row.cpu_share * row.interval_ns == pytest.approx(1e8, rel=0.3)
+    gevent.sleep(0.05)
+    idle = metrics.snapshot()
+    assert idle.cpu_share is not None
+    assert idle.cpu_share < row.cpu_share
+
+
+def test_the_loop_lag_shows_a_blocked_loop() -> None:
+    metrics = Metrics(worker=0)
+    metrics.start()
+    metrics.start()  # harmless
+    try:
+        gevent.sleep(0.05)
+        metrics.snapshot()
+        time.sleep(0.08)  # what a user's code does that holds the hub
+        gevent.sleep(0.03)
+        lag = metrics.snapshot().loop_lag_max_ns
+    finally:
+        metrics.stop()
+    assert lag is not None
+    assert lag > 60_000_000
+    assert metrics.snapshot().loop_lag_max_ns is None
+
+
+def test_a_clock_step_is_told_in_the_interval_it_fell_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics(worker=0)
+    assert metrics.snapshot().clock_step_ns == 0
+    real = time.time_ns
+    monkeypatch.setattr("sseproof.rundir.clock.time.time_ns", lambda: real() + 5_000_000)
+    assert metrics.snapshot().clock_step_ns == pytest.approx(5_000_000, abs=500_000)
+    assert metrics.snapshot().clock_step_ns == 0

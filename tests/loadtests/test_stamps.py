@@ -1,0 +1,138 @@
+"""What polls say about when a descriptor became ready, against instants that are known."""
+
+import os
+import threading
+import time
+
+import gevent
+import pytest
+
+from sseproof.loadtests import stamps
+from sseproof.loadtests.stamps import PollClock, poll_clock, warm_stamps
+from sseproof.rundir.rows import Instant  # noqa: TC001  # a type only; the module is loaded anyway
+
+pytestmark = pytest.mark.integration
+
+MS = 1_000_000
+PREEMPTED_NS = 200_000
+"""Between a thread's reading of the clock and its write it can be preempted."""
+
+
+class _Writer:
+    """A thread that makes a pipe readable at instants it notes."""
+
+    def __init__(self) -> None:
+        self.read_end, self._write_end = os.pipe()
+        os.set_blocking(self.read_end, False)
+        self.written: list[tuple[int, int]] = []
+        self._go = threading.Semaphore(0)
+        self.done = threading.Semaphore(0)
+        self._open = True
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def go(self) -> None:
+        self._go.release()
+
+    def _run(self) -> None:
+        never = threading.Event()
+        while self._go.acquire() and self._open:
+            never.wait(0.003)  # by then the loop sleeps, unless somebody holds it
+            before = time.time_ns()
+            os.write(self._write_end, b"x")
+            self.written.append((before, time.time_ns()))
+            self.done.release()
+
+    def close(self) -> None:
+        self._open = False
+        self._go.release()
+        self._thread.join(5)
+        os.close(self.read_end)
+        os.close(self._write_end)
+
+
+def test_the_bracket_of_a_readiness_holds_the_instant() -> None:
+    writer = _Writer()
+    clock = poll_clock()
+    seen: list[tuple[Instant, bool]] = []
+
+    def readable() -> None:
+        os.read(writer.read_end, 64)
+        seen.append((clock.readiness(0), clock.slept))
+
+    watcher = gevent.get_hub().loop.io(writer.read_end, 1)
+    watcher.start(readable)
+    try:
+        for turn in range(60):
+            gevent.sleep(0.003)
+            writer.go()
+            if turn % 3 == 2:
+                assert writer.done.acquire(timeout=10)  # holds the hub
+                time.sleep(0.01)  # what a user's code does
+            with gevent.Timeout(10):
+                while len(seen) <= turn:
+                    gevent.sleep(0.002)
+            if turn % 3 != 2:
+                assert writer.done.acquire(timeout=10)
+    finally:
+        watcher.stop()
+        watcher.close()
+        writer.close()
+    widths = []
+    for (instant, slept), (before, after) in zip(seen, writer.written, strict=True):
+        assert instant.lo_ns <= after + PREEMPTED_NS
+        assert instant.hi_ns >= before
+        if slept:
+            widths.append(instant.before_ns)
+    assert len(widths) > 20
+    assert sorted(widths)[len(widths) // 2] <= 2 * stamps.WAKE_NS  # a poll that slept is a good witness
+
+
+def test_a_readiness_is_never_before_what_is_known_otherwise() -> None:
+    clock = poll_clock()
+    gevent.sleep(0.01)
+    known = clock.returned_ns - 1_000
+    assert clock.readiness(known).lo_ns >= known
+    later = clock.readiness(clock.returned_ns + 5 * MS)
+    assert later.before_ns == 0
+
+
+def test_what_may_have_been_ready_before_keeps_its_own_lower_end() -> None:
+    clock = poll_clock()
+    gevent.sleep(0.01)
+    clock.began_ns = clock.returned_ns  # it did not sleep
+    known = clock.last_began_ns - 50 * MS
+    assert clock.readiness(known, fresh=False).lo_ns == known
+    assert clock.readiness(known).lo_ns > known
+
+
+def test_a_crowded_poll_says_nothing_of_the_next() -> None:
+    """libev takes 64 ready descriptors at first: others may wait for the poll after."""
+    clock = PollClock(gevent.get_hub().loop)
+    try:
+        gevent.sleep(0.002)
+        clock.began_ns = clock.returned_ns  # it did not sleep
+        clock._handled_before = stamps.CROWDED_READS
+        assert clock.lower_bound() == 0
+        clock._handled_before = 0
+        assert clock.lower_bound() > 0
+    finally:
+        clock.close()
+
+
+def test_without_the_kernels_count_the_bracket_is_the_whole_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stamps, "_open_schedstat", lambda: -1)
+    clock = PollClock(gevent.get_hub().loop)
+    try:
+        gevent.sleep(0.03)
+        assert not clock.slept
+        assert clock.lower_bound() == clock.last_began_ns
+    finally:
+        clock.close()
+
+
+def test_the_warm_socket_is_opened_once() -> None:
+    warm_stamps()
+    first = list(stamps._warm)
+    warm_stamps()
+    assert stamps._warm == first
