@@ -1,0 +1,83 @@
+"""Who may start, and under which number: admission of new streams in one process.
+
+Stream numbers are `index + k * stride`, so that several workers never share one and a fixed number of streams is
+split exactly. Admission ends after the duration, with the last number, with the attempt budget, or by order.
+"""
+
+import time
+from typing import Protocol
+
+import gevent.event
+
+
+class Budget(Protocol):
+    """What is left of `max_requests`."""
+
+    @property
+    def left(self) -> int:
+        """Attempts that may still be made."""
+
+
+class Admission:
+    """Hands out stream numbers until admission ends."""
+
+    def __init__(
+        self,
+        index: int,
+        stride: int,
+        *,
+        streams: int | None,
+        duration_ns: int | None,
+        budget: Budget | None = None,
+    ) -> None:
+        self.stopped = False
+        """The process is being told to stop; set by the listener that does so."""
+        self._next = index
+        self._stride = stride
+        self._streams = streams
+        self._duration_ns = duration_ns
+        self._deadline_ns: int | None = None
+        self._budget = budget
+        self._closed = gevent.event.Event()
+
+    def start(self, now_ns: int) -> None:
+        """The load begins; `now_ns` is monotonic."""
+        if self._duration_ns is not None:
+            self._deadline_ns = now_ns + self._duration_ns
+        if self._streams is not None and self._next >= self._streams:
+            self.close()
+
+    def take(self) -> int | None:
+        """The number of a new stream, None when none may start any more."""
+        if self._closed.is_set():
+            return None
+        if self._deadline_ns is not None and time.monotonic_ns() >= self._deadline_ns:
+            self.close()
+            return None
+        if self._budget is not None and self._budget.left <= 0:
+            self.close()
+            return None
+        number = self._next
+        if self._streams is not None and number >= self._streams:
+            self.close()
+            return None
+        self._next += self._stride
+        if self._streams is not None and self._next >= self._streams:
+            self.close()
+        return number
+
+    def close(self) -> None:
+        """No further stream may start."""
+        self._closed.set()
+
+    def wait_closed(self) -> None:
+        """Blocks the greenlet until admission has ended."""
+        while not self._closed.is_set():
+            if self._deadline_ns is None:
+                self._closed.wait()
+                return
+            left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
+            if left_s <= 0:
+                self.close()
+                return
+            self._closed.wait(left_s)

@@ -1,0 +1,343 @@
+"""What one Locust process does for a run: rows to the run directory, an end that loses none of them.
+
+Rules:
+- A local worker finds the plan by SSEPROOF_PLAN; a bare `locust -f …` makes a run directory of its own at test start
+  and hands its place to its workers by a message.
+- Admission of new streams ends after the duration or with the last of a fixed number. Then answers drain, while
+  subscriptions are closed by us once they are open. Only when every worker has reported that it drained does the
+  master quit: Locust's own stop time-out loses what is in flight (design.md decision 6).
+- Locust's page gets one request event a stream; the rows are written first (style.md "Locust drives").
+- A recorder that fails (full disk) stops the run with exit code 70: measuring on without rows would be a lie.
+"""
+
+# locust comes first: gevent must patch before anything imports ssl (RecursionError otherwise).
+from locust import events
+from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, WorkerRunner
+
+# isort: split
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+import gevent.event
+
+from sseproof.loadtests.admission import Admission
+from sseproof.loadtests.bare import make_bare_run
+from sseproof.loadtests.metrics import Metrics
+from sseproof.loadtests.session import AttemptBudget, StreamClient
+from sseproof.loadtests.settings import Client, Load, Target
+from sseproof.rundir.clock import now_ns
+from sseproof.rundir.errors import EXIT_RIG, SuiteError
+from sseproof.rundir.files import (
+    BREAKS,
+    GENERATOR,
+    OPEN,
+    PLAN_NAME,
+    RUN_NAME,
+    STARTS,
+    STREAMS,
+    Appender,
+    read_document,
+    write_document,
+)
+from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE
+from sseproof.rundir.rows import (
+    BreakRow,
+    GeneratorRow,
+    OpenRow,
+    Plan,
+    RunInfo,
+    StartRow,
+    StreamRecord,
+    VariantPlan,
+)
+from sseproof.rundir.units import from_raw
+
+DRAINED_MESSAGE: Final = "sseproof-drained"
+PLAN_MESSAGE: Final = "sseproof-plan"
+PARENT_VARIABLE: Final = "SSEPROOF_PARENT"
+RIG_ERROR_MARK: Final = "sseproof rig error: "
+OPEN_ROWS_EVERY_S: Final = 10
+BARE_STRIDE: Final = 1024
+"""A bare locust master may get workers at any time: stream numbers leave room for this many."""
+STOP_GRACE_S: Final = 3.0
+"""How long an interrupted worker waits for its streams to write their rows."""
+
+
+class WorkerRun:
+    """One process's part of a run: the stream client, the row files, admission and drain."""
+
+    def __init__(self, directory: Path, plan: Plan, variant: VariantPlan, worker: int, stride: int) -> None:
+        self.plan = plan
+        self.variant = variant
+        self.worker = worker
+        self.target = from_raw(variant.target, Target)
+        self.load = from_raw(variant.load, Load)
+        client = from_raw(variant.client, Client)
+        self.busy = 0
+        """Client calls under way, their rows and request events included."""
+        self._starts: Appender[StartRow] = Appender(directory, STARTS, plan.run)
+        self._streams: Appender[StreamRecord] = Appender(directory, STREAMS, plan.run)
+        self._breaks: Appender[BreakRow] = Appender(directory, BREAKS, plan.run)
+        self._generator: Appender[GeneratorRow] = Appender(directory, GENERATOR, plan.run)
+        self._open: Appender[OpenRow] = Appender(directory, OPEN, plan.run)
+        budget = None
+        if self.load.max_requests is not None:
+            budget = AttemptBudget(_share(self.load.max_requests, worker, stride))
+        self.admission = Admission(
+            worker,
+            stride,
+            streams=self.load.streams,
+            duration_ns=None if self.load.duration is None else self.load.duration.ns,
+            budget=budget,
+        )
+        self.metrics = Metrics(worker=worker, variant=variant.name)
+        preflight = variant.preflight
+        self.client = StreamClient(
+            self.target,
+            client,
+            run=plan.run,
+            seed=plan.seed,
+            worker=worker,
+            variant=variant.name,
+            kind=self.target.kind or "answer",
+            addresses=variant.addresses,
+            gap_edges_ns=plan.gap_edges_ns,
+            on_start=self._starts.append,
+            on_break=self._breaks.append,
+            on_end=self._streams.append,
+            metrics=self.metrics,
+            budget=budget,
+            own_server=preflight is not None and preflight.witness_path is not None,
+            environ=os.environ,
+        )
+        self.drain_ns = self.load.drain.ns if self.load.drain is not None else client.timeouts.total.ns
+
+    def tick(self, *, with_open: bool) -> None:
+        """Writes what this worker measured of itself; every 10 s also which streams are open."""
+        row = self.metrics.snapshot()
+        self._generator.append(row)
+        if with_open:
+            numbers = self.client.open_numbers()
+            self._open.append(
+                OpenRow(at_ns=row.at_ns, worker=self.worker, streams=numbers, variant=self.variant.name)
+            )
+
+    def rig_error(self, sentence: str) -> None:
+        """Puts a failure of ours on record."""
+        self._generator.append(
+            GeneratorRow(
+                at_ns=now_ns(),
+                worker=self.worker,
+                variant=self.variant.name,
+                pid=os.getpid(),
+                rig_error=sentence,
+            )
+        )
+
+    def drain(self) -> None:
+        """Waits for the end of admission, then until the last row is written; blocks the greenlet."""
+        self.admission.wait_closed()
+        if self.target.kind == "subscription":
+            self.client.close_when_open("end of the run")
+        deadline = time.monotonic_ns() + self.drain_ns
+        while self.busy and time.monotonic_ns() < deadline:
+            gevent.sleep(0.02)
+        self.stop("the drain limit")
+
+    def stop(self, reason: str) -> None:
+        """Ends every open stream (`stopped`) and waits a moment for the rows."""
+        self.admission.close()
+        self.client.stop_all(reason)
+        deadline = time.monotonic() + STOP_GRACE_S
+        while self.busy and time.monotonic() < deadline:
+            gevent.sleep(0.02)
+
+
+_runs: dict[int, WorkerRun] = {}
+"""The run of each Locust environment, by its identity: tests and notebooks may have several."""
+
+
+def run_of(environment: Any) -> WorkerRun:
+    """The run this environment works for."""
+    return _runs[id(environment)]
+
+
+def stop_broken(environment: Any, error: SuiteError) -> None:
+    """The recorder failed: say why, end the run with 70, lose nothing that was written."""
+    print(f"{RIG_ERROR_MARK}{error}", file=sys.stderr, flush=True)
+    if PLAN_VARIABLE in os.environ:
+        os._exit(EXIT_RIG)  # rows are on disk; unwinding greenlets could only write more to what just failed
+    environment.process_exit_code = EXIT_RIG
+    gevent.spawn(environment.runner.quit)
+
+
+def end_without_parent() -> None:
+    """Leaves at once when the suite that started us is gone (pdeathsig does not cover the moment before exec)."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is not None and os.getppid() != int(parent):
+        os._exit(EXIT_RIG)
+
+
+def _share(total: int, worker: int, stride: int) -> int:
+    """One worker's part of a total, so that the parts add up to it exactly."""
+    return total // stride + (1 if worker < total % stride else 0)
+
+
+def _on_init(environment: Any, **_: object) -> None:
+    end_without_parent()
+    runner = environment.runner
+    plan_path = os.environ.get(PLAN_VARIABLE)
+    if isinstance(runner, MasterRunner):
+        _Master(environment, bare=plan_path is None)
+    elif plan_path is not None:
+        path = Path(plan_path)
+        _adopt(environment, path.parent, int(os.environ.get(WORKER_VARIABLE, "0")), stride=None)
+    elif isinstance(runner, WorkerRunner):
+        runner.register_message(PLAN_MESSAGE, _on_plan_message)
+    elif isinstance(runner, LocalRunner):
+        environment.events.test_start.add_listener(_start_bare)
+    environment.events.test_start.add_listener(_on_test_start)
+    environment.events.test_stopping.add_listener(_on_stopping)
+    environment.events.quitting.add_listener(_on_stopping)
+
+
+def _adopt(environment: Any, directory: Path, worker: int, *, stride: int | None) -> None:
+    try:
+        plan = read_document(directory / PLAN_NAME, Plan, "plan")
+        _runs[id(environment)] = WorkerRun(directory, plan, plan.variants[0], worker, stride or plan.workers)
+    except SuiteError as error:
+        stop_broken(environment, error)
+
+
+def _start_bare(environment: Any, **_: object) -> None:
+    """`locust -f …` without the front door: a run directory of its own for each test."""
+    try:
+        directory = make_bare_run(environment.host, workers=1)
+    except SuiteError as error:
+        print(f"sseproof: {error}", file=sys.stderr, flush=True)
+        environment.process_exit_code = error.exit_code
+        gevent.spawn(environment.runner.quit)
+        return
+    _adopt(environment, directory, 0, stride=1)
+    _say_where(environment, directory)
+
+
+def _say_where(environment: Any, directory: Path) -> None:
+    print(f"sseproof: rows go to {directory}", file=sys.stderr, flush=True)
+
+    def finish(**_: object) -> None:
+        info = read_document(directory / RUN_NAME, RunInfo, "run")
+        if info.ended_ns is None:
+            info.ended_ns, info.how = now_ns(), "finished"
+            write_document(directory / RUN_NAME, info)
+            print(f"sseproof: judge it with: sseproof judge {directory}", file=sys.stderr, flush=True)
+
+    environment.events.test_stop.add_listener(finish)
+
+
+def _on_plan_message(environment: Any, msg: Any, **_: object) -> None:
+    directory = Path(msg.data["directory"])
+    if not (directory / PLAN_NAME).is_file():
+        print(
+            f"{RIG_ERROR_MARK}the master's run directory {directory} is not on this machine; "
+            "start workers on the master's machine.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(EXIT_RIG)
+    _adopt(environment, directory, environment.runner.worker_index, stride=BARE_STRIDE)
+
+
+def _on_test_start(environment: Any, **_: object) -> None:
+    run = _runs.get(id(environment))
+    if run is None:
+        return
+    run.admission.start(time.monotonic_ns())
+    _guarded(environment, lambda: _tick_each_second(run))
+    if PLAN_VARIABLE in os.environ:
+        _guarded(environment, lambda: _drain_and_report(environment, run))
+
+
+def _guarded(environment: Any, work: Callable[[], None]) -> None:
+    """A greenlet of ours whose failure ends the run instead of vanishing."""
+
+    def body() -> None:
+        try:
+            work()
+        except SuiteError as error:
+            stop_broken(environment, error)
+
+    gevent.spawn(body)
+
+
+def _tick_each_second(run: WorkerRun) -> None:
+    for second in itertools.count(1):
+        gevent.sleep(1)
+        run.tick(with_open=second % OPEN_ROWS_EVERY_S == 0)
+
+
+def _drain_and_report(environment: Any, run: WorkerRun) -> None:
+    run.drain()
+    run.tick(with_open=False)
+    if isinstance(environment.runner, LocalRunner):
+        environment.runner.quit()
+    else:
+        environment.runner.send_message(DRAINED_MESSAGE, {"worker": run.worker})
+
+
+def _on_stopping(environment: Any, **_: object) -> None:
+    run = _runs.get(id(environment))
+    if run is None or run.admission.stopped:
+        return
+    run.admission.stopped = True
+    try:
+        run.stop("interrupted")
+        run.tick(with_open=False)
+    except SuiteError as error:
+        stop_broken(environment, error)
+
+
+class _Master:
+    """Ends the run when every worker that is still there has drained."""
+
+    def __init__(self, environment: Any, *, bare: bool) -> None:
+        self._environment = environment
+        self._drained: set[str] = set()
+        environment.runner.register_message(DRAINED_MESSAGE, self._on_drained)
+        if bare:
+            environment.events.test_start.add_listener(self._start_bare)
+        else:
+            gevent.spawn(self._quit_when_drained)
+
+    def _on_drained(self, environment: Any, msg: Any, **_: object) -> None:
+        del environment
+        self._drained.add(msg.node_id)
+
+    def _quit_when_drained(self) -> None:
+        runner = self._environment.runner
+        while True:
+            gevent.sleep(0.1)
+            alive = {client.id for client in runner.clients.all if client.state != STATE_MISSING}
+            if self._drained and alive <= self._drained:
+                runner.quit()
+                return
+
+    def _start_bare(self, environment: Any, **_: object) -> None:
+        try:
+            directory = make_bare_run(environment.host, workers=BARE_STRIDE)
+        except SuiteError as error:
+            print(f"sseproof: {error}", file=sys.stderr, flush=True)
+            environment.process_exit_code = error.exit_code
+            gevent.spawn(environment.runner.quit)
+            return
+        environment.runner.send_message(PLAN_MESSAGE, {"directory": str(directory)})
+        _say_where(environment, directory)
+
+
+events.init.add_listener(_on_init)  # type: ignore[no-untyped-call]  # locust types its hooks only in part

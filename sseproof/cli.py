@@ -1,0 +1,323 @@
+"""The command line: `sseproof run`, `judge`, `serve`, `setup`.
+
+Rules (design.md "Commands"):
+- Every command has --help with an example, and --json where a program may read the answer.
+- Standard output is the answer, standard error is progress and log.
+- Errors are one sentence that says what to do, with exit code 64 (input) or 70 (the suite); never a traceback for bad
+  input. click's own usage code is 2, which is ours for "unknown": it becomes 64.
+- Nothing heavy is imported before a command needs it; `sseproof --help` stays light.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from sseproof.rundir.errors import EXIT_INTERRUPTED, EXIT_RIG, EXIT_USAGE, SuiteError, UsageError
+
+SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+TRACE_VARIABLE: Final = "SSEPROOF_TRACE"
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Runs one command line and gives its exit code."""
+    try:
+        code = cli.main(args=arguments, prog_name="sseproof", standalone_mode=False)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        return _complain(error.format_message(), EXIT_USAGE)
+    except SuiteError as error:
+        return _complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("Interrupted.", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output left; that is its right and no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the last line of defence: a sentence and 70, never a traceback
+        if os.environ.get(TRACE_VARIABLE):
+            raise
+        return _complain(
+            f"sseproof itself broke ({type(error).__name__}: {error}); "
+            f"set {TRACE_VARIABLE}=1 to see where, and please report it.",
+            EXIT_RIG,
+        )
+    return code if isinstance(code, int) else 0
+
+
+def _complain(sentence: str, code: int) -> int:
+    from sseproof.rundir.text import printable
+
+    for line in sentence.splitlines() or [sentence]:
+        click.echo(printable(line, 2_000), err=True)
+    return code
+
+
+@click.group(context_settings=SETTINGS, no_args_is_help=False, invoke_without_command=True)
+@click.version_option(package_name="sseproof", prog_name="sseproof")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Proves or refutes what a Server-Sent Events service promises.
+
+    Makes load, measures every stream from outside, and answers each claim with pass, fail or unknown,
+    and the count behind it.
+
+    \b
+    Example, in two terminals:
+      sseproof serve
+      sseproof run --target http://127.0.0.1:8000/api/v1/stream/chat \\
+        --users 50 --duration 10s --claim "success >= 98%" --claim "ttft p95 <= 1s"
+
+    \b
+    Exit codes: 0 every claim passes, 1 some claim fails, 2 none fails but some are unknown,
+    64 bad usage or input, 70 the suite itself broke, 130/143 interrupted.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print the answer as JSON on standard output."
+    )(command)
+
+
+@cli.command(name="run", context_settings=SETTINGS)
+@click.argument("scenario", required=False, type=click.Path(path_type=Path))
+@click.option("--target", metavar="URL", help="The stream's address.")
+@click.option("--method", metavar="METHOD", help="GET (default) or POST.")
+@click.option(
+    "--header", "headers", metavar="NAME:VALUE", multiple=True, help="Request header; VALUE may be env:NAME."
+)
+@click.option("--body", metavar="TEXT", help="Request body, or @FILE.")
+@click.option("--users", type=int, metavar="N", help="Streams held at once (closed loop).")
+@click.option("--duration", metavar="TIME", help="How long new streams are admitted, such as 30s.")
+@click.option("--streams", type=int, metavar="N", help="A fixed number of streams instead of a duration.")
+@click.option(
+    "--claim", "claims", metavar="CLAIM", multiple=True, help='Such as "ttft p95 <= 1s"; see --help-claims.'
+)
+@click.option("--profile", type=click.Choice(["resilient", "browser", "legacy"]), help="Kind of client.")
+@click.option(
+    "--max-requests", type=int, metavar="N", help="Upper limit of attempts, reconnections included."
+)
+@click.option("--workers", type=int, metavar="N", help="Load-generating processes.")
+@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; printed by each run.")
+@click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")
+@click.option("--label", "labels", metavar="K=V", multiple=True, help="Kept with the run.")
+@click.option(
+    "--locustfile", metavar="FILE", help="Your own Locust users (SSEUser) instead of the scenario's."
+)
+@click.option(
+    "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: client.timeouts.idle=5s."
+)
+@click.option("--allow-target", "allow", metavar="HOST", multiple=True, help="You may load this host.")
+@click.option("--allow-load", type=int, metavar="N", help="Up to N streams at once on a public address.")
+@click.option(
+    "--on-unknown", type=click.Choice(["fail", "warn"]), help="warn: unknown claims do not set exit code 2."
+)
+@click.option("--dry-run", is_flag=True, help="Send nothing; print what would be needed and decided.")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--help-claims", is_flag=True, help="List the metrics a claim can use, and exit.")
+@_json_option
+def run_command(scenario: Path | None, **options: Any) -> int:
+    """Measures a target under load and judges claims.
+
+    SCENARIO is a TOML file; without one the flags are enough. Precedence: flag, --set, SSEPROOF_* variable, file.
+
+    \b
+    Example:
+      sseproof run --target http://127.0.0.1:8000/api/v1/stream/chat --users 50 --duration 30s \\
+        --claim "success >= 98%" --claim "ttft p95 <= 1s" --claim "utf8 = 100%"
+      sseproof run scenario.toml --set client.timeouts.idle=5s --json
+    """
+    if options["help_claims"]:
+        from sseproof.reports.claims import help_claims
+
+        click.echo(help_claims())
+        return 0
+    from sseproof.scenario import load_scenario
+
+    resolved = load_scenario(scenario, environ=os.environ, sets=list(options["sets"]), flags=_flags(options))
+    if options["dry_run"]:
+        from sseproof.dry_run import dry_run
+
+        plan = dry_run(resolved)
+        click.echo(plan.to_json() if options["as_json"] else plan.to_text(), nl=not options["as_json"])
+        return 0
+    from sseproof.experiment import run_scenario
+
+    result = run_scenario(
+        resolved, environ=os.environ, command=_repeatable(resolved.secrets), quiet=options["quiet"]
+    )
+    _answer(result.directory, result.verdict, as_json=options["as_json"])
+    return result.exit_code
+
+
+def _answer(directory: Path, verdict: Any, *, as_json: bool) -> None:
+    if as_json:
+        from sseproof.rundir.files import document_bytes
+
+        click.echo(document_bytes(verdict), nl=False)
+        return
+    from sseproof.reports.summary import summary_text
+
+    click.echo(summary_text(verdict, directory))
+
+
+def _flags(options: dict[str, Any]) -> dict[str, Any]:
+    """The scenario tree that the command line's options stand for; options not given are absent."""
+    tree: dict[str, Any] = {}
+
+    def put(section: str, key: str, value: Any) -> None:
+        if value not in (None, (), {}):
+            (tree.setdefault(section, {}) if section else tree)[key] = value
+
+    put("target", "url", options["target"])
+    put("target", "method", options["method"])
+    put("target", "headers", _pairs("--header", options["headers"], ":"))
+    put("target", "body", _body(options["body"]))
+    put("target", "allow", list(options["allow"]) or None)
+    put("target", "allow_load", options["allow_load"])
+    put("load", "users", options["users"])
+    put("load", "duration", options["duration"])
+    put("load", "streams", options["streams"])
+    put("load", "max_requests", options["max_requests"])
+    put("client", "profile", options["profile"])
+    put("", "claims", list(options["claims"]) or None)
+    put("", "workers", options["workers"])
+    put("", "seed", options["seed"])
+    put("", "out", options["out"])
+    put("", "labels", _pairs("--label", options["labels"], "="))
+    put("", "locustfile", options["locustfile"])
+    put("", "on_unknown", options["on_unknown"])
+    return tree
+
+
+def _pairs(option: str, texts: tuple[str, ...], separator: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, found, value = text.partition(separator)
+        if not found or not name.strip():
+            # The text itself may be a secret header: it is not repeated.
+            raise UsageError(f"{option} wants NAME{separator}VALUE; one of those given has no {separator!r}.")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _body(text: str | None) -> str | None:
+    if text is None or not text.startswith("@"):
+        return text
+    path = Path(text[1:])
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"--body {text}: {path} can't be read: {reason}.") from None
+
+
+def _repeatable(secrets: dict[str, str]) -> list[str]:
+    """The command line that repeats the run; secret header values are left out whole."""
+    from sseproof.rundir.text import Redactor
+
+    redact = Redactor(secrets.values())
+    return ["sseproof", *(redact(part) for part in sys.argv[1:])]
+
+
+@cli.command(context_settings=SETTINGS)
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@_json_option
+def judge(run_dir: Path, as_json: bool) -> int:
+    """Judges a recorded run again, without load: the same rows give the same verdicts, byte for byte.
+
+    \b
+    Example:
+      sseproof judge runs/run/latest
+    """
+    from sseproof.reports.judge import judge_directory, write_verdict
+
+    verdict = judge_directory(run_dir)
+    write_verdict(run_dir, verdict)
+    _answer(run_dir, verdict, as_json=as_json)
+    return verdict.exit_code
+
+
+@cli.command(context_settings=SETTINGS)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
+)
+@click.option("--profile", default="robust", show_default=True, type=click.Choice(["robust", "legacy"]))
+@click.option(
+    "--misbehave", default="", metavar="MODES", help="loss,utf8,slow,no-resume,duplicate,truncate,stall,cut"
+)
+@click.option(
+    "--misbehave-share", default=0.3, show_default=True, type=click.FloatRange(0, 1), help="Streams hit."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of texts and of who is hit."
+)
+@click.option("--heartbeat", default="20s", show_default=True, metavar="TIME", help="Silence before a ping.")
+def serve(
+    *, host: str, port: int, profile: str, misbehave: str, misbehave_share: float, seed: int, heartbeat: str
+) -> int:
+    """Runs the reference server: a service with a known right answer, and its own witness.
+
+    \b
+    Example:
+      sseproof serve
+      sseproof serve --port 0 --misbehave loss,cut
+    """
+    from sseproof.reference_server.app import run_server
+    from sseproof.reference_server.settings import ServerSettings
+    from sseproof.rundir.units import parse_duration
+
+    try:
+        settings = ServerSettings(
+            host=host,
+            port=port,
+            profile=profile,  # type: ignore[arg-type]  # click has checked the choice
+            misbehave=misbehave,
+            misbehave_share=misbehave_share,
+            seed=seed,
+            heartbeat=parse_duration(heartbeat),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    run_server(settings)
+    return 0
+
+
+@cli.command(context_settings=SETTINGS)
+@click.option("--check", is_flag=True, help="Only report; change nothing.")
+@_json_option
+def setup(check: bool, as_json: bool) -> int:
+    """Says what this machine has: file limits, kernel stamps, and what each is good for.
+
+    \b
+    Example:
+      sseproof setup --check
+    """
+    del check  # there is nothing yet that setup would build: both forms report
+    from sseproof import environment
+
+    findings = environment.findings()
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
+    else:
+        for finding in findings:
+            mark = "✓" if finding.ok else "✕"
+            click.echo(
+                f"{mark} {finding.name}: {finding.value}" + (f"; {finding.advice}" if finding.advice else "")
+            )
+    return 0 if all(finding.ok for finding in findings) else 1

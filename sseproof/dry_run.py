@@ -1,0 +1,116 @@
+"""`run --dry-run`: what a run would need and could decide, before anything is sent.
+
+Per claim: its unit, n where the plan fixes it, how many failures still pass, the chance of a decision, and the n that
+would be enough. Besides: requests, time and descriptors. Nothing is contacted, not even a name server.
+"""
+
+import textwrap
+
+import msgspec
+from msgspec import Struct
+
+from sseproof.environment import DESCRIPTORS_A_PROCESS
+from sseproof.experiment import planned_n
+from sseproof.reports.claims import ClaimPlan, plan_claim, share_text
+from sseproof.scenario import Resolved
+
+
+class Needs(Struct):
+    """What the run itself takes."""
+
+    users: int
+    workers: int
+    streams: int | None
+    """None in a run by duration: it depends on how long an answer lasts."""
+    duration_s: float | None
+    requests_at_most: int | None
+    descriptors_a_worker: int
+
+
+class PlannedVerdict(Struct):
+    """A claim and what the planned run can say about it."""
+
+    claim: str
+    plan: ClaimPlan
+
+
+class DryRun(Struct):
+    """The answer of `--dry-run`."""
+
+    scenario: str
+    target: str
+    needs: Needs
+    claims: list[PlannedVerdict]
+
+    def to_json(self) -> str:
+        """As JSON, one document with a line end."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+
+    def to_text(self) -> str:
+        """As text of 80 columns."""
+        needs = self.needs
+        lines = [f"Nothing was sent. {self.scenario} would load {self.target}", ""]
+        size = f"{needs.streams} streams" if needs.streams else f"{needs.duration_s:g} s of admission"
+        lines.append(f"{size} by {needs.users} users in {needs.workers} worker(s).")
+        if needs.requests_at_most is not None:
+            lines.append(f"At most {needs.requests_at_most} requests, reconnections included.")
+        else:
+            lines.append("No upper limit of requests; set one with --max-requests.")
+        lines.append(f"{needs.descriptors_a_worker} file descriptors a worker.")
+        if not self.claims:
+            lines.append("No claim: the run would only be recorded.")
+        for planned in self.claims:
+            lines += ["", planned.claim, *(f"  {line}" for line in _claim_lines(planned.plan))]
+        return "\n".join(_wrapped(line) for line in lines)
+
+
+def dry_run(resolved: Resolved) -> DryRun:
+    """Plans without sending."""
+    scenario = resolved.scenario
+    load = scenario.load
+    most = load.max_requests
+    if most is None and load.streams is not None:
+        retries = 0 if scenario.client.profile == "legacy" else scenario.client.retries
+        most = None if scenario.client.profile == "browser" else load.streams * (1 + retries)
+    return DryRun(
+        scenario=scenario.name,
+        target=scenario.target.url,
+        needs=Needs(
+            users=load.users,
+            workers=scenario.workers,
+            streams=load.streams,
+            duration_s=None if load.duration is None else load.duration.seconds,
+            requests_at_most=most,
+            descriptors_a_worker=-(-load.users // scenario.workers) + DESCRIPTORS_A_PROCESS,
+        ),
+        claims=[
+            PlannedVerdict(claim=claim.text, plan=plan_claim(claim, planned_n(scenario, claim.unit)))
+            for claim in resolved.claims
+        ],
+    )
+
+
+def _wrapped(line: str) -> str:
+    """Within 80 columns, further lines under the first; a long address stays whole."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(
+        line, 80, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _claim_lines(plan: ClaimPlan) -> list[str]:
+    unit = f"{plan.unit}s"
+    need = f"A pass needs at least {plan.needed_n} {unit}"
+    advice = (
+        f"; {plan.advised_n} give a 90 % chance of it" if plan.advised_n not in {None, plan.needed_n} else ""
+    )
+    rate = f"if {share_text(plan.expected_rate)} of them are good"
+    if plan.n is None or plan.chance_if_good is None:
+        reason = "breaks and gaps come as they come" if plan.unit != "stream" else "fix it with --streams"
+        return [f"{need}{advice}, {rate}.", f"The plan does not fix their number: {reason}."]
+    chance = plan.chance_if_good
+    allowed = "no pass is possible" if plan.allowed_failures is None else f"{plan.allowed_failures} may fail"
+    return [
+        f"{plan.n} {unit} planned: {allowed}. {need}{advice}.",
+        f"Chance {rate}: pass {chance.passes:.1%}, fail {chance.fails:.1%}, unknown {chance.unknown:.1%}.",
+    ]

@@ -1,0 +1,223 @@
+"""What the machine allows: descriptors, ports, kernel stamps, names, consent. Checked before the first connection.
+
+Rules:
+- A limit that would spoil a run is a RigError (70) before the run starts, with the number and how to raise it.
+- A name is resolved once, here, and the addresses are recorded (design.md "Ground rules").
+- Loopback is free; any other host needs consent, and load on a public address a second one (decision 13).
+"""
+
+import ipaddress
+import os
+import platform
+import resource
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from sseproof.rundir.errors import RigError, UsageError
+
+DESCRIPTORS_A_PROCESS: Final = 200
+"""Interpreter, Locust, its sockets, row files and room for a file or two of the user's own."""
+FREE_LOAD: Final = 50
+"""Streams at once that a public address may get without a second consent (decision 13)."""
+PORTS_FROM: Final = 20_000
+PORTS_BELOW: Final = 32_768
+"""Own listening ports lie below the range from which the kernel picks outgoing ones."""
+_SO_TIMESTAMPING: Final = 37
+_STAMP_FLAGS: Final = (1 << 3) | (1 << 4)
+
+
+class Finding(Struct, frozen=True):
+    """One line of `sseproof setup --check`."""
+
+    name: str
+    ok: bool
+    value: str
+    advice: str = ""
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The IP addresses of a host, IPv4 first. Raises UsageError when the name does not resolve."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+        raise UsageError(
+            f"The host name {host!r} does not resolve ({reason}): check the spelling in the target's URL."
+        ) from None
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return sorted(addresses, key=lambda address: ":" in address)
+
+
+def check_consent(
+    host: str, addresses: Iterable[str], users: int, allow: Iterable[str], allow_load: int | None
+) -> None:
+    """Refuses hosts nobody consented to. Raises UsageError with the option that gives the consent."""
+    ips = [ipaddress.ip_address(address.partition("%")[0]) for address in addresses]
+    if all(ip.is_loopback for ip in ips):
+        return
+    if host.lower() not in {name.lower() for name in allow}:
+        raise UsageError(
+            f"{host} is not this machine: load on it needs consent. "
+            f"If you may test it, add --allow-target {host} (or allow = [{host!r}] under [target])."
+        )
+    public = any(not (ip.is_private or ip.is_loopback) for ip in ips)
+    if public and users > max(FREE_LOAD, allow_load or 0):
+        raise UsageError(
+            f"{users} streams at once against the public host {host} need a second consent: add --allow-load {users}, "
+            f"or stay at {FREE_LOAD} or fewer."
+        )
+
+
+def check_descriptors(users: int, workers: int) -> None:
+    """Raises the soft limit as far as allowed; RigError when one worker's share does not fit."""
+    needed = -(-users // workers) + DESCRIPTORS_A_PROCESS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        most = max(1, hard - DESCRIPTORS_A_PROCESS)
+        raise RigError(
+            f"{users} streams over {workers} worker(s) need {needed} file descriptors a process, {hard} are allowed: "
+            f"use --workers {-(-users // most)} or more, at most {most * workers} users, or raise `ulimit -n`."
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else hard, hard))
+
+
+def check_ephemeral_ports(users: int) -> None:
+    """RigError when one destination can't get that many connections from this machine."""
+    lowest, highest = ephemeral_range()
+    room = highest - lowest + 1
+    if users > room:
+        raise RigError(
+            f"{users} streams at once to one address need as many outgoing ports, this machine has {room} "
+            f"({lowest}-{highest}): use fewer users, or widen net.ipv4.ip_local_port_range."
+        )
+
+
+def ephemeral_range() -> tuple[int, int]:
+    """The range outgoing ports are taken from; the Linux default where it can't be read."""
+    try:
+        lowest, highest = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()
+        return int(lowest), int(highest)
+    except (OSError, ValueError):
+        return 32_768, 60_999
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of the lower range that nothing listens on. RigError when there is none."""
+    start = PORTS_FROM + os.getpid() * 7 % (PORTS_BELOW - PORTS_FROM)
+    for offset in range(PORTS_BELOW - PORTS_FROM):
+        port = PORTS_FROM + (start - PORTS_FROM + offset) % (PORTS_BELOW - PORTS_FROM)
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise RigError(f"No free port between {PORTS_FROM} and {PORTS_BELOW - 1} on {host}.")
+
+
+def kernel_stamps() -> bool:
+    """Whether a TCP receive on loopback carries a kernel stamp."""
+    if not sys.platform.startswith("linux"):
+        return False
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMP_FLAGS)
+        peer, _ = server.accept()
+        with peer:
+            time.sleep(
+                0.1
+            )  # the kernel switches stamping on lazily, for the first socket that asks (capacity.md)
+            peer.sendall(b"x")
+            client.settimeout(2)
+            _, ancillary, _, _ = client.recvmsg(1, 128)
+    return any(
+        level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING and struct.unpack_from("qq", data)[0] > 0
+        for level, kind, data in ancillary
+    )
+
+
+def findings() -> list[Finding]:
+    """What `sseproof setup --check` reports."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
+    enough = hard == resource.RLIM_INFINITY or hard >= 1_000 + DESCRIPTORS_A_PROCESS
+    lowest, highest = ephemeral_range()
+    stamps = kernel_stamps()
+    setpriv = _on_path("setpriv")
+    return [
+        Finding(
+            "file descriptors",
+            enough,
+            f"{soft}, may be raised to {allowed}",
+            "" if enough else "raise the hard limit (`ulimit -Hn`): every open stream needs one.",
+        ),
+        Finding(
+            "outgoing ports",
+            highest - lowest >= 1_000,
+            f"{highest - lowest + 1} to one address ({lowest}-{highest})",
+        ),
+        Finding(
+            "kernel stamps",
+            stamps,
+            "receive instants come from the kernel" if stamps else "not available",
+            ""
+            if stamps
+            else "instants come from the process clock, with wider error brackets; reports say so.",
+        ),
+        Finding(
+            "children end with us",
+            setpriv,
+            "setpriv found" if setpriv else "setpriv not found",
+            ""
+            if setpriv
+            else "install util-linux: without it a killed run may leave its workers for some seconds.",
+        ),
+        Finding("python", sys.version_info >= (3, 11), platform.python_version()),
+        Finding("locust", True, _version("locust")),
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Versions that belong into run.json."""
+    return {
+        "sseproof": _version("sseproof"),
+        "python": platform.python_version(),
+        "locust": _version("locust"),
+        "gevent": _version("gevent"),
+        "kernel": f"{platform.system()} {platform.release()}",
+    }
+
+
+def host_facts() -> dict[str, str]:
+    """Facts of this machine that explain a figure; its name and paths are nobody's business."""
+    facts = {"cores": str(os.cpu_count() or 1), "machine": platform.machine()}
+    try:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        facts["memory_mib"] = str(pages * size // (1 << 20))
+    except (OSError, ValueError):
+        pass
+    return facts
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _on_path(command: str) -> bool:
+    import shutil
+
+    return shutil.which(command) is not None

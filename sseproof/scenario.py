@@ -1,0 +1,425 @@
+"""A scenario: what to measure, how hard, and what is claimed; from a TOML file, the environment, --set and flags.
+
+Rules:
+- Precedence: flag > --set > SSEPROOF_* > file > default (design.md "Ground rules"). Every layer is a tree of plain
+  values; the merged tree is converted once, strictly: an unknown key is an error that names the nearest known one,
+  and every error names the place the value came from.
+- Each package owns the struct of its own section (`loadtests.settings`); this module only joins them.
+- Values that may be secret never reach plan.json: `env:NAME` stays a name, and a literal value of a secret header or
+  a secret part of a URL is moved into the environment of the children under a name (`Secrets`).
+"""
+
+import base64
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Struct
+
+from sseproof.loadtests.dialects import Plain
+from sseproof.loadtests.settings import Client, Load, Target
+from sseproof.reports.claims import Claim, ClaimError, parse_claim
+from sseproof.rundir.errors import UsageError
+from sseproof.rundir.units import Duration, decode_hook, encode_hook
+
+OnUnknown = Literal["fail", "warn"]
+
+ENV_PREFIX: Final = "SSEPROOF_"
+INTERNAL_VARIABLES: Final = frozenset({"PLAN", "PARENT", "WORKER"})
+"""Set by the suite for its own children, never by people."""
+SECRET_PREFIX: Final = "SSEPROOF_SECRET_"  # noqa: S105  # a variable's name
+
+SECRET_HEADERS: Final = frozenset(
+    {
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+        "api-key",
+        "x-auth-token",
+        "x-goog-api-key",
+    }
+)
+_SECRET_QUERY: Final = re.compile(
+    r"(^|[_\-.])(key|apikey|token|secret|password|passwd|auth|sig|signature|credential)s?$"
+)
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_ENV_WHOLE: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
+_ENV_PART: Final = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DEFAULT_DURATION: Final = Duration(30_000_000_000)
+MOST_WORKERS: Final = 256
+MOST_USERS: Final = 1_000_000
+
+Tree = dict[str, Any]
+
+
+class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A scenario as resolved, before anything is contacted."""
+
+    name: str = "run"
+    seed: int | None = None
+    workers: int = 1
+    labels: dict[str, str] = {}
+    claims: list[str] = []
+    on_unknown: OnUnknown = "fail"
+    out: str = "runs"
+    locustfile: str | None = None
+    target: Target
+    load: Load = msgspec.field(default_factory=Load)
+    client: Client = msgspec.field(default_factory=Client)
+
+
+class Secrets:
+    """Literal secrets of a scenario, moved out of it: variable name → value, for the environment of the children."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, str] = {}
+
+    def keep(self, what: str, value: str) -> str:
+        """Stores the value and gives the variable's name that stands for it."""
+        name = SECRET_PREFIX + re.sub(r"[^A-Z0-9]+", "_", what.upper())
+        self.variables[name] = value
+        return name
+
+
+class Resolved(Struct):
+    """A scenario ready to be planned: values checked, claims parsed, secrets moved out."""
+
+    scenario: Scenario
+    claims: list[Claim]
+    secrets: dict[str, str]
+    """Environment variables for the children."""
+    source: str
+    """The scenario file, or the flags."""
+
+
+def load_scenario(
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    sets: list[str],
+    flags: Tree,
+) -> Resolved:
+    """Merges all layers and checks every value.
+
+    `flags` is a tree of scenario keys as the command line gave them; `sets` are KEY=VALUE texts.
+    Raises UsageError with one sentence for anything that can't be taken.
+    """
+    origin = _Origins()
+    tree: Tree = {}
+    if path is not None:
+        origin.merge(tree, _read_toml(path), str(path))
+        tree.setdefault("name", path.stem)
+    for variable, key, value in _environment(environ):
+        origin.merge(tree, _nested(key, value), variable)
+    for text in sets:
+        key, value = _parse_set(text)
+        origin.merge(tree, _nested(key, value), f"--set {key}")
+    origin.merge(tree, flags, "the command line")
+    if "url" not in tree.get("target", {}):
+        raise UsageError('No target: give --target URL, or a scenario file with url = "…" under [target].')
+    _refuse_unknown(tree, Scenario, "", origin)
+    scenario = _convert(tree, origin)
+    claims = _checked(scenario, origin)
+    secrets = Secrets()
+    _move_secrets(scenario.target, secrets)
+    return Resolved(
+        scenario=scenario,
+        claims=claims,
+        secrets=secrets.variables,
+        source=str(path) if path else "the command line",
+    )
+
+
+class _Origins:
+    """Where each value came from, by dotted key."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, str] = {}
+
+    def merge(self, into: Tree, layer: Tree, place: str, prefix: str = "") -> None:
+        """Lays a layer over the tree; tables merge, every other value replaces."""
+        for key, value in layer.items():
+            dotted = f"{prefix}{key}"
+            if isinstance(value, dict) and isinstance(into.get(key), dict):
+                self.merge(into[key], value, place, f"{dotted}.")
+            elif isinstance(value, dict):
+                into[key] = {}
+                self._places[dotted] = place
+                self.merge(into[key], value, place, f"{dotted}.")
+            else:
+                into[key] = value
+                self._places[dotted] = place
+
+    def of(self, dotted: str) -> str:
+        """The place a key came from, or its nearest parent's."""
+        while dotted:
+            if dotted in self._places:
+                return self._places[dotted]
+            dotted = dotted.rpartition(".")[0]
+        return "the scenario"
+
+
+def _read_toml(path: Path) -> Tree:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} does not exist; name a scenario file, or use --target URL without one."
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from None
+
+
+def _parse_set(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise UsageError(f"--set {text!r} is not KEY=VALUE; write for example --set client.timeouts.idle=5s.")
+    return key, _plain_value(value.strip())
+
+
+def _plain_value(text: str) -> Any:
+    """A TOML value where it is one (3, true, [..], "x"), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _nested(dotted: str, value: Any) -> Tree:
+    first, _, rest = dotted.partition(".")
+    return {first: _nested(rest, value) if rest else value}
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
+    """(variable, dotted key, value) of every SSEPROOF_ variable that sets a scenario key."""
+    known = {dotted.upper().replace(".", "_"): dotted for dotted in leaf_keys(Scenario)}
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX) or variable.startswith(SECRET_PREFIX):
+            continue
+        tail = variable.removeprefix(ENV_PREFIX)
+        if tail in INTERNAL_VARIABLES:
+            continue
+        if tail not in known:
+            near = nearest(tail, known)
+            hint = (
+                f"; did you mean {ENV_PREFIX}{near}?"
+                if near
+                else "; unset it, or see docs/scenario.md for the keys."
+            )
+            raise UsageError(f"The environment variable {variable} names no scenario key{hint}")
+        value = environ[variable]
+        yield variable, known[tail], _plain_value(value)
+
+
+def leaf_keys(kind: type[Struct], prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a struct that holds a value; free tables (headers, labels) are not leaves."""
+    for field in msgspec.structs.fields(kind):
+        inner = _struct_of(field.type)
+        if inner is not None:
+            yield from leaf_keys(inner, f"{prefix}{field.encode_name}.")
+        elif not _is_table(field.type):
+            yield f"{prefix}{field.encode_name}"
+
+
+def _struct_of(kind: Any) -> type[Struct] | None:
+    for option in (kind, *get_args(kind)):
+        if isinstance(option, type) and issubclass(option, Struct):
+            return option
+    return None
+
+
+def _is_table(kind: Any) -> bool:
+    return get_origin(kind) is dict
+
+
+def nearest(word: str, known: Any) -> str | None:
+    """The known name closest to a mistyped one, None when nothing is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def _refuse_unknown(tree: Tree, kind: type[Struct], prefix: str, origin: _Origins) -> None:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if key not in fields:
+            near = nearest(key, fields)
+            where = f"[{prefix.rstrip('.')}] has no key" if prefix else "there is no key"
+            hint = f"did you mean {near!r}?" if near else f"known are {', '.join(sorted(fields))}."
+            raise UsageError(f"{origin.of(dotted)}: {where} {key!r}; {hint}")
+        inner = _struct_of(fields[key].type)
+        if inner is not None:
+            if not isinstance(value, dict):
+                raise UsageError(
+                    f"{origin.of(dotted)}: {dotted} is a table; write it as [{dotted}] with keys below."
+                )
+            _refuse_unknown(value, inner, f"{dotted}.", origin)
+
+
+def _convert(tree: Tree, origin: _Origins) -> Scenario:
+    try:
+        return msgspec.convert(tree, Scenario, dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        dotted = re.sub(r"\[\.\.\.\]|\[\d+\]", "", path.rstrip("`"))
+        shown = message.replace("`", "")
+        raise UsageError(
+            f"{origin.of(dotted)}: {dotted or 'the scenario'}: {shown[:1].lower()}{shown[1:]}."
+        ) from None
+
+
+def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
+    """Checks what types can't say. Raises UsageError; gives the parsed claims and stores their normalised text."""
+
+    def refuse(key: str, sentence: str) -> UsageError:
+        return UsageError(f"{origin.of(key)}: {key} {sentence}")
+
+    if not _NAME.fullmatch(scenario.name):
+        raise refuse(
+            "name", f"{scenario.name!r} can't name a folder; use letters, digits, dot, dash, underscore."
+        )
+    if not 1 <= scenario.workers <= MOST_WORKERS:
+        raise refuse("workers", f"is {scenario.workers}; give 1 to {MOST_WORKERS}.")
+    if scenario.seed is not None and scenario.seed < 0:
+        raise refuse("seed", f"is {scenario.seed}; give a whole number from 0 up.")
+    _check_target(scenario.target, refuse)
+    _check_load(scenario.load, refuse)
+    client = scenario.client
+    if client.retries < 0:
+        raise refuse("client.retries", f"is {client.retries}; give 0 or more.")
+    if client.backoff.ns > client.backoff_max.ns:
+        raise refuse(
+            "client.backoff", f"({client.backoff}) is above client.backoff_max ({client.backoff_max})."
+        )
+    for name in client.timeouts.__struct_fields__:
+        if getattr(client.timeouts, name).ns == 0:
+            raise refuse(f"client.timeouts.{name}", "is 0; every limit needs a length, such as 5s.")
+    claims = []
+    for text in scenario.claims:
+        try:
+            claims.append(parse_claim(text))
+        except ClaimError as error:
+            raise UsageError(f"{origin.of('claims')}: {error}") from None
+    scenario.claims = [claim.text for claim in claims]
+    if scenario.locustfile is not None and not Path(scenario.locustfile).is_file():
+        raise refuse("locustfile", f"{scenario.locustfile!r} is not a file.")
+    return claims
+
+
+def _check_target(target: Target, refuse: Any) -> None:
+    parts = split_url(target.url, refuse)
+    if parts.scheme not in {"http", "https"}:
+        raise refuse("target.url", f"{target.url!r} is not an http:// or https:// address.")
+    if not re.fullmatch(r"[A-Z]{1,20}", target.method):
+        raise refuse("target.method", f"{target.method!r} is no method; use GET or POST.")
+    for name, value in target.headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise refuse("target.headers", f"holds {name!r}, which can't be a header name.")
+        if re.search(r"[\r\n\0]", value):
+            raise refuse(f"target.headers.{name}", "holds a line end, which no header value can.")
+        for variable in env_names(value):
+            if variable not in os.environ:
+                raise refuse(
+                    f"target.headers.{name}", f"names env:{variable}, which is not set; export it first."
+                )
+    for key in ("url", "body"):
+        for variable in env_names(getattr(target, key) or ""):
+            if variable not in os.environ:
+                raise refuse(f"target.{key}", f"names env:{variable}, which is not set; export it first.")
+    if target.dialect != "plain":
+        near = "; known is plain."
+        raise refuse("target.dialect", f"{target.dialect!r} is not known{near}")
+    try:
+        Plain(terminal=target.terminal, sequence=target.sequence, sent_at=target.sent_at, text=target.text)
+    except ValueError as error:
+        raise refuse("target", f"{error}") from None
+    if target.ca is not None and not Path(target.ca).is_file():
+        raise refuse(
+            "target.ca", f"{target.ca!r} is not a file; give the PEM file of your certificate authority."
+        )
+    if target.connect_to is not None and not re.fullmatch(
+        r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):\d{1,5}", target.connect_to
+    ):
+        raise refuse("target.connect_to", f"{target.connect_to!r} is not HOST:PORT.")
+
+
+def _check_load(load: Load, refuse: Any) -> None:
+    if not 1 <= load.users <= MOST_USERS:
+        raise refuse("load.users", f"is {load.users}; give 1 to {MOST_USERS}.")
+    if load.duration is not None and load.streams is not None:
+        raise refuse("load.streams", "and load.duration exclude each other; give one of them.")
+    if load.streams is not None and load.streams < 1:
+        raise refuse("load.streams", f"is {load.streams}; give 1 or more.")
+    if load.duration is not None and load.duration.ns == 0:
+        raise refuse("load.duration", "is 0; give a length, such as 30s.")
+    if load.max_requests is not None and load.max_requests < 1:
+        raise refuse("load.max_requests", f"is {load.max_requests}; give 1 or more.")
+    if load.duration is None and load.streams is None:
+        load.duration = DEFAULT_DURATION
+
+
+def split_url(url: str, refuse: Any) -> Any:
+    """The parts of a URL with a host and a usable port; raises what `refuse` makes."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise refuse("target.url", f"{url!r} is not an address: {error}.") from None
+    if not parts.hostname or port == 0:
+        raise refuse("target.url", f"{url!r} is not an address; write http://HOST:PORT/PATH.")
+    if re.search(r"[\s\x00-\x1f]", url):
+        raise refuse("target.url", "holds white space or control characters; percent-encode them.")
+    return parts
+
+
+def env_names(value: str) -> list[str]:
+    """The variables a value refers to: `env:NAME` as a whole, `{env:NAME}` as parts."""
+    whole = _ENV_WHOLE.fullmatch(value)
+    return [whole[1]] if whole else _ENV_PART.findall(value)
+
+
+def _move_secrets(target: Target, secrets: Secrets) -> None:
+    """Literal secrets become `env:` names; what was a name already stays."""
+    marked = SECRET_HEADERS | {name.lower() for name in target.secret_headers}
+    for name, value in target.headers.items():
+        if name.lower() in marked and not env_names(value):
+            target.headers[name] = f"env:{secrets.keep(name, value)}"
+    target.url = _without_secrets(target, secrets)
+
+
+def _without_secrets(target: Target, secrets: Secrets) -> str:
+    parts = urlsplit(target.url)
+    netloc = parts.netloc
+    if "@" in netloc:
+        user, _, netloc = netloc.rpartition("@")
+        secrets.keep("url_user", user)  # known to the log and the reports, so that they can mask it
+        if "authorization" not in {name.lower() for name in target.headers}:
+            basic = base64.b64encode(user.encode()).decode("ascii")
+            target.headers["Authorization"] = f"env:{secrets.keep('authorization', f'Basic {basic}')}"
+    query = parts.query
+    for name, value in parse_qsl(parts.query, keep_blank_values=False):
+        if _SECRET_QUERY.search(name.lower()) and not env_names(value):
+            for pair in parts.query.split("&"):
+                key, _, raw = pair.partition("=")
+                if key == name and raw:
+                    stand_in = "{env:" + secrets.keep(f"url_{name}", raw) + "}"
+                    query = query.replace(pair, f"{key}={stand_in}")
+    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+
+
+def scenario_json(scenario: Scenario) -> bytes:
+    """The resolved scenario as JSON with durations as text; secrets have been moved out before."""
+    return msgspec.json.encode(scenario, enc_hook=encode_hook)

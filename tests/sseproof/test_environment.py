@@ -1,0 +1,107 @@
+"""Limits of the machine, names and consent: refused before the first connection, in one sentence."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from sseproof import environment
+from sseproof.rundir.errors import RigError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses", "users", "allow", "allow_load"),
+    [
+        ("127.0.0.1", ["127.0.0.1"], 9_000, [], None),
+        ("localhost", ["127.0.0.1", "::1"], 9_000, [], None),
+        ("intranet", ["10.1.2.3"], 9_000, ["Intranet"], None),
+        ("example.org", ["93.184.216.34"], 50, ["example.org"], None),
+        ("example.org", ["93.184.216.34"], 80, ["example.org"], 80),
+    ],
+)
+def test_consent_that_is_given(host, addresses, users, allow, allow_load):
+    environment.check_consent(host, addresses, users, allow, allow_load)
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses", "users", "allow", "allow_load", "advice"),
+    [
+        ("intranet", ["10.1.2.3"], 1, [], None, "--allow-target intranet"),
+        ("example.org", ["93.184.216.34"], 1, ["other.org"], None, "--allow-target example.org"),
+        ("rebound", ["127.0.0.1", "93.184.216.34"], 1, [], None, "--allow-target rebound"),
+        ("example.org", ["93.184.216.34"], 51, ["example.org"], None, "--allow-load 51"),
+        ("example.org", ["93.184.216.34"], 81, ["example.org"], 80, "--allow-load 81"),
+    ],
+)
+def test_consent_that_is_missing(host, addresses, users, allow, allow_load, advice):
+    with pytest.raises(UsageError, match=advice):
+        environment.check_consent(host, addresses, users, allow, allow_load)
+
+
+def test_a_name_that_does_not_resolve():
+    with pytest.raises(UsageError, match=r"'no-such-host\.invalid' does not resolve"):
+        environment.resolve("no-such-host.invalid", 80)
+
+
+def test_loopback_resolves_ipv4_first():
+    assert environment.resolve("localhost", 80)[0] == "127.0.0.1"
+
+
+def test_a_free_port_can_be_bound_and_lies_below_the_ephemeral_range():
+    port = environment.free_port()
+    assert environment.PORTS_FROM <= port < environment.PORTS_BELOW
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        assert environment.free_port() != port
+
+
+def in_child(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+LIMITED = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 300))
+from sseproof import environment
+try:
+    environment.check_descriptors({users}, {workers})
+    print("fits", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+except environment.RigError as error:
+    print(error.exit_code, error)
+"""
+
+
+def test_too_few_descriptors_says_how_many_and_what_to_do():
+    sentence = in_child(LIMITED.format(users=500, workers=1))
+    assert sentence.startswith("70 500 streams")
+    assert "--workers 5" in sentence
+    assert "ulimit -n" in sentence
+
+
+def test_the_soft_limit_is_raised_when_that_helps():
+    assert in_child(LIMITED.format(users=90, workers=1)) == "fits 300"
+
+
+def test_more_streams_than_outgoing_ports(monkeypatch):
+    monkeypatch.setattr(environment, "ephemeral_range", lambda: (1000, 1099))
+    environment.check_ephemeral_ports(100)
+    with pytest.raises(RigError, match="101 streams at once"):
+        environment.check_ephemeral_ports(101)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernel stamps are Linux's")
+def test_kernel_stamps_are_found_on_linux():
+    assert environment.kernel_stamps()
+
+
+def test_findings_name_the_limits():
+    names = {finding.name for finding in environment.findings()}
+    assert {"file descriptors", "outgoing ports", "kernel stamps"} <= names
+
+
+def test_host_facts_name_no_host():
+    facts = environment.host_facts()
+    assert socket.gethostname() not in facts.values() or socket.gethostname() in {"1", "2"}
+    assert int(facts["cores"]) >= 1

@@ -1,0 +1,179 @@
+"""Scenario loading: precedence, strictness, and secrets that leave the scenario before anything is written."""
+
+from pathlib import Path
+
+import pytest
+
+from sseproof.rundir.errors import UsageError
+from sseproof.scenario import Resolved, Scenario, leaf_keys, load_scenario, scenario_json
+
+URL = "http://127.0.0.1:8000/stream"
+
+
+def load(
+    text: str | None = None, tmp_path: Path | None = None, *, environ=None, sets=(), flags=None
+) -> Resolved:
+    path = None
+    if text is not None:
+        assert tmp_path is not None
+        path = tmp_path / "smoke.toml"
+        path.write_text(text, "utf-8")
+    return load_scenario(path, environ=environ or {}, sets=list(sets), flags=flags or {})
+
+
+def refused(*args, **kwargs) -> str:
+    with pytest.raises(UsageError) as caught:
+        load(*args, **kwargs)
+    assert caught.value.exit_code == 64
+    return str(caught.value)
+
+
+def test_flags_alone_are_enough():
+    resolved = load(
+        flags={"target": {"url": URL}, "load": {"users": 3, "duration": "5s"}, "claims": ["success>=98%"]}
+    )
+    assert resolved.scenario.load.users == 3
+    assert resolved.scenario.load.duration.seconds == 5
+    assert resolved.scenario.claims == ["success >= 98%"]
+    assert resolved.scenario.name == "run"
+
+
+def test_precedence_is_flag_set_environment_file_default(tmp_path):
+    text = f'[target]\nurl = "{URL}"\n[load]\nusers = 1\n'
+    environ = {"SSEPROOF_LOAD_USERS": "2"}
+    assert load(flags={"target": {"url": URL}}).scenario.load.users == 10
+    assert load(text, tmp_path).scenario.load.users == 1
+    assert load(text, tmp_path, environ=environ).scenario.load.users == 2
+    assert load(text, tmp_path, environ=environ, sets=["load.users=3"]).scenario.load.users == 3
+    flags = {"load": {"users": 4}}
+    assert load(text, tmp_path, environ=environ, sets=["load.users=3"], flags=flags).scenario.load.users == 4
+
+
+def test_a_layer_replaces_values_and_keeps_their_neighbours(tmp_path):
+    text = f'[target]\nurl = "{URL}"\n[client.timeouts]\nidle = "7s"\nconnect = "2s"\n'
+    timeouts = load(text, tmp_path, sets=["client.timeouts.idle=9s"]).scenario.client.timeouts
+    assert (timeouts.idle.seconds, timeouts.connect.seconds) == (9, 2)
+
+
+def test_the_file_names_the_scenario_unless_it_says_so(tmp_path):
+    assert load(f'[target]\nurl = "{URL}"\n', tmp_path).scenario.name == "smoke"
+    assert load(f'name = "nightly"\n[target]\nurl = "{URL}"\n', tmp_path).scenario.name == "nightly"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[load]\nuser = 3\n", ["smoke.toml", "[load]", "'user'", "did you mean 'users'"]),
+        ("[laod]\nusers = 3\n", ["smoke.toml", "'laod'", "did you mean 'load'"]),
+        ("[client.timeouts]\nidel = 3\n", ["[client.timeouts]", "did you mean 'idle'"]),
+        ("[load]\nzzz = 3\n", ["'zzz'", "known are"]),
+        ('[load]\nusers = "many"\n', ["smoke.toml", "load.users", "expected int, got str"]),
+        ("[load]\nusers = 0\n", ["load.users", "is 0"]),
+        ('[load]\nduration = "5 parsecs"\n', ["load.duration", "not a duration"]),
+        ('[load]\nduration = "5s"\nstreams = 5\n', ["load.streams", "exclude each other"]),
+        ("load = 3\n", ["load is a table"]),
+        ('[client]\nprofile = "careful"\n', ["client.profile", "careful"]),
+        ('[client]\nbackoff = "9s"\n', ["client.backoff", "above"]),
+        ('[client.timeouts]\nidle = "0s"\n', ["client.timeouts.idle", "is 0"]),
+        ('claims = ["sucess >= 98%"]\n', ["smoke.toml", "success", "^"]),
+        ("workers = 0\n", ["workers", "is 0"]),
+        ("seed = -1\n", ["seed", "-1"]),
+        ('name = "../x"\n', ["name", "can't name a folder"]),
+        ('locustfile = "missing.py"\n', ["locustfile", "is not a file"]),
+        ("this is not toml\n", ["smoke.toml", "not valid TOML"]),
+    ],
+)
+def test_bad_values_name_file_key_and_way_out(tmp_path, text, words):
+    target = f'[target]\nurl = "{URL}"\n'
+    sentence = refused(text + ("" if text.startswith("this") else target), tmp_path)
+    for word in words:
+        assert word in sentence
+    assert "Traceback" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ('url = "ftp://host/x"', ["not an http"]),
+        ('url = "http://"', ["not an address"]),
+        ('url = "http://h:99999/"', ["not an address"]),
+        ('url = "http://h/a b"', ["white space"]),
+        (f'url = "{URL}"\nmethod = "get it"', ["no method"]),
+        (f'url = "{URL}"\nterminal = "done"', ["terminal"]),
+        (f'url = "{URL}"\nsequence = "numbers"', ["sequence"]),
+        (f'url = "{URL}"\ndialect = "klingon"', ["klingon"]),
+        (f'url = "{URL}"\nca = "nowhere.pem"', ["not a file"]),
+        (f'url = "{URL}"\nconnect_to = "nowhere"', ["HOST:PORT"]),
+        (f'url = "{URL}"\n[target.headers]\n"bad name" = "x"', ["header name"]),
+        (f'url = "{URL}"\n[target.headers]\nX = "a\\r\\nInjected: yes"', ["line end"]),
+        (f'url = "{URL}"\n[target.headers]\nX = "env:SURELY_NOT_SET"', ["env:SURELY_NOT_SET", "export"]),
+    ],
+)
+def test_bad_targets(tmp_path, target, words):
+    sentence = refused(f"[target]\n{target}\n", tmp_path)
+    for word in words:
+        assert word in sentence
+
+
+def test_no_target_says_what_to_give():
+    assert "--target URL" in refused()
+
+
+def test_a_missing_or_binary_file(tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        load_scenario(tmp_path / "no.toml", environ={}, sets=[], flags={})
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load_scenario(binary, environ={}, sets=[], flags={})
+
+
+def test_a_mistyped_variable_of_ours_is_named():
+    sentence = refused(environ={"SSEPROOF_LOAD_USER": "2"}, flags={"target": {"url": URL}})
+    assert "SSEPROOF_LOAD_USER" in sentence
+    assert "did you mean SSEPROOF_LOAD_USERS" in sentence
+
+
+def test_every_leaf_key_can_be_set_by_a_variable():
+    keys = list(leaf_keys(Scenario))
+    assert "client.timeouts.idle" in keys
+    assert "load.users" in keys
+    names = {key.upper().replace(".", "_") for key in keys}
+    assert len(names) == len(keys)
+
+
+@pytest.mark.parametrize("text", ["load.users", "=3", ""])
+def test_set_wants_key_and_value(text):
+    assert "KEY=VALUE" in refused(sets=[text], flags={"target": {"url": URL}})
+
+
+def test_set_names_itself_as_the_source():
+    assert "--set load.usres" in refused(sets=["load.usres=3"], flags={"target": {"url": URL}})
+
+
+def test_literal_secrets_leave_the_scenario():
+    headers = {"Authorization": "Bearer s3cr3t-value", "X-Plain": "seen", "X-Mine": "hidden-value"}
+    resolved = load(
+        flags={
+            "target": {
+                "url": "http://user:passw0rd@127.0.0.1:8000/s?api_key=k3y-value&q=hello",
+                "headers": headers,
+                "secret_headers": ["x-mine"],
+            }
+        }
+    )
+    written = scenario_json(resolved.scenario).decode()
+    for secret in ("s3cr3t-value", "passw0rd", "k3y-value", "hidden-value"):
+        assert secret not in written
+        assert secret not in resolved.scenario.target.url
+    assert "seen" in written
+    assert "q=hello" in resolved.scenario.target.url
+    assert "Bearer s3cr3t-value" in resolved.secrets.values()
+    assert "k3y-value" in resolved.secrets.values()
+
+
+def test_names_of_variables_stay_names(monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "the-token")
+    resolved = load(flags={"target": {"url": URL, "headers": {"Authorization": "env:MY_TOKEN"}}})
+    assert resolved.scenario.target.headers == {"Authorization": "env:MY_TOKEN"}
+    assert resolved.secrets == {}
