@@ -1,0 +1,164 @@
+"""Interrupts, kills and broken rigs: what is on disk is judged, and nothing stays alive."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sseproof.rundir.files import OPEN, PLAN_NAME, RUN_NAME, STREAMS, read_document
+from sseproof.rundir.rows import Plan, RunInfo
+from tests.integration.suite import (
+    claims,
+    directory_of,
+    numbers,
+    rows,
+    served,
+    sseproof,
+    started,
+    verdict_of,
+)
+
+pytestmark = pytest.mark.integration
+
+KILLS = int(os.environ.get("SSEPROOF_TEST_KILLS", "6"))
+"""`make soak` asks for 50."""
+
+
+def wait_for_rows(cwd: Path, count: int, limit_s: float = 40) -> Path:
+    """Until that many streams have ended."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            directory = directory_of(cwd)
+            if len(rows(directory, STREAMS)) >= count:
+                return directory
+        time.sleep(0.02)
+    raise AssertionError("no rows came")
+
+
+def carrying(marker: str) -> list[int]:
+    """Live processes that carry the marker in their environment: whatever a run started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            if marker.encode() in (entry / "environ").read_bytes() and state(entry) != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def state(entry: Path) -> str:
+    return (entry / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "how"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_judges_what_is_there(tmp_path, number, code, how):
+    with served() as url:
+        options = ["--users", "20", "--duration", "60s", "--workers", "2"]
+        run = started("run", "--target", url, *options, *claims("success >= 50%"), cwd=tmp_path)
+        directory = wait_for_rows(tmp_path, 25)
+        run.send_signal(number)
+        out, err = run.communicate(timeout=30)
+    assert run.returncode == code, out + err
+    assert read_document(directory / RUN_NAME, RunInfo, "run").how == how
+    began, ended = numbers(directory)
+    assert began == ended, "the open streams wrote their rows too"
+    verdict = verdict_of(directory)
+    assert verdict.totals.outcomes["unfinished"] >= 1
+    assert "success >= 50%" in out
+
+
+def test_an_interrupt_before_the_first_row(tmp_path):
+    with served() as url:
+        run = started(
+            "run", "--target", f"{url}?script=endless", "--users", "2", "--duration", "60s", cwd=tmp_path
+        )
+        time.sleep(0.5)  # somewhere in start-up or the first look: there is no event to wait for
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_killed_at_random_moments(tmp_path):
+    """SIGKILL of the front process: no process of the run lives on, its ports are free, the directory judges."""
+    chance = random.Random(2026)
+    with served() as url:
+        for round_number in range(KILLS):
+            cwd = tmp_path / str(round_number)
+            cwd.mkdir()
+            marker = f"SSEPROOF_SECRET_MARK=round-{round_number}-{os.getpid()}"
+            name, _, value = marker.partition("=")
+            options = ["--users", "10", "--duration", "30s", "--workers", "2", *claims("success >= 50%")]
+            run = subprocess.Popen(
+                [sys.executable, "-m", "sseproof", "run", "--target", url, *options],
+                cwd=cwd,
+                env={**os.environ, name: value},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            time.sleep(chance.uniform(0.05, 9))
+            run.kill()
+            run.wait()
+            deadline = time.monotonic() + 5
+            while carrying(marker) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert carrying(marker) == []
+            directories = [
+                path for path in (cwd / "runs").glob("*/*") if not path.is_symlink() and path.name[0] != "."
+            ]
+            for directory in directories:
+                port = read_document(directory / PLAN_NAME, Plan, "plan").variants[0].master_port
+                assert port is not None
+                socket.create_server(("127.0.0.1", port)).close()  # fails while anybody still listens
+                judged = sseproof("judge", str(directory), cwd=cwd)
+                assert judged.returncode in {1, 2}, judged.stdout + judged.stderr
+                assert "interrupted" in judged.stdout.lower() or "unknown" in judged.stdout.lower()
+
+
+def test_a_killed_worker_is_named_and_the_run_goes_on(tmp_path):
+    with served() as url:
+        options = ["--users", "20", "--duration", "12s", "--workers", "2"]
+        run = started("run", "--target", url, *options, *claims("success >= 50%"), cwd=tmp_path)
+        directory = wait_for_rows(tmp_path, 5)
+        marker = str(directory / PLAN_NAME)
+        worker = next(
+            pid
+            for pid in carrying(marker)
+            if b"SSEPROOF_WORKER=1" in Path(f"/proc/{pid}/environ").read_bytes()
+        )
+        os.kill(worker, signal.SIGKILL)
+        out, err = run.communicate(timeout=60)
+    info = read_document(directory / RUN_NAME, RunInfo, "run")
+    assert info.workers_lost == [1], out + err
+    began, ended = numbers(directory)
+    assert set(ended) < set(began), "the lost worker's open streams have no end"
+    verdict = verdict_of(directory)
+    assert verdict.totals.outcomes["unfinished"] == len(began) - len(ended)
+    assert any("worker" in problem.lower() for problem in verdict.problems)
+
+
+@pytest.mark.slow
+def test_four_thousand_open_streams_lose_no_row(tmp_path):
+    """4,000 subscriptions held by two workers when the run ends: every row is there."""
+    with served() as url:
+        address = f"{url}?script=endless&interval_ms=1000"
+        options = ["--users", "4000", "--duration", "20s", "--workers", "2"]
+        done = sseproof("run", "--target", address, *options, *claims("success >= 99%"), cwd=tmp_path)
+    directory = directory_of(tmp_path)
+    began, ended = numbers(directory)
+    assert began == ended, done.stdout + done.stderr
+    outcomes = verdict_of(directory).totals.outcomes
+    assert outcomes == {"held": len(began)}, done.stdout
+    assert len(began) == 4000
+    assert rows(directory, OPEN), "a snapshot of the open streams was taken on the way"
