@@ -142,6 +142,29 @@ def test_a_server_that_begins_again_is_seen_to_double() -> None:
     assert row.first_new.ns - second.first_event.ns >= 40 * MS
 
 
+def test_a_greeting_does_not_end_a_break() -> None:
+    """Servers greet each connection; new is what the user has not read."""
+    greeting = event("welcome", type_="hello")
+
+    def script(connection: Connection) -> None:
+        connection.send(CHUNKED_HEAD + chunk(greeting))
+        if connection.number == 1:
+            connection.send(chunk(b"id: a\ndata: one\n\n"))
+            connection.close()
+            return
+        connection.server.tick.wait(0.05)
+        connection.send(chunk(b"id: b\ndata: two\n\n" + event("x", type_="done")) + LAST_CHUNK)
+        connection.until_gone()
+
+    with serving(script) as server:
+        streams = Streams(server.url, terminal=DONE)
+        record = streams.run()
+    assert record.outcome == "complete"
+    assert [each.new_events for each in record.attempts] == [2, 2]
+    assert streams.breaks[0].first_new == record.attempts[1].first_token
+    assert streams.breaks[0].first_new != record.attempts[1].first_event
+
+
 def test_loss_across_a_break_is_counted_there() -> None:
     with serving(cut_then(numbered(1, 3), numbered(6, 7) + event("x", type_="done", number=8))) as server:
         streams = robust(server.url)
@@ -814,7 +837,9 @@ def test_a_slow_reader_is_felt_by_the_server_and_loses_nothing() -> None:
         streams = Streams(server.url, sequence="id", timeouts=timeouts(idle=150))
         with streams.client.open() as stream:
             next(stream)
+            reads = streams.metrics.reads
             gevent.sleep(0.4)  # longer than the idle time-out: our own pause is nobody's silence
+            assert streams.metrics.reads == reads
             assert streams.metrics.pending_bytes < 2 << 20
             assert len(stream._queue) < 1_400
             seen = 1 + sum(1 for _ in stream)

@@ -17,7 +17,9 @@ import pytest
 import trustme
 
 from sseproof.loadtests.request import parse_url
+from sseproof.loadtests.session import _Job
 from sseproof.loadtests.stream import Session
+from sseproof.loadtests.transport import TLS, Address, Exchange, Limits
 from tests.loadtests.rawserver import (
     CHUNKED_HEAD,
     CLOSE_HEAD,
@@ -579,6 +581,30 @@ def test_gzip_bomb_neither_fills_memory_nor_holds_the_loop() -> None:
     assert longest < 1.0
 
 
+def test_a_bomb_of_small_lines_takes_turns_with_everybody_else() -> None:
+    """64 MiB of comments in 64 KiB, one read: a megabyte a turn of the loop."""
+    packer = zlib.compressobj(9, wbits=31)
+    line = b": " + b"x" * 4_093 + b"\n"
+    bomb = b"".join([*(packer.compress(line * 256) for _ in range(60)), packer.compress(TWO), packer.flush()])
+    assert len(bomb) < 4 * 65_536
+    turns = 0
+
+    def watch() -> None:
+        nonlocal turns
+        while True:
+            gevent.sleep(0)
+            turns += streams.metrics.reads > 0
+
+    with serving(once(GZIP_HEAD + chunk(bomb) + LAST_CHUNK)) as server:
+        streams = single(server.url, gzip=True)
+        watcher = gevent.spawn(watch)
+        record = streams.run()
+        watcher.kill()
+    assert (record.end, record.outcome, record.events) == ("eof", "complete", 2)
+    assert record.heartbeats == 60 * 256
+    assert turns >= 30
+
+
 def test_event_too_big() -> None:
     with serving(once(CLOSE_HEAD, b"data: ok\n\ndata: ", b"x" * (17 << 20), then="hang")) as server:
         record = single(server.url).run()
@@ -938,23 +964,80 @@ def test_ends_without_a_stamp_have_an_honest_bracket() -> None:
 def test_end_right_behind_the_last_bytes_is_not_placed_after_them() -> None:
     """The FIN came with the data; the poll after theirs reports it, which is later than it was."""
     fin: list[tuple[int, int]] = []
+    asked = threading.Event()
+    go = threading.Event()
     sent = threading.Event()
 
     def script(connection: Connection) -> None:
-        connection.send(CHUNKED_HEAD + chunk(TWO))
+        connection.send(CHUNKED_HEAD)
+        asked.set()
+        assert go.wait(20)
+        connection.send(chunk(TWO))
         fin.append(connection.close())
         sent.set()
 
     with serving(script) as server:
         streams = single(server.url)
         stream = gevent.spawn(streams.run)
-        gevent.sleep(0.002)
-        assert sent.wait(20)
-        time.sleep(0.03)  # a user's code that holds the hub
+        with gevent.Timeout(20):
+            while not (asked.is_set() and streams.metrics.reads):
+                gevent.sleep(0.001)
+        go.set()
+        assert sent.wait(20)  # holds the hub
+        time.sleep(0.03)  # as a user's code does
         record = stream.get(timeout=20)
+    assert record.end == "fin"
     assert record.ended.lo_ns <= fin[0][1] + SLACK_NS
     assert record.last_event is not None
     assert record.ended.lo_ns >= record.last_event.lo_ns
+
+
+def _exchange(streams: Streams) -> Exchange:
+    session = streams.client._session(_Job(None, None, None, None, None, None, 1, None, None))
+    return Exchange(
+        session._request,
+        Address("127.0.0.1", 9),
+        limits=Limits.of(timeouts(), 0),
+        receiver=session,
+        metrics=streams.metrics,
+        tls=TLS(),
+    )
+
+
+def test_tls_records_are_followed_through_any_cut() -> None:
+    """A stamp is exact only for a read that ends with a record: the rest of another one may have come later."""
+    sizes = [0, 1, 300, 5, 16_000, 2]
+    content = b"".join(b"\x17\x03\x03" + size.to_bytes(2, "big") + bytes(size) for size in sizes)
+    ends = list(itertools.accumulate(size + 5 for size in sizes))
+    streams = single("http://127.0.0.1:9/")
+    for step in (1, 2, 3, 4, 6, 7, 300, 311, 400, 20_000):
+        exchange = _exchange(streams)
+        for at in range(0, len(content), step):
+            part = content[at : at + step]
+            assert exchange._ends_record(part) == (at + len(part) in ends), (step, at)
+
+
+def test_an_end_that_a_timer_found_is_not_older_than_the_timer() -> None:
+    exchange = _exchange(single("http://127.0.0.1:9/"))
+    gevent.sleep(0.001)
+    known = exchange._clock.returned_ns
+    exchange._last_stamp_ns = known
+    exchange._polled = False
+    before = time.time_ns()
+    ended = exchange._unstamped_instant()
+    assert ended.lo_ns <= known
+    assert ended.hi_ns >= before
+
+
+def test_a_socket_connected_to_itself_is_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port of the outgoing range without a listener can be given to the very socket that asks for it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setattr(
+        "sseproof.loadtests.transport.stamp_socket", lambda sock: sock.bind(("127.0.0.1", port))
+    )
+    record = single(f"http://127.0.0.1:{port}/", timeouts=timeouts(headers=500)).run()
+    assert (record.end, record.outcome) == ("refused", "unreachable")
 
 
 def test_instants_of_a_stream_are_in_order() -> None:
@@ -1015,6 +1098,7 @@ def test_terminal_lets_the_server_finish_its_framing() -> None:
         connection.server.tick.wait(0.01)
         try:
             connection.send(LAST_CHUNK)
+            connection.server.tick.wait(0.02)  # a reset would be here by then
             assert connection.sock.recv(1) == b""
         except OSError as error:
             failures.append(error)
