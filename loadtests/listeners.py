@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import gevent
 import gevent.event
+import msgspec
 
 from sseproof.loadtests.admission import Admission
 from sseproof.loadtests.bare import make_bare_run
@@ -45,6 +46,7 @@ from sseproof.rundir.files import (
     read_document,
     write_document,
 )
+from sseproof.rundir.groups import GroupRule
 from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE
 from sseproof.rundir.rows import (
     BreakRow,
@@ -54,7 +56,6 @@ from sseproof.rundir.rows import (
     RunInfo,
     StartRow,
     StreamRecord,
-    VariantPlan,
 )
 from sseproof.rundir.units import from_raw
 
@@ -72,9 +73,10 @@ STOP_GRACE_S: Final = 3.0
 class WorkerRun:
     """One process's part of a run: the stream client, the row files, admission and drain."""
 
-    def __init__(self, directory: Path, plan: Plan, variant: VariantPlan, worker: int, stride: int) -> None:
+    def __init__(self, directory: Path, plan: Plan, worker: int, stride: int) -> None:
         self.plan = plan
-        self.variant = variant
+        # Worker numbers run through the variants: worker w works for variant w // stride, as its w % stride-th.
+        self.variant = variant = plan.variants[worker // stride]
         self.worker = worker
         self.target = from_raw(variant.target, Target)
         self.load = from_raw(variant.load, Load)
@@ -88,9 +90,9 @@ class WorkerRun:
         self._open: Appender[OpenRow] = Appender(directory, OPEN, plan.run)
         budget = None
         if self.load.max_requests is not None:
-            budget = AttemptBudget(_share(self.load.max_requests, worker, stride))
+            budget = AttemptBudget(_share(self.load.max_requests, worker % stride, stride))
         self.admission = Admission(
-            worker,
+            worker % stride,
             stride,
             streams=self.load.streams,
             duration_ns=None if self.load.duration is None else self.load.duration.ns,
@@ -107,6 +109,8 @@ class WorkerRun:
             variant=variant.name,
             kind=self.target.kind or "answer",
             addresses=variant.addresses,
+            groups=msgspec.json.decode(plan.groups, type=GroupRule | None),
+            identity_groups=variant.identity_groups,
             gap_edges_ns=plan.gap_edges_ns,
             on_start=self._starts.append,
             on_break=self._breaks.append,
@@ -210,7 +214,7 @@ def _on_init(environment: Any, **_: object) -> None:
 def _adopt(environment: Any, directory: Path, worker: int, *, stride: int | None) -> None:
     try:
         plan = read_document(directory / PLAN_NAME, Plan, "plan")
-        _runs[id(environment)] = WorkerRun(directory, plan, plan.variants[0], worker, stride or plan.workers)
+        _runs[id(environment)] = WorkerRun(directory, plan, worker, stride or plan.workers)
     except SuiteError as error:
         stop_broken(environment, error)
 

@@ -6,7 +6,8 @@ stream itself is in stream.py, its connections in connector.py and transport.py.
 
 import collections
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urljoin
 
@@ -36,6 +37,7 @@ from sseproof.loadtests.stamps import warm_stamps
 from sseproof.loadtests.stream import PROCESS_LEDGER, Ledger, Session
 from sseproof.loadtests.transport import TLS
 from sseproof.rundir.errors import UsageError
+from sseproof.rundir.groups import GroupRule, address_of, group_of
 from sseproof.rundir.rows import (
     AddressPlan,
     BreakRow,
@@ -95,6 +97,8 @@ class StreamClient:
         variant: str | None = None,
         kind: StreamKind = "answer",
         addresses: Sequence[AddressPlan] = (),
+        groups: GroupRule | None = None,
+        identity_groups: Collection[str] = (),
         gap_edges_ns: Sequence[int] = (),
         on_start: Sink[StartRow] | None = None,
         on_break: Sink[BreakRow] | None = None,
@@ -149,6 +153,8 @@ class StreamClient:
         self.policy: Policy = policy(client)
         self._own_server = own_server
         self._addresses = list(addresses)
+        self._groups = groups
+        self._identity_groups = frozenset(identity_groups)
         self._sessions: dict[int, Session] = {}
         self._next_number = 0
         self.closing: str | None = None
@@ -222,7 +228,10 @@ class StreamClient:
     def _session(self, job: "_Job") -> "Session":
         number = self._next_number if job.number is None else job.number
         self._next_number = max(self._next_number, number) + 1
-        request = self._request(job)
+        group = job.group
+        if group is None and self._groups is not None:
+            group = group_of(self._groups, number)
+        request = self._request(job, gzip=self._target.gzip and group not in self._identity_groups)
         truth_id = None
         if self._own_server:
             truth_id = f"{self.run_id}/{self.variant or '-'}/{number}"
@@ -233,13 +242,13 @@ class StreamClient:
             number=number,
             name=job.name or request.endpoint.target.partition("?")[0],
             intended=job.intended,
-            group=job.group,
-            place=self._place(job.group, number),
+            group=group,
+            place=partial(self._place, group, number),
             truth_id=truth_id,
             seed=self._seed,
         )
 
-    def _request(self, job: "_Job") -> Request:
+    def _request(self, job: "_Job", *, gzip: bool) -> Request:
         endpoint = self.endpoint
         if job.path is not None:
             endpoint = parse_url(_joined(self._url, job.path))
@@ -261,10 +270,14 @@ class StreamClient:
                 del merged[known]
             merged[name] = value
         default = self._target.method if job.path is None else "GET"
-        return build_request(endpoint, job.method or default, merged, content, gzip=self._target.gzip)
+        return build_request(endpoint, job.method or default, merged, content, gzip=gzip)
 
-    def _place(self, group: str | None, number: int) -> tuple[str, int] | None:
-        """Where this stream connects to: its group's addresses in turn."""
+    def _place(self, group: str | None, number: int, attempt: int) -> tuple[str, int] | None:
+        """Where an attempt of this stream connects to: by the seeded rule, else its group's addresses in turn."""
+        if self._groups is not None:
+            planned = address_of(self._addresses, self._groups, number, attempt)
+            if planned is not None:
+                return planned.host, planned.port
         mine = [each for each in self._addresses if each.group == group]
         if mine:
             address = mine[number % len(mine)]

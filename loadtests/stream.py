@@ -16,7 +16,7 @@ Rules (design.md "Outcomes", decisions 2, 4, 6, 11, 14):
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
@@ -191,7 +191,7 @@ class Session:
         name: str,
         intended: Instant | None,
         group: str | None,
-        place: tuple[str, int] | None,
+        place: Callable[[int], tuple[str, int] | None],
         truth_id: str | None,
         seed: int,
     ) -> None:
@@ -412,7 +412,7 @@ class Session:
         if self._break is not None:
             self._break.row.attempts += 1
             self._break.row.resumed = bool(last_event_id)
-        attempted = client.connector.attempt(request, self._place, limits, self)
+        attempted = client.connector.attempt(request, self._place(self._attempt_number), limits, self)
         self._close_attempt(attempted, last_event_id or None, note)
         return attempted
 

@@ -20,6 +20,7 @@ import ssl
 import time
 import zlib
 from email.utils import parsedate_to_datetime
+from time import time_ns
 from typing import Any, Final, Literal, Protocol
 
 import gevent
@@ -219,12 +220,12 @@ class Exchange:
         "_excerpt",
         "_excerpt_end",
         "_fed",
+        "_floor_ns",
         "_framing",
         "_head",
         "_held",
         "_hub_loop",
         "_inflate",
-        "_last_stamp_ns",
         "_limits",
         "_lower_ns",
         "_metrics",
@@ -234,6 +235,7 @@ class Exchange:
         "_paused",
         "_phase",
         "_phase_mono_ns",
+        "_plain",
         "_polled",
         "_quiet_bytes",
         "_read_poll",
@@ -315,8 +317,8 @@ class Exchange:
         self._send_error: OSError | None = None
         # reading
         self._lower_ns = 0
+        self._floor_ns = 0
         self._stamp_ns = 0
-        self._last_stamp_ns = 0
         self._drained = True
         self._polled = True
         self._read_poll = 0
@@ -332,6 +334,7 @@ class Exchange:
         self._inflate: Any = None
         self._held: tuple[bytes, int, int, bool] | None = None
         self._paused = False
+        self._plain = False  # a body with neither TLS nor compression is coming in: the hot path's own case
         self._excerpt = b""
         self._excerpt_end: tuple[ExchangeEnd, Instant] | None = None
         self._tls_closed = False
@@ -384,7 +387,7 @@ class Exchange:
     def start(self) -> None:
         """Begins to connect; returns at once."""
         self._begun_mono_ns = self._phase_mono_ns = time.monotonic_ns()
-        now = time.time_ns()
+        now = time_ns()
         self.started = Instant(now)
         self._connected_lo_ns = now
         try:
@@ -416,6 +419,7 @@ class Exchange:
         self.end = end
         self.ended = ended
         self.detail = detail
+        self._plain = False
         self._stop_timer()
         self._stop_writing()
         if linger and not self._completed and self._read_watcher is not None:
@@ -430,7 +434,7 @@ class Exchange:
 
     def stop(self, detail: str) -> None:
         """Ends the exchange by our own decision, now."""
-        self.finish("stopped", Instant(time.time_ns()), detail)
+        self.finish("stopped", Instant(time_ns()), detail)
 
     def pause(self) -> None:
         """Stops reading: the server feels it as back-pressure."""
@@ -444,7 +448,7 @@ class Exchange:
             self._paused = False
             # The descriptor was not watched: polls say nothing about when the next bytes came.
             self._drained = False
-            self._rx_ns = time.time_ns()
+            self._rx_ns = time_ns()
             if self._phase == _BODY and self._held is None:
                 self._read_watcher.start(self._readable)
 
@@ -502,7 +506,7 @@ class Exchange:
 
     def _since(self, before_ns: int) -> Instant:
         """Something that happened between then and now, in our own call."""
-        now = time.time_ns()
+        now = time_ns()
         return Instant(now, max(0, now - before_ns))
 
     def _refused(self, code: int, ended: Instant) -> None:
@@ -524,7 +528,7 @@ class Exchange:
         self._stop_timer()
         wait_s = max(0, deadline - time.monotonic_ns()) / 1e9
         self._rx_reads = self.reads
-        self._rx_step_ns = time.time_ns() - time.monotonic_ns()
+        self._rx_step_ns = time_ns() - time.monotonic_ns()
         self._timer = self._hub_loop.timer(wait_s)
         self._timer.start(self._on_timer, update=True)
 
@@ -559,7 +563,7 @@ class Exchange:
             return now_mono_ns
         if self.reads == self._rx_reads and self._timer is not None:
             return self._phase_mono_ns
-        offset = time.time_ns() - time.monotonic_ns()
+        offset = time_ns() - time.monotonic_ns()
         if abs(offset - self._rx_step_ns) > 1_000_000:
             self._phase_mono_ns = now_mono_ns
         else:
@@ -594,7 +598,7 @@ class Exchange:
             self._end_excerpt()
             return
         detail = "the TLS handshake did not finish" if self._phase == _HANDSHAKE else ""
-        self.finish(end, Instant(time.time_ns(), late_ns), detail)
+        self.finish(end, Instant(time_ns(), late_ns), detail)
 
     def _fail(self, error: BaseException) -> None:
         """Something of ours went wrong: the stream ends, the caller gets the exception."""
@@ -672,7 +676,7 @@ class Exchange:
     def _send_more(self) -> None:
         outbox = self._outbox
         while self._sent_offset < len(outbox) and self._send_error is None:
-            before = time.time_ns()
+            before = time_ns()
             try:
                 self._sent_offset += self._sock.send(
                     outbox[self._sent_offset : self._sent_offset + SEND_BYTES]
@@ -685,7 +689,7 @@ class Exchange:
                 self._send_error = error
                 break
             if self._sent_offset >= len(outbox) and self._phase == _SEND:
-                after = time.time_ns()
+                after = time_ns()
                 self.sent = Instant(before, 0, max(0, after - before))
                 self._lower_ns = max(self._lower_ns, before)
                 self._phase = _HEAD
@@ -700,7 +704,7 @@ class Exchange:
     # Reading: the hot path.
 
     def _readable(self) -> None:
-        now = time.time_ns()
+        now = time_ns()
         try:
             data, ancillary, _, _ = self._recvmsg(READ_BYTES, ANCILLARY_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -734,7 +738,8 @@ class Exchange:
                 values = lags.values
                 values[lag] = values.get(lag, 0) + 1
             else:
-                stamp = time.time_ns()
+                stamp = time_ns()
+                self._floor_ns = self._lower_ns
                 self.unstamped_reads += 1
                 metrics.unstamped_reads += 1
             self._stamp_ns = stamp
@@ -742,9 +747,10 @@ class Exchange:
             metrics.reads += 1
             self._clock.handled += 1
             self.received_bytes += size
-            if self._phase == _BODY and self._tls is None and self._inflate is None:
+            if self._plain:
                 self._parse(data)
-                pieces = self._head.pieces
+                head = self._head
+                pieces = head.pieces
                 if pieces:
                     if len(pieces) == 1:
                         body = pieces.pop()
@@ -754,11 +760,12 @@ class Exchange:
                     self.body_bytes += len(body)
                     self._quiet_bytes = 0
                     if exact and self._framing == "chunked":
-                        exact = _ends_with(data, body) and not self._head.complete
+                        # The usual end of an event, then of its chunk: nothing else in the framing looks like it.
+                        exact = (data.endswith(b"\n\n\r\n") or _ends_with(data, body)) and not head.complete
                     self._on_data(body, self._lower_ns, stamp, exact)
                 else:
                     self._quiet(size)
-                if self._head.complete:
+                if head.complete:
                     self._message_complete()
             else:
                 self._receive(data, exact)
@@ -772,7 +779,6 @@ class Exchange:
         else:
             self._lower_ns = stamp
             self._drained = False
-        self._last_stamp_ns = stamp
         self._rx_ns = now
         self._read_poll = self._clock.polls
 
@@ -918,6 +924,7 @@ class Exchange:
             self.finish("protocol", self.head_received, f"Content-Encoding {coding} was not asked for")
         else:
             self._phase = _BODY
+            self._plain = self._tls is None and self._inflate is None
             self._phase_mono_ns = time.monotonic_ns()
             self._arm()
             self._receiver.on_open()
@@ -1077,7 +1084,11 @@ class Exchange:
 
     def _unstamped_instant(self) -> Instant:
         """When the connection ended: not before its last byte."""
-        not_before = self._last_stamp_ns or self._lower_ns
+        not_before = self._stamp_ns or self._lower_ns
+        if self.unstamped_reads:
+            not_before = min(
+                not_before, self._floor_ns
+            )  # our own reading of the clock was later than the bytes
         if not self._polled:
             return self._since(not_before)
         # It may have come with the last bytes: the poll after theirs reports it, however long it was there.

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 import msgspec
 
@@ -72,6 +72,13 @@ class RunLog:
                 self._file = None
 
 
+class Log(Protocol):
+    """Whatever takes a child's lines."""
+
+    def line(self, source: str, text: str) -> None:
+        """One line, and who said it."""
+
+
 class Child:
     """One process of ours, its lines in the log, its rig error if it said one."""
 
@@ -80,7 +87,7 @@ class Child:
         name: str,
         arguments: list[str],
         *,
-        log: RunLog,
+        log: Log,
         environ: Mapping[str, str],
         cwd: Path | None = None,
     ) -> None:

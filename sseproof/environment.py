@@ -27,9 +27,6 @@ DESCRIPTORS_A_PROCESS: Final = 200
 """Interpreter, Locust, its sockets, row files and room for a file or two of the user's own."""
 FREE_LOAD: Final = 50
 """Streams at once that a public address may get without a second consent (decision 13)."""
-PORTS_FROM: Final = 20_000
-PORTS_BELOW: Final = 32_768
-"""Own listening ports lie below the range from which the kernel picks outgoing ones."""
 _SO_TIMESTAMPING: Final = 37
 _STAMP_FLAGS: Final = (1 << 3) | (1 << 4)
 
@@ -108,20 +105,6 @@ def ephemeral_range() -> tuple[int, int]:
         return int(lowest), int(highest)
     except (OSError, ValueError):
         return 32_768, 60_999
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port of the lower range that nothing listens on. RigError when there is none."""
-    start = PORTS_FROM + os.getpid() * 7 % (PORTS_BELOW - PORTS_FROM)
-    for offset in range(PORTS_BELOW - PORTS_FROM):
-        port = PORTS_FROM + (start - PORTS_FROM + offset) % (PORTS_BELOW - PORTS_FROM)
-        with socket.socket() as probe:
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            return port
-    raise RigError(f"No free port between {PORTS_FROM} and {PORTS_BELOW - 1} on {host}.")
 
 
 def kernel_stamps() -> bool:

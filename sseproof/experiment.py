@@ -1,29 +1,42 @@
-"""One run from a scenario to a verdict: checks, preflight, plan, processes, witness, judgement.
+"""One run from a scenario to a verdict: checks, preflight, plan, processes, faults, witness, judgement.
 
 Rules:
 - Everything that can be refused is refused before the first judged connection, and nothing is left half-started.
-- Generator, server and checker are separate processes or pure functions; they meet in the run directory. This process
-  imports neither gevent nor asyncio (design.md decision 7).
-- However the run ends, what is on disk is judged: an interrupt gives the verdicts so far, a broken rig gives 70.
+- Generator, server, injector and checker are separate processes or pure functions; they meet in the run directory.
+  This process imports neither gevent nor asyncio (design.md decision 7).
+- Variants run at the same time under the same seeded faults, each with a Locust master and workers of its own. Worker
+  numbers run through: worker w works for variant w // workers.
+- The chain of a stream is client, Toxiproxy, hop, service. Faults are healed however the run ends, and what is on disk
+  is judged: an interrupt gives the verdicts so far, a broken rig gives 70.
 """
 
+import contextlib
 import http.client
+import os
+import re
+import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from sseproof import environment
+from sseproof.chaos.faults import FaultError, Slice
+from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, with_ports
+from sseproof.chaos.processes import PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.loadtests.settings import PreflightRequest, adopted
 from sseproof.progress import Progress, RowCounter
+from sseproof.reference_server.settings import ServerSettings, settings_to_json
 from sseproof.reports.claims import gap_edges
 from sseproof.reports.judge import RunVerdict, judge_directory, write_verdict
 from sseproof.rundir.clock import now_ns
@@ -35,10 +48,11 @@ from sseproof.rundir.errors import (
     SuiteError,
     UsageError,
 )
-from sseproof.rundir.files import LOG_NAME, PLAN_NAME, RUN_NAME, WITNESS, Appender, write_document
-from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE, create_run_directory, new_run_id
+from sseproof.rundir.files import FAULTS, LOG_NAME, PLAN_NAME, RUN_NAME, WITNESS, Appender, write_document
+from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE, alive, create_run_directory, new_run_id
 from sseproof.rundir.rows import (
     AddressPlan,
+    FaultRow,
     Plan,
     PlannedClaim,
     PreflightResult,
@@ -49,19 +63,26 @@ from sseproof.rundir.rows import (
 from sseproof.rundir.seeds import new_seed
 from sseproof.rundir.text import Redactor
 from sseproof.rundir.units import encode_hook, to_raw
-from sseproof.scenario import ENV_PREFIX, SECRET_PREFIX, Resolved, Scenario, env_names
+from sseproof.scenario import ENV_PREFIX, SECRET_PREFIX, STAND_IN, Resolved, Scenario, Variant, env_names
+
+if TYPE_CHECKING:
+    from sseproof.chaos.injector import Injector
 
 LOCUSTFILE: Final = Path(__file__).resolve().parent / "loadtests" / "locustfile.py"
 PREFLIGHT_LIMIT_S: Final = 60.0
 WORKERS_WAIT_S: Final = 60
-"""How long the master waits for its workers to import Locust and connect."""
+"""How long a master waits for its workers to import Locust and connect."""
+SERVER_READY_S: Final = 20.0
 POLL_S: Final = 0.1
 INTERRUPT_GRACE_S: Final = 6.0
 END_GRACE_S: Final = 5.0
 WITNESS_WAIT_S: Final = 5.0
-"""How long the server may take to notice that the last connections are gone."""
+"""How long a server may take to notice that the last connections are gone."""
 START_ALLOWANCE_S: Final = 3.0
 """Start-up of the Locust processes, for the time left."""
+HOP_FOLDER: Final = "sseproof-hop"
+EARLY_LINES: Final = 1_000
+"""Lines of children kept until there is a run.log for them."""
 
 
 class RunResult(Struct):
@@ -111,6 +132,20 @@ def run_scenario(
     return _Experiment(resolved, environ, interruption, quiet=quiet).run(command)
 
 
+_READY: Final = re.compile(r"sseproof reference server .* on http://[^/]+:(\d+)/")
+
+
+class _Side(Struct, kw_only=True):
+    """One variant while the run is made: the service behind it and what one look found out."""
+
+    variant: Variant
+    service: AddressPlan
+    """The target itself, where its witness is asked."""
+    upstream: AddressPlan
+    """What clients (or their proxies) dial: the hop, else the target."""
+    seen: PreflightResult
+
+
 class _Experiment:
     """One run, from its checks to its verdict."""
 
@@ -123,36 +158,103 @@ class _Experiment:
         self._quiet = quiet
         self._environ = _child_environ(environ, resolved)
         self._redact = Redactor(_secret_values(self._scenario, self._environ))
+        self._log: RunLog | None = None
+        self._early: deque[tuple[str, str]] = deque(maxlen=EARLY_LINES)
+        self._injector: Injector | None = None
 
     def run(self, command: list[str]) -> RunResult:
-        address = _checked_address(self._scenario)
-        preflight = self._preflight(address)
-        if not self._quiet:
-            _say(_preflight_sentence(preflight))
-        self._seen = preflight
-        self._address = address
-        self._plan = self._planned()
-        self._info = RunInfo(
-            run=self._plan.run,
-            started_ns=self._plan.created_ns,
-            labels=self._scenario.labels,
-            versions=environment.versions(),
-            host=environment.host_facts(),
-            command=[self._redact(part) for part in command],
-        )
-        self._directory = create_run_directory(Path(self._scenario.out), self._plan, self._info)
-        self._log = RunLog(self._directory / LOG_NAME, self._redact)
-        problem = self._loaded()
-        self._fetch_witness()
-        self._log.close()
+        with contextlib.ExitStack() as parts:
+            self._seed = self._scenario.seed if self._scenario.seed is not None else new_seed()
+            self._check_machine()
+            self._sides = [self._side(variant, parts) for variant in self._scenario.variant]
+            created_ns = now_ns()
+            self._run_id = new_run_id(self._seed, created_ns)
+            self._faults = self._planned_faults(parts)
+            engine = self._fault_engine()
+            self._ports = parts.enter_context(PortLease(len(self._sides))).ports
+            self._plan = self._planned(created_ns)
+            self._info = self._described(command)
+            self._directory = create_run_directory(Path(self._scenario.out), self._plan, self._info)
+            self._begin_log(parts)
+            problem = self._faulted(engine)
+            self._fetch_witness()
         return self._finished(problem)
 
-    def _preflight(self, address: AddressPlan) -> PreflightResult:
+    # --- before the run: services, hops, one look at each ---
+
+    def _check_machine(self) -> None:
+        """The limits that all variants together must fit in."""
+        users = sum(variant.load.users for variant in self._scenario.variant)
+        environment.check_descriptors(
+            max(variant.load.users for variant in self._scenario.variant), self._scenario.workers
+        )
+        environment.check_ephemeral_ports(users)
+
+    def _side(self, variant: Variant, parts: contextlib.ExitStack) -> _Side:
+        service = (
+            self._started_server(variant, parts) if variant.server is not None else _checked_address(variant)
+        )
+        upstream = service if variant.hop is None else self._started_hop(variant, service, parts)
+        seen = self._preflight(variant, upstream)
+        if not self._quiet:
+            _say(_preflight_sentence(variant, seen))
+        return _Side(variant=variant, service=service, upstream=upstream, seen=seen)
+
+    def _started_server(self, variant: Variant, parts: contextlib.ExitStack) -> AddressPlan:
+        """A reference server of our own for this variant."""
+        assert variant.server is not None
+        name = f"server {variant.name}" if variant.name else "server"
+        settings = ServerSettings(
+            port=0,
+            profile=variant.server.profile,
+            misbehave=variant.server.misbehave,
+            misbehave_share=variant.server.misbehave_share,
+            heartbeat=variant.server.heartbeat,
+            seed=self._seed,
+        )
+        log = _Lines(name, self._line)
+        server = Child(
+            name,
+            [*python_module("sseproof.reference_server"), settings_to_json(settings)],
+            log=log,
+            environ=self._environ,
+        )
+        parts.callback(end_all, [server], END_GRACE_S)
+        deadline = time.monotonic() + SERVER_READY_S
+        while log.port is None:
+            if server.poll() is not None:
+                server.wait(1)
+                raise RigError(server.rig_error or f"The {name} ended at once: {log.last}")
+            if time.monotonic() > deadline:
+                raise RigError(f"The {name} was not ready within {SERVER_READY_S:.0f} s.")
+            self._heed_interruption()
+            time.sleep(0.02)
+        variant.target.url = variant.target.url.replace(f"//{STAND_IN}", f"//127.0.0.1:{log.port}", 1)
+        return AddressPlan(host="127.0.0.1", port=log.port)
+
+    def _started_hop(
+        self, variant: Variant, service: AddressPlan, parts: contextlib.ExitStack
+    ) -> AddressPlan:
+        from sseproof.chaos.hops import Hop
+
+        assert variant.hop is not None
+        folder = Path(parts.enter_context(_swept_folder()))
+        name = f"hop {variant.name}" if variant.name else "hop"
+        hop = parts.enter_context(
+            Hop(
+                variant.hop,
+                upstream=_place(service),
+                folder=folder,
+                say=lambda text: self._line(name, text),
+            )
+        )
+        return AddressPlan(host=hop.host, port=hop.port)
+
+    def _preflight(self, variant: Variant, upstream: AddressPlan) -> PreflightResult:
         """One stream before the run. Raises UsageError when it shows that the target can't be measured."""
-        host = f"[{address.host}]" if ":" in address.host else address.host
         request = PreflightRequest(
-            target=msgspec.structs.replace(self._scenario.target, connect_to=f"{host}:{address.port}"),
-            timeouts=self._scenario.client.timeouts,
+            target=msgspec.structs.replace(variant.target, connect_to=_place(upstream)),
+            timeouts=variant.client.timeouts,
         )
         answer = run_to_end(
             python_module("sseproof.loadtests.preflight"),
@@ -161,8 +263,7 @@ class _Experiment:
             timeout_s=PREFLIGHT_LIMIT_S,
             cancelled=lambda: self._interruption.signal is not None,
         )
-        if self._interruption.exit_code is not None:
-            raise InterruptedBeforeRunError(self._interruption.exit_code)
+        self._heed_interruption()
         try:
             result = msgspec.json.decode(answer.stdout, type=PreflightResult)
         except msgspec.DecodeError:
@@ -172,55 +273,156 @@ class _Experiment:
             raise UsageError(result.sentence)
         return result
 
-    def _planned(self) -> Plan:
+    def _heed_interruption(self) -> None:
+        if self._interruption.exit_code is not None:
+            raise InterruptedBeforeRunError(self._interruption.exit_code)
+
+    # --- the plan ---
+
+    def _planned_faults(self, parts: contextlib.ExitStack) -> FaultPlan | None:
+        """Groups, proxies with their ports, windows; None in a run without faults."""
+        if not self._resolved.groups:
+            return None
+        durations = [
+            side.variant.load.duration for side in self._sides if side.variant.load.duration is not None
+        ]
+        try:
+            plan = plan_faults(
+                self._resolved.groups,
+                run=self._run_id,
+                seed=self._seed,
+                upstreams={side.variant.name: _place(side.upstream) for side in self._sides},
+                connect_ns=max(side.seen.connect_ns or 0 for side in self._sides),
+                at_once=max(side.variant.load.users for side in self._sides),
+                load_ms=round(min(duration.ms for duration in durations)) if durations else None,
+            )
+        except FaultError as error:
+            raise UsageError(f"{self._resolved.source}: {error}") from None
+        return with_ports(plan, parts.enter_context(PortLease(len(plan.proxies))).ports)
+
+    def _planned(self, created_ns: int) -> Plan:
         scenario = self._scenario
-        seed = scenario.seed if scenario.seed is not None else new_seed()
-        created_ns = now_ns()
-        variant = VariantPlan(
-            target=to_raw(adopted(scenario.target, self._seen)),
-            load=to_raw(scenario.load),
-            client=to_raw(scenario.client),
-            addresses=[self._address],
-            preflight=self._seen,
-            master_port=environment.free_port(),
-        )
+        units = {claim.unit for claim in self._resolved.claims}
+        planned = {unit: planned_n(scenario, unit) for unit in units}
         return Plan(
-            run=new_run_id(seed, created_ns),
+            run=self._run_id,
             scenario=scenario.name,
-            seed=seed,
+            seed=self._seed,
             created_ns=created_ns,
             workers=scenario.workers,
-            variants=[variant],
+            variants=[
+                self._planned_variant(side, port) for side, port in zip(self._sides, self._ports, strict=True)
+            ],
             claims=[
-                PlannedClaim(text=claim.text, unit=claim.unit, planned_n=planned_n(scenario, claim.unit))
+                PlannedClaim(text=claim.text, unit=claim.unit, planned_n=planned[claim.unit])
                 for claim in self._resolved.claims
             ],
             gap_edges_ns=gap_edges(self._resolved.claims),
+            faults=msgspec.Raw(msgspec.json.encode(self._faults)) if self._faults else msgspec.Raw(b"null"),
+            groups=msgspec.Raw(msgspec.json.encode(self._faults.rule))
+            if self._faults
+            else msgspec.Raw(b"null"),
             on_unknown=scenario.on_unknown,
             locustfile=scenario.locustfile,
         )
 
+    def _planned_variant(self, side: _Side, master_port: int) -> VariantPlan:
+        variant = side.variant
+        return VariantPlan(
+            name=variant.name,
+            judged=variant.judged,
+            hop=variant.hop,
+            server=variant.server.profile if variant.server else None,
+            target=to_raw(adopted(variant.target, side.seen)),
+            load=to_raw(variant.load),
+            client=to_raw(variant.client),
+            addresses=[side.upstream] if self._faults is None else addresses(self._faults, variant.name),
+            identity_groups=[group.name for group in self._resolved.groups if isinstance(group.fault, Slice)],
+            preflight=side.seen,
+            master_port=master_port,
+        )
+
+    def _described(self, command: list[str]) -> RunInfo:
+        return RunInfo(
+            run=self._plan.run,
+            started_ns=self._plan.created_ns,
+            labels=self._scenario.labels,
+            versions=environment.versions() | self._engine_version(),
+            host=environment.host_facts(),
+            command=[self._redact(part) for part in command],
+        )
+
+    # --- faults ---
+
+    def _fault_engine(self) -> "Callable[[], Injector] | None":
+        """Finds or builds the server now, while nothing is recorded; starts it later, when there is a directory."""
+        self._engine: str | None = None
+        if self._faults is None:
+            return None
+        from sseproof.chaos.injector import Injector
+        from sseproof.chaos.install import install
+        from sseproof.chaos.toxiproxy import Client, Server
+
+        found = install(_say, self._scenario.toxiproxy)
+        self._engine = found.version or found.url
+        faults = self._faults
+
+        def start() -> Injector:
+            server: Server | Client
+            if found.url is not None:
+                server = Client.from_url(found.url)
+            else:
+                server = Server(found, say=lambda text: self._line("toxiproxy", text), environ=self._environ)
+            rows: Appender[FaultRow] = Appender(self._directory, FAULTS, self._run_id)
+            return Injector(faults, server, rows)
+
+        return start
+
+    def _engine_version(self) -> dict[str, str]:
+        return {} if self._engine is None else {"toxiproxy": self._engine}
+
+    def _faulted(self, engine: "Callable[[], Injector] | None") -> str:
+        """The load, under faults where there are any; healed in any case. Gives the rig's problem, if there was one."""
+        if engine is None:
+            return self._loaded()
+        try:
+            self._injector = engine()
+        except SuiteError as error:
+            return str(error)
+        with self._injector as injector:
+            try:
+                injector.setup()
+                problem = self._loaded()
+            except SuiteError as error:
+                problem = str(error)
+        return problem or (str(injector.problem) if injector.problem else "")
+
+    # --- the load ---
+
     def _loaded(self) -> str:
         """Runs the load to its end; gives the rig's problem in one sentence, empty when there was none."""
-        children: list[Child] = []
+        masters: list[Child] = []
+        workers: list[Child] = []
         try:
-            self._start(children)
-            return self._watched(children)
+            for position, side in enumerate(self._sides):
+                self._start(position, side, masters, workers)
+            return self._watched(masters, workers)
         except SuiteError as error:
             return str(error)
         finally:
-            end_all(children, END_GRACE_S)
+            end_all([*masters, *workers], END_GRACE_S)
 
-    def _start(self, children: list[Child]) -> None:
-        """The master first, then its workers; each is in the list as soon as it lives."""
+    def _start(self, position: int, side: _Side, masters: list[Child], workers: list[Child]) -> None:
+        """The variant's master, then its workers; each is in its list as soon as it lives."""
         scenario = self._scenario
         locustfile = Path(scenario.locustfile).resolve() if scenario.locustfile else LOCUSTFILE
         # Locust reads locust.conf and pyproject.toml of its working directory; the run's folder has neither.
         cwd = None if scenario.locustfile else self._directory
         environ = {**self._environ, PLAN_VARIABLE: str((self._directory / PLAN_NAME).resolve())}
-        port = str(self._plan.variants[0].master_port)
-        parts = urlsplit(scenario.target.url)
-        users = str(scenario.load.users)
+        port = str(self._plan.variants[position].master_port)
+        parts = urlsplit(side.variant.target.url)
+        users = str(side.variant.load.users)
+        suffix = f" {side.variant.name}" if side.variant.name else ""
         common = ["-f", str(locustfile), "--headless", "--loglevel", "WARNING", "--exit-code-on-error", "0"]
         as_master = [
             *["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--only-summary"],
@@ -228,34 +430,43 @@ class _Experiment:
             *["--users", users, "--spawn-rate", users, "--host", f"{parts.scheme}://{parts.netloc}"],
         ]
         as_worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", port]
+        assert self._log is not None
         command = python_module("locust", *common, *as_master)
-        children.append(Child("master", command, log=self._log, environ=environ, cwd=cwd))
+        masters.append(Child(f"master{suffix}", command, log=self._log, environ=environ, cwd=cwd))
         command = python_module("locust", *common, *as_worker)
-        for number in range(self._plan.workers):
+        for number in range(position * self._plan.workers, (position + 1) * self._plan.workers):
             own = {**environ, WORKER_VARIABLE: str(number)}
-            children.append(Child(f"worker {number}", command, log=self._log, environ=own, cwd=cwd))
+            workers.append(Child(f"worker {number}{suffix}", command, log=self._log, environ=own, cwd=cwd))
 
-    def _watched(self, children: list[Child]) -> str:
-        """Waits for the master's end; notes lost workers; ends early on a signal or a rig error."""
-        master, *workers = children
+    def _watched(self, masters: list[Child], workers: list[Child]) -> str:
+        """Waits for the masters' end; notes lost workers; ends early on a signal or a rig error."""
         rows = RowCounter(self._directory)
-        load = self._scenario.load
-        with Progress(expected_s=self._expected_s(), streams=load.streams, quiet=self._quiet) as progress:
-            while master.poll() is None:
+        begun = False
+        with Progress(
+            expected_s=self._expected_s(), streams=self._all_streams(), quiet=self._quiet
+        ) as progress:
+            while any(master.poll() is None for master in masters):
                 time.sleep(POLL_S)
-                progress.show(rows.update())
+                counts = rows.update()
+                progress.show(counts)
                 if self._interruption.signal is not None:
                     end_all(workers, INTERRUPT_GRACE_S)
                     return ""
-                if problem := _said_problem(children):
+                if problem := _said_problem([*masters, *workers]):
                     return problem
+                if self._injector is not None and counts.started:
+                    if not begun:
+                        self._injector.begin()
+                        begun = True
+                    self._injector.check()  # what it finds is told at the end; the load goes on
                 self._note_lost(workers)
                 if len(self._info.workers_lost) == len(workers):
                     return f"Every worker ended early; {LOG_NAME} in the run directory says why."
-        if problem := _said_problem(children):
+        if problem := _said_problem([*masters, *workers]):
             return problem
-        if master.wait(1):
-            return f"Locust's master ended with exit code {master.poll()}; {LOG_NAME} in the run directory says why."
+        for master in masters:
+            if master.wait(1):
+                return f"Locust's {master.name} ended with exit code {master.poll()}; {LOG_NAME} says why."
         if rows.update().started == 0:
             return f"No stream was started; {LOG_NAME} in the run directory says why."
         return ""
@@ -267,32 +478,41 @@ class _Experiment:
                 self._info.workers_lost.append(number)
 
     def _expected_s(self) -> float | None:
-        duration = self._scenario.load.duration
-        if duration is None:
-            return None
-        return START_ALLOWANCE_S + duration.seconds + (self._seen.length_ns or 0) / 1e9
+        ends = [
+            side.variant.load.duration.seconds + (side.seen.length_ns or 0) / 1e9
+            for side in self._sides
+            if side.variant.load.duration is not None
+        ]
+        return START_ALLOWANCE_S + max(ends) if len(ends) == len(self._sides) else None
+
+    def _all_streams(self) -> int | None:
+        fixed = [side.variant.load.streams for side in self._sides]
+        return sum(number or 0 for number in fixed) if all(fixed) else None
+
+    # --- afterwards ---
 
     def _fetch_witness(self) -> None:
-        """Copies our own server's rows of this run into the directory; a server that is gone leaves loss unknown."""
-        if self._seen.witness_path is None:
-            return
+        """Copies our own servers' rows of this run into the directory; a server that is gone leaves loss unknown."""
+        for side in self._sides:
+            if side.seen.witness_path is None:
+                continue
+            try:
+                rows = self._settled_witness(side.service, side.seen.witness_path)
+                witness: Appender[WitnessRow] = Appender(self._directory, WITNESS, self._run_id)
+                for row in rows:
+                    witness.append(row)
+                witness.close()
+            except (OSError, http.client.HTTPException, msgspec.DecodeError, ValueError, RigError) as error:
+                self._line("sseproof", f"the witness could not be read: {error}")
+
+    def _settled_witness(self, service: AddressPlan, path: str) -> list[WitnessRow]:
+        """The rows, once the server has noticed that every connection is gone or the wait is over."""
         deadline = time.monotonic() + WITNESS_WAIT_S
         while True:
-            try:
-                rows = _witness_rows(self._address, self._seen.witness_path, self._plan.run)
-            except (OSError, http.client.HTTPException, msgspec.DecodeError, ValueError) as error:
-                self._log.line("sseproof", f"the witness could not be read: {error}")
-                return
+            rows = _witness_rows(service, path, self._run_id)
             if all(row.ended is not None for row in rows) or time.monotonic() > deadline:
-                break
+                return rows
             time.sleep(POLL_S)
-        try:
-            witness: Appender[WitnessRow] = Appender(self._directory, WITNESS, self._plan.run)
-            for row in rows:
-                witness.append(row)
-            witness.close()
-        except RigError as error:
-            self._log.line("sseproof", str(error))
 
     def _finished(self, problem: str) -> RunResult:
         """Writes how the run ended, judges it, and gives the exit code."""
@@ -316,6 +536,59 @@ class _Experiment:
             directory=self._directory, verdict=verdict, exit_code=verdict.exit_code if code is None else code
         )
 
+    # --- lines of children ---
+
+    def _begin_log(self, parts: contextlib.ExitStack) -> None:
+        self._log = RunLog(self._directory / LOG_NAME, self._redact)
+        parts.callback(self._log.close)
+        while self._early:
+            self._log.line(*self._early.popleft())
+
+    def _line(self, source: str, text: str) -> None:
+        if self._log is None:
+            self._early.append((source, text))
+        else:
+            self._log.line(source, text)
+
+
+class _Lines:
+    """Takes a server's lines for the log and finds the port in the one that says it is ready."""
+
+    def __init__(self, name: str, line: Callable[[str, str], None]) -> None:
+        self._name = name
+        self._line = line
+        self.port: int | None = None
+        self.last = "it said nothing"
+
+    def line(self, source: str, text: str) -> None:
+        """One line, as `RunLog.line` takes it."""
+        self.last = text.strip() or self.last
+        if self.port is None and (found := _READY.match(text)):
+            self.port = int(found[1])
+        self._line(source, text)
+
+
+@contextlib.contextmanager
+def _swept_folder() -> Iterator[str]:
+    """A folder for a hop's files, gone afterwards; what a killed run left there goes at the next one's start."""
+    root = Path(tempfile.gettempdir())
+    for left in root.glob(f"{HOP_FOLDER}-*-*"):
+        pid = left.name.split("-")[2]
+        if pid.isdigit() and not alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{HOP_FOLDER}-{os.getpid()}-")
+    try:
+        # nginx started by root drops to an ordinary user, who must get through.
+        Path(folder).chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(address: AddressPlan) -> str:
+    """host:port, an IPv6 address in brackets."""
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+
 
 def _child_environ(environ: Mapping[str, str], resolved: Resolved) -> dict[str, str]:
     """The children's environment: no settings of Locust's or ours but the secrets, by their names."""
@@ -328,14 +601,16 @@ def _child_environ(environ: Mapping[str, str], resolved: Resolved) -> dict[str, 
 
 
 def _secret_values(scenario: Scenario, environ: Mapping[str, str]) -> list[str]:
-    target = scenario.target
-    texts = [target.url, *target.headers.values(), target.body or ""]
+    texts: list[str] = []
+    for variant in scenario.variant:
+        target = variant.target
+        texts += [target.url, *target.headers.values(), target.body or ""]
     return [environ[name] for text in texts for name in env_names(text) if name in environ]
 
 
-def _checked_address(scenario: Scenario) -> AddressPlan:
-    """Resolves the target once and checks consent and the machine's limits."""
-    target = scenario.target
+def _checked_address(variant: Variant) -> AddressPlan:
+    """Resolves the target once and checks consent."""
+    target = variant.target
     parts = urlsplit(target.url)
     assert parts.hostname is not None
     host = parts.hostname
@@ -344,25 +619,25 @@ def _checked_address(scenario: Scenario) -> AddressPlan:
         name, _, text = target.connect_to.rpartition(":")
         host, port = name.strip("[]"), int(text)
     found = environment.resolve(host, port)
-    environment.check_consent(host, found, scenario.load.users, target.allow, target.allow_load)
-    environment.check_descriptors(scenario.load.users, scenario.workers)
-    environment.check_ephemeral_ports(scenario.load.users)
+    environment.check_consent(host, found, variant.load.users, target.allow, target.allow_load)
     return AddressPlan(host=found[0], port=port)
 
 
-def _preflight_sentence(seen: PreflightResult) -> str:
+def _preflight_sentence(variant: Variant, seen: PreflightResult) -> str:
+    whose = f"{variant.name}: l" if variant.name else "L"
     kind = "a subscription (still open when the look ended)" if seen.kind == "subscription" else "an answer"
     end = "no terminal marker" if seen.terminal in {None, "none"} else f"terminal {seen.terminal}"
     witness = ", our own reference server: its witness will be asked" if seen.witness_path else ""
     return (
-        f"Looked at one stream: {kind}, {seen.events} events, {end}, sequence {seen.sequence or 'unknown'}{witness}. "
-        "Not judged."
+        f"{whose}ooked at one stream: {kind}, {seen.events} events, {end}, "
+        f"sequence {seen.sequence or 'unknown'}{witness}. Not judged."
     )
 
 
 def planned_n(scenario: Scenario, unit: str) -> int | None:
-    """The number of units a claim will be judged on, where the plan fixes it."""
-    return scenario.load.streams if unit == "stream" else None
+    """The number of units a claim will be judged on in the judged variant, where the plan fixes it."""
+    judged = next((variant for variant in scenario.variant if variant.judged), scenario.variant[-1])
+    return judged.load.streams if unit == "stream" else None
 
 
 def _said_problem(children: list[Child]) -> str | None:

@@ -10,6 +10,7 @@ Rules:
 """
 
 import base64
+import copy
 import difflib
 import os
 import re
@@ -22,6 +23,8 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import msgspec
 from msgspec import Struct
 
+from sseproof.chaos.faults import FaultError
+from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
@@ -29,6 +32,7 @@ from sseproof.rundir.errors import UsageError
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
 
 OnUnknown = Literal["fail", "warn"]
+HopKind = Literal["nginx-defaults", "nginx-sse"]
 
 ENV_PREFIX: Final = "SSEPROOF_"
 INTERNAL_VARIABLES: Final = frozenset({"PLAN", "PARENT", "WORKER"})
@@ -55,9 +59,34 @@ _ENV_PART: Final = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEFAULT_DURATION: Final = Duration(30_000_000_000)
 MOST_WORKERS: Final = 256
+REFERENCE_PATH: Final = "/api/v1/stream/chat"
+STAND_IN: Final = "reference.invalid"
+"""The host in the URL of a target whose server the run starts itself, until that server says where it listens."""
 MOST_USERS: Final = 1_000_000
 
 Tree = dict[str, Any]
+
+
+class ServerChoice(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A reference server that the run starts for itself, instead of a target that is there already."""
+
+    profile: Literal["robust", "legacy"] = "robust"
+    misbehave: str = ""
+    misbehave_share: float = 0.3
+    heartbeat: Duration = Duration(20_000_000_000)
+
+
+class Variant(Struct, kw_only=True, forbid_unknown_fields=True):
+    """One side of a run, as resolved: what the scenario says for all, with what it says for this side laid over it."""
+
+    name: str | None = None
+    judged: bool = True
+    """Sets the exit code; of several variants only one does."""
+    server: ServerChoice | None = None
+    hop: HopKind | None = None
+    target: Target
+    load: Load = msgspec.field(default_factory=Load)
+    client: Client = msgspec.field(default_factory=Client)
 
 
 class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -71,9 +100,17 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     on_unknown: OnUnknown = "fail"
     out: str = "runs"
     locustfile: str | None = None
-    target: Target
+    toxiproxy: str | None = None
+    """Path of a Toxiproxy server, or the URL of one that runs; None finds or builds one."""
+    fault: list[dict[str, Any]] = []
+    """Each table is a fault and the share of streams that meet it; `sseproof.chaos.plan` reads them."""
+    server: ServerChoice | None = None
+    hop: HopKind | None = None
+    target: Target = msgspec.field(default_factory=lambda: Target(url=""))
     load: Load = msgspec.field(default_factory=Load)
     client: Client = msgspec.field(default_factory=Client)
+    variant: list[Variant] = []
+    """Never empty once resolved: a scenario without variants has one without a name."""
 
 
 class Secrets:
@@ -94,6 +131,8 @@ class Resolved(Struct):
 
     scenario: Scenario
     claims: list[Claim]
+    groups: list[GroupSpec]
+    """Who meets which fault; empty without faults."""
     secrets: dict[str, str]
     """Environment variables for the children."""
     source: str
@@ -123,19 +162,78 @@ def load_scenario(
         key, value = _parse_set(text)
         origin.merge(tree, _nested(key, value), f"--set {key}")
     origin.merge(tree, flags, "the command line")
-    if "url" not in tree.get("target", {}):
-        raise UsageError('No target: give --target URL, or a scenario file with url = "…" under [target].')
     _refuse_unknown(tree, Scenario, "", origin)
+    _lay_out_variants(tree, origin)
     scenario = _convert(tree, origin)
+    _default_judged(scenario, tree)
     claims = _checked(scenario, origin)
+    groups = _groups(scenario, origin)
     secrets = Secrets()
-    _move_secrets(scenario.target, secrets)
+    for variant in scenario.variant:
+        _move_secrets(variant.target, secrets)
+    scenario.target = scenario.variant[-1].target
     return Resolved(
         scenario=scenario,
         claims=claims,
+        groups=groups,
         secrets=secrets.variables,
         source=str(path) if path else "the command line",
     )
+
+
+_SHARED: Final = ("target", "load", "client", "server")
+"""Tables of the scenario that a variant's own tables are laid over."""
+
+
+def _lay_out_variants(tree: Tree, origin: "_Origins") -> None:
+    """Gives every variant what the scenario says for all; makes the one nameless variant where there are none."""
+    tables = tree.get("variant") or [{}]
+    laid_out = []
+    for table in tables:
+        whole: Tree = {}
+        for section in _SHARED:
+            if section in tree or section in table:
+                whole[section] = copy.deepcopy(tree.get(section, {}))
+                _Origins().merge(whole[section], table.get(section, {}), "")
+        whole.update({key: value for key, value in table.items() if key not in _SHARED})
+        if "hop" in tree:
+            whole.setdefault("hop", tree["hop"])
+        target = whole.setdefault("target", {})
+        if "url" not in target:
+            if "server" not in whole:
+                raise UsageError(
+                    'No target: give --target URL, or a scenario file with url = "…" under [target] or a [server].'
+                )
+            target["url"] = REFERENCE_PATH
+        if "server" in whole and str(target["url"]).startswith("/"):
+            target["url"] = f"http://{STAND_IN}{target['url']}"
+        laid_out.append(whole)
+    names = [table.get("name") for table in tables]
+    if tree.get("variant") and (None in names or len(set(names)) < len(names)):
+        raise UsageError(f"{origin.of('variant')}: every [[variant]] needs a name of its own.")
+    tree["variant"] = laid_out
+    tree.pop("target", None)
+
+
+def _default_judged(scenario: Scenario, tree: Tree) -> None:
+    """Only one variant sets the exit code: the one that says so, else the last."""
+    said = [
+        variant for variant, table in zip(scenario.variant, tree["variant"], strict=True) if "judged" in table
+    ]
+    chosen = [variant for variant in said if variant.judged]
+    if len(chosen) > 1:
+        raise UsageError("Only one [[variant]] can be judged = true: it alone sets the exit code.")
+    for variant in scenario.variant:
+        variant.judged = variant in chosen if chosen else variant is scenario.variant[-1]
+
+
+def _groups(scenario: Scenario, origin: "_Origins") -> list[GroupSpec]:
+    if not scenario.fault:
+        return []
+    try:
+        return parse_groups(scenario.fault)
+    except FaultError as error:
+        raise UsageError(f"{origin.of('fault')}: {error}") from None
 
 
 class _Origins:
@@ -228,6 +326,8 @@ def leaf_keys(kind: type[Struct], prefix: str = "") -> Iterator[str]:
     """Every dotted key of a struct that holds a value; free tables (headers, labels) are not leaves."""
     for field in msgspec.structs.fields(kind):
         inner = _struct_of(field.type)
+        if get_origin(field.type) is list and inner is not None:
+            continue
         if inner is not None:
             yield from leaf_keys(inner, f"{prefix}{field.encode_name}.")
         elif not _is_table(field.type):
@@ -242,7 +342,7 @@ def _struct_of(kind: Any) -> type[Struct] | None:
 
 
 def _is_table(kind: Any) -> bool:
-    return get_origin(kind) is dict
+    return get_origin(kind) is dict or kind == list[dict[str, Any]]
 
 
 def nearest(word: str, known: Any) -> str | None:
@@ -261,7 +361,14 @@ def _refuse_unknown(tree: Tree, kind: type[Struct], prefix: str, origin: _Origin
             hint = f"did you mean {near!r}?" if near else f"known are {', '.join(sorted(fields))}."
             raise UsageError(f"{origin.of(dotted)}: {where} {key!r}; {hint}")
         inner = _struct_of(fields[key].type)
-        if inner is not None:
+        if inner is not None and get_origin(fields[key].type) is list:
+            if not isinstance(value, list):
+                raise UsageError(
+                    f"{origin.of(dotted)}: {dotted} is a list of tables; write [[{dotted}]] above each."
+                )
+            for table in value:
+                _refuse_unknown(table, inner, f"{dotted}.", origin)
+        elif inner is not None:
             if not isinstance(value, dict):
                 raise UsageError(
                     f"{origin.of(dotted)}: {dotted} is a table; write it as [{dotted}] with keys below."
@@ -295,18 +402,9 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
         raise refuse("workers", f"is {scenario.workers}; give 1 to {MOST_WORKERS}.")
     if scenario.seed is not None and scenario.seed < 0:
         raise refuse("seed", f"is {scenario.seed}; give a whole number from 0 up.")
-    _check_target(scenario.target, refuse)
-    _check_load(scenario.load, refuse)
-    client = scenario.client
-    if client.retries < 0:
-        raise refuse("client.retries", f"is {client.retries}; give 0 or more.")
-    if client.backoff.ns > client.backoff_max.ns:
-        raise refuse(
-            "client.backoff", f"({client.backoff}) is above client.backoff_max ({client.backoff_max})."
-        )
-    for name in client.timeouts.__struct_fields__:
-        if getattr(client.timeouts, name).ns == 0:
-            raise refuse(f"client.timeouts.{name}", "is 0; every limit needs a length, such as 5s.")
+    for variant in scenario.variant:
+        _check_variant(variant, refuse)
+    scenario.load, scenario.client = scenario.variant[-1].load, scenario.variant[-1].client
     claims = []
     for text in scenario.claims:
         try:
@@ -317,6 +415,25 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
     if scenario.locustfile is not None and not Path(scenario.locustfile).is_file():
         raise refuse("locustfile", f"{scenario.locustfile!r} is not a file.")
     return claims
+
+
+def _check_variant(variant: Variant, refuse: Any) -> None:
+    if variant.name is not None and not _NAME.fullmatch(variant.name):
+        raise refuse(
+            "variant.name", f"{variant.name!r} can't be a name; use letters, digits, dot, dash, underscore."
+        )
+    _check_target(variant.target, refuse)
+    _check_load(variant.load, refuse)
+    client = variant.client
+    if client.retries < 0:
+        raise refuse("client.retries", f"is {client.retries}; give 0 or more.")
+    if client.backoff.ns > client.backoff_max.ns:
+        raise refuse(
+            "client.backoff", f"({client.backoff}) is above client.backoff_max ({client.backoff_max})."
+        )
+    for name in client.timeouts.__struct_fields__:
+        if getattr(client.timeouts, name).ns == 0:
+            raise refuse(f"client.timeouts.{name}", "is 0; every limit needs a length, such as 5s.")
 
 
 def _check_target(target: Target, refuse: Any) -> None:

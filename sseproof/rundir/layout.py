@@ -62,11 +62,12 @@ def _sweep(parent: Path) -> None:
     """Removes what a run that was killed while its directory was being made has left."""
     for left in parent.glob(".new-*"):
         pid = left.name.split("-")[1]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdigit() and not alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this number exists, whoever's it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

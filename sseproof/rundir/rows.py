@@ -450,6 +450,12 @@ class VariantPlan(Row, kw_only=True):
     """loadtests.settings.Load"""
     client: Raw
     """loadtests.settings.Client"""
+    server: str | None = None
+    """Profile of a reference server that the run started for this variant."""
+    hop: str | None = None
+    """The proxy that the run put in front of the service."""
+    identity_groups: list[str] = []
+    """Groups whose streams ask for no compression whatever the target says: slices of gzip cut no character."""
     addresses: list[AddressPlan] = []
     preflight: PreflightResult | None = None
     master_port: int | None = None
@@ -477,8 +483,10 @@ class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are de
     variants: list[VariantPlan] = []
     claims: list[PlannedClaim] = []
     gap_edges_ns: list[int] = []
-    faults: Raw = Raw(b"[]")
-    groups: Raw = Raw(b"[]")
+    faults: Raw = Raw(b"null")
+    """chaos.plan.FaultPlan; null in a run without faults."""
+    groups: Raw = Raw(b"null")
+    """rundir.groups.GroupRule: the seeded rule that gives every stream number its group."""
     on_unknown: Literal["fail", "warn"] = "fail"
     locustfile: str | None = None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sseproof.environment import free_port
+from sseproof.chaos.processes import PortLease
 from sseproof.rundir.files import RUN_NAME, STREAMS, read_document
 from sseproof.rundir.rows import RunInfo
 from tests.integration.suite import directory_of, numbers, rows, served, sseproof
@@ -50,7 +50,8 @@ def test_one_process(tmp_path):
 def test_a_master_and_two_workers(tmp_path):
     with served() as url:
         address = f"{url}?events=4&interval_ms=20"
-        port = str(free_port())
+        with PortLease(1) as lease:
+            port = str(lease.ports[0])
         master = locust(
             *["--host", address, "-u", "6", "-r", "6", "-t", "6s", "--master", "--expect-workers", "2"],
             *["--master-bind-host", "127.0.0.1", "--master-bind-port", port],

@@ -48,14 +48,6 @@ def test_loopback_resolves_ipv4_first():
     assert environment.resolve("localhost", 80)[0] == "127.0.0.1"
 
 
-def test_a_free_port_can_be_bound_and_lies_below_the_ephemeral_range():
-    port = environment.free_port()
-    assert environment.PORTS_FROM <= port < environment.PORTS_BELOW
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        assert environment.free_port() != port
-
-
 def in_child(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip()
