@@ -142,22 +142,25 @@ def fault_windows(faults: Sequence[FaultRow]) -> list[FaultWindow]:
     return windows
 
 
-def fault_evidence(faults: Sequence[FaultRow], kind: str) -> FaultEvidence:
-    """Whether faults of this class acted: applied, and not known to have fired at nothing."""
-    windows = [window for window in fault_windows(faults) if window.kind == kind]
-    ids = {row.fault for row in faults if row.kind == kind}
+def fault_evidence(faults: Sequence[FaultRow], name: str) -> FaultEvidence:
+    """Whether faults of this name (a kind, or a group of the plan) were applied, and not known to have fired at nothing.
+
+    That a fault was applied does not prove that it acted: `evidence` looks for that in the streams.
+    """
+    windows = [window for window in fault_windows(faults) if name in {window.kind, window.group}]
+    ids = {row.fault for row in faults if name in {row.kind, row.group}}
     if not windows:
         failed = next(
             (row for row in faults if row.fault in ids and (row.step == "failed" or row.ok is False)), None
         )
         if failed is not None:
             return FaultEvidence(
-                seen="failed", sentence=f"The fault {kind} could not be applied: {failed.detail}"
+                seen="failed", sentence=f"The fault {name} could not be applied: {failed.detail}"
             )
-        return FaultEvidence(seen="not-seen", sentence=f"No fault of the class {kind} acted in this run.")
+        return FaultEvidence(seen="not-seen", sentence=f"No fault of the class {name} acted in this run.")
     fired = [row.fired for row in faults if row.fault in ids and row.fired is not None]
     if fired and not any(fired):
-        return FaultEvidence(seen="not-seen", sentence=f"The fault {kind} was applied and never fired.")
+        return FaultEvidence(seen="not-seen", sentence=f"The fault {name} was applied and never fired.")
     return FaultEvidence(seen="acted", windows=windows)
 
 

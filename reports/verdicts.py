@@ -29,6 +29,7 @@ from sseproof.reports.checks import (
 )
 from sseproof.reports.claims import METRICS, Claim, Form
 from sseproof.reports.claims import Unit as UnitName
+from sseproof.reports.evidence import evidence_of
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge
 from sseproof.reports.words import count_of, duration_text, joined, most_text, plural, share_text
 from sseproof.rundir.text import printable
@@ -235,11 +236,30 @@ def _judge(
             verdict.sentence = printable(evidence.sentence)
             verdict.next = _FAULT_NEXT[evidence.seen]
             return
+    unseen = _unseen(claim, variant, history)
+    if unseen is not None:
+        verdict.code = "fault-not-seen"
+        verdict.sentence = printable(unseen)
+        verdict.next = "Check that streams run through this fault's proxies and last long enough to meet it, then run again."
+        return
     scoped = Scoped(claim, variant, history, facts)
     measured = measure(scoped)
     tally = _tally(measured.units)
     _fill(verdict, claim, scoped, measured, tally)
     _decide(verdict, claim, history, measured, tally)
+
+
+def _unseen(claim: Claim, variant: str | None, history: History) -> str | None:
+    """The sentence about a fault that this claim speaks of (`after FAULT`, `in group G`) and that did not act."""
+    named = {claim.scope.after, claim.scope.group} - {None}
+    if not named:
+        return None
+    meant = [
+        each for each in evidence_of(history) if each.variant == variant and named & {each.kind, each.group}
+    ]
+    if not meant or any(each.acted for each in meant):
+        return None
+    return meant[0].sentence
 
 
 _FAULT_NEXT: Final = {

@@ -1,0 +1,219 @@
+"""Whether a planned fault really acted, from the rows of the streams that were to meet it.
+
+Nothing is judged by what the injector was told: a toxic can stand on a proxy that nobody used. Rules, a fault each:
+- cut: first (or any) attempts of the group that ended by the planned FIN or RST, after exactly the planned byte of
+  what came off the socket. Without TLS and redirects the count is exact; a compressed answer counts compressed.
+- slow first byte: the time from sending to the first byte of the answer is at least the planned delay.
+- slice: reads that ended inside an event or a character, more of them a read than in the clean group.
+- stall: a silence of at least nine tenths of the planned length in a stream that was open in the window.
+- refused: attempts that were refused, or connections that ended, between the applied and the healed bracket.
+
+Pure: rows in, evidence out. `acted` is None where no stream of the group ran, which proves nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from sseproof.chaos.faults import Clean, Cut, Refused, SlowFirstByte, Stall, kind_of
+from sseproof.chaos.plan import FaultPlan, GroupPlan
+from sseproof.reports.facts import History
+from sseproof.rundir.rows import AddressPlan, Attempt, FaultRow, Instant, StreamRecord
+
+MS: Final = 1_000_000
+ENOUGH_OF_A_STALL: Final = 0.9
+"""What was under way in buffers when the link stalled still arrives in its first moments."""
+SLICED_SHARE: Final = 0.05
+"""Of the group's reads, beyond the clean group's share: loopback reads of whole events end inside one by chance."""
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What shows that one group's fault acted in one variant."""
+
+    group: str
+    kind: str
+    variant: str | None
+    acted: bool | None
+    """None where it can't be known: no stream of the group ran."""
+    count: int = 0
+    """Occurrences that show it."""
+    of: int = 0
+    """Occasions on which it could have shown."""
+    sentence: str
+
+
+def planned_faults(history: History) -> FaultPlan | None:
+    """The fault plan of a run; None in a run without faults."""
+    return msgspec.json.decode(history.plan.faults, type=FaultPlan | None)
+
+
+def evidence_of(history: History) -> list[Evidence]:
+    """The evidence for every planned fault and variant, in the plan's order."""
+    plan = planned_faults(history)
+    if plan is None:
+        return []
+    found = []
+    for variant in history.plan.variants:
+        records = [record for record in history.streams if record.variant == variant.name]
+        for group in plan.groups:
+            if isinstance(group.fault, Clean):
+                continue
+            rows = [row for row in history.faults if row.variant == variant.name and row.group == group.name]
+            found.append(_Look(group, variant.name, variant.addresses, records, rows).evidence())
+    return found
+
+
+class _Look:
+    """One group in one variant."""
+
+    def __init__(
+        self,
+        group: GroupPlan,
+        variant: str | None,
+        addresses: Sequence[AddressPlan],
+        records: Sequence[StreamRecord],
+        rows: Sequence[FaultRow],
+    ) -> None:
+        self._group = group
+        self._variant = variant
+        self._addresses = {f"{each.host}:{each.port}": each for each in addresses if each.group == group.name}
+        self._mine = [record for record in records if record.group == group.name]
+        self._others = [record for record in records if record.group == "clean"]
+        self._rows = rows
+
+    def evidence(self) -> Evidence:
+        failed = next((row for row in self._rows if row.step == "failed" or row.ok is False), None)
+        if failed is not None:
+            return self._made(False, 0, 0, f"could not be applied: {failed.detail or 'see faults.jsonl'}.")
+        if not self._mine:
+            return self._made(None, 0, 0, "met no stream: nobody of its group ran.")
+        fault = self._group.fault
+        if isinstance(fault, Cut):
+            return self._cut(fault)
+        if isinstance(fault, SlowFirstByte):
+            return self._slow(fault)
+        if isinstance(fault, Stall):
+            return self._stall(fault)
+        if isinstance(fault, Refused):
+            return self._refused()
+        return self._slice()
+
+    def _made(self, acted: bool | None, count: int, of: int, words: str) -> Evidence:
+        where = f" ({self._variant})" if self._variant else ""
+        return Evidence(
+            group=self._group.name,
+            kind=kind_of(self._group.fault),
+            variant=self._variant,
+            acted=acted,
+            count=count,
+            of=of,
+            sentence=f"The fault of group {self._group.name}{where} {words}",
+        )
+
+    def _attempts(self) -> list[Attempt]:
+        """Connections that reached the service's bytes through the group's proxies."""
+        return [attempt for record in self._mine for attempt in record.attempts]
+
+    def _cut(self, fault: Cut) -> Evidence:
+        ends = {"rst"} if fault.by == "rst" else {"fin", "eof"}
+        met = [(each, self._addresses.get(each.address)) for each in self._attempts()]
+        meant = [
+            (each, place) for each, place in met if place is not None and place.cut_after_bytes is not None
+        ]
+        cut = [
+            each for each, place in meant if each.end in ends and each.received_bytes == place.cut_after_bytes
+        ]
+        name = fault.by.upper()
+        return self._made(
+            bool(cut),
+            len(cut),
+            len(meant),
+            f"cut {len(cut)} of {len(meant)} connections by {name}, each after exactly the planned byte.",
+        )
+
+    def _slow(self, fault: SlowFirstByte) -> Evidence:
+        waits = [
+            each.headers.hi_ns - each.sent.lo_ns for each in self._attempts() if each.headers and each.sent
+        ]
+        late = sum(wait >= fault.delay_ms * MS for wait in waits)
+        return self._made(
+            late > 0,
+            late,
+            len(waits),
+            f"held back {late} of {len(waits)} answers for {fault.delay_ms} ms or more.",
+        )
+
+    def _slice(self) -> Evidence:
+        def split(records: Sequence[StreamRecord]) -> tuple[int, int, int]:
+            attempts = [attempt for record in records for attempt in record.attempts]
+            return (
+                sum(each.split_events for each in attempts),
+                sum(each.split_chars for each in attempts),
+                sum(each.reads for each in attempts),
+            )
+
+        events, chars, reads = split(self._mine)
+        clean_events, _, clean_reads = split(self._others)
+        share = events / reads if reads else 0.0
+        usual = clean_events / clean_reads if clean_reads else 0.0
+        return self._made(
+            share > usual + SLICED_SHARE,
+            events,
+            reads,
+            f"ended {events} of {reads} reads inside an event, {chars} of them inside a character.",
+        )
+
+    def _stall(self, fault: Stall) -> Evidence:
+        windows = self._windows()
+        wanted = ENOUGH_OF_A_STALL * fault.duration_ms * MS
+        there = [record for record in self._mine if any(_open_in(record, window) for window in windows)]
+        silent = [record for record in there if _longest_silence(record) >= wanted]
+        return self._made(
+            bool(silent),
+            len(silent),
+            len(there),
+            f"silenced {len(silent)} of the {len(there)} streams that were open then, "
+            f"for {fault.duration_ms * ENOUGH_OF_A_STALL:.0f} ms or more.",
+        )
+
+    def _refused(self) -> Evidence:
+        windows = self._windows()
+        hit = [
+            each
+            for each in self._attempts()
+            if each.end in {"refused", "fin", "rst", "eof"}
+            and any(_within(each.ended, window) for window in windows)
+        ]
+        refused = sum(each.end == "refused" for each in hit)
+        return self._made(
+            bool(hit),
+            len(hit),
+            len(self._attempts()),
+            f"refused {refused} connections and ended {len(hit) - refused}.",
+        )
+
+    def _windows(self) -> list[tuple[int, int]]:
+        """From the call that applied the fault to the answer of the one that healed it."""
+        healed = {row.fault: row.call_answered_ns for row in self._rows if row.step == "healed"}
+        return [
+            (row.call_sent_ns or row.at_ns, healed.get(row.fault) or 1 << 63)
+            for row in self._rows
+            if row.step == "applied" and row.kind == kind_of(self._group.fault)
+        ]
+
+
+def _within(instant: Instant, window: tuple[int, int]) -> bool:
+    return instant.hi_ns >= window[0] and instant.lo_ns <= window[1]
+
+
+def _open_in(record: StreamRecord, window: tuple[int, int]) -> bool:
+    return record.dispatched.lo_ns <= window[1] and record.ended.hi_ns >= window[0]
+
+
+def _longest_silence(record: StreamRecord) -> int:
+    """Between two events, or before the first token."""
+    gap = record.gaps.longest_hi_ns if record.gaps is not None else 0
+    first = record.first_token.hi_ns - record.sent.lo_ns if record.first_token and record.sent else 0
+    return max(gap, first)
