@@ -29,7 +29,7 @@ SLICED_SHARE: Final = 0.05
 """Of the group's reads, beyond the clean group's share: loopback reads of whole events end inside one by chance."""
 
 
-class Evidence(Struct, frozen=True, kw_only=True):
+class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What shows that one group's fault acted in one variant."""
 
     group: str

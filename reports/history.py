@@ -60,7 +60,7 @@ def read_history(directory: Path) -> History:
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a run directory; name the folder that a run printed.")
     plan = read_document(directory / PLAN_NAME, Plan, "plan")
-    history = History(plan=plan)
+    history = History(plan=plan, problems=list(plan.notes))
     history.run = _read_run(directory, history)
     history.how = _how(history.run)
     if history.how == "failed" and history.run is not None:

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from sseproof.loadtests.settings import Target
 from sseproof.reports.claims import ClaimError, parse_claim
+from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import Facts, History, How, all_facts
 from sseproof.reports.history import read_history
 from sseproof.reports.verdicts import Count, Verdict, judge_claim, unreadable_claim
@@ -101,6 +102,8 @@ class RunVerdict(Struct, kw_only=True, forbid_unknown_fields=True):
     verdicts: list[Verdict] = []
     variants: list[VariantResult] = []
     totals: Summary
+    faults: list[Evidence] = []
+    """For every planned fault and variant, what shows that it acted."""
     rig: list[RigRow] = []
     problems: list[str] = []
     command: list[str] = []
@@ -128,6 +131,7 @@ def judge(history: History) -> RunVerdict:
     totals.warmup = history.warmup
     run = history.run
     plan = history.plan
+    faults = evidence_of(history)
     return RunVerdict(
         run=plan.run,
         scenario=plan.scenario,
@@ -141,8 +145,13 @@ def judge(history: History) -> RunVerdict:
         verdicts=verdicts,
         variants=_variants(history, facts),
         totals=totals,
+        faults=faults,
         rig=rig_table(history),
-        problems=history.problems + _failed_checks(facts),
+        problems=[
+            *history.problems,
+            *(f"{each.sentence} It did not act." for each in faults if each.acted is False),
+            *_failed_checks(facts),
+        ],
         command=[] if run is None else run.command,
         labels={} if run is None else _sorted(run.labels),
         versions={} if run is None else _sorted(run.versions),

@@ -54,6 +54,10 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
     if len(verdict.variants) > 1:
         lines += ["", *_variants_table(verdict)]
     lines += ["", *_outcomes(verdict)]
+    if verdict.faults:
+        acted = sum(each.acted is True for each in verdict.faults)
+        seen = f"{acted} of {len(verdict.faults)} planned faults acted, by the streams' own rows"
+        lines += wrapped(f"{seen}.")
     lines += _rig(verdict.rig)
     if verdict.problems:
         lines += ["", "Problems of the record:"]

@@ -1,4 +1,4 @@
-"""The command line: `sseproof run`, `judge`, `serve`, `setup`.
+"""The command line: `sseproof demo`, `run`, `judge`, `serve`, `setup`.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -198,6 +198,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     put("", "out", options["out"])
     put("", "labels", _pairs("--label", options["labels"], "="))
     put("", "locustfile", options["locustfile"])
+    put("", "toxiproxy", options["toxiproxy"])
     put("", "on_unknown", options["on_unknown"])
     return tree
 
@@ -230,6 +231,64 @@ def _repeatable(secrets: dict[str, str]) -> list[str]:
 
     redact = Redactor(secrets.values())
     return ["sseproof", *(redact(part) for part in sys.argv[1:])]
+
+
+@cli.command(context_settings=SETTINGS)
+@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; printed by each run.")
+@click.option(
+    "--misbehave", default="", metavar="MODES", help="Plant defects in the robust service: loss,utf8,slow…"
+)
+@click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")
+@click.option(
+    "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
+)
+@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: load.streams=840.")
+@click.option("--dry-run", is_flag=True, help="Send nothing; print what would be needed and decided.")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@_json_option
+def demo(
+    *,
+    seed: int | None,
+    misbehave: str,
+    out: str | None,
+    toxiproxy: str | None,
+    sets: tuple[str, ...],
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Shows it all on real parts: a naive and a careful stack side by side, under the same faults.
+
+    Starts two reference servers, an nginx before each (when nginx is installed), Toxiproxy and Locust on this machine;
+    contacts nothing else. Takes about a minute; the first time also the building of Toxiproxy.
+
+    \b
+    Example:
+      sseproof demo
+      sseproof demo --seed 7 --misbehave loss
+    """
+    from sseproof.demo import load_demo
+
+    flags = {
+        key: value
+        for key, value in {"seed": seed, "out": out, "toxiproxy": toxiproxy}.items()
+        if value is not None
+    }
+    loaded = load_demo(environ=os.environ, sets=list(sets), flags=flags, misbehave=misbehave)
+    if dry_run:
+        from sseproof.demo import EXPECTED_RATE
+        from sseproof.dry_run import dry_run as planned
+
+        plan = planned(loaded.resolved, EXPECTED_RATE)
+        click.echo(plan.to_json() if as_json else plan.to_text(), nl=not as_json)
+        return 0
+    from sseproof.experiment import run_scenario
+
+    result = run_scenario(
+        loaded.resolved, environ=os.environ, command=_repeatable({}), quiet=quiet, notes=loaded.notes
+    )
+    _answer(result.directory, result.verdict, as_json=as_json)
+    return result.exit_code
 
 
 @cli.command(context_settings=SETTINGS)
@@ -297,19 +356,19 @@ def serve(
 
 
 @cli.command(context_settings=SETTINGS)
-@click.option("--check", is_flag=True, help="Only report; change nothing.")
+@click.option("--check", is_flag=True, help="Only report; build nothing.")
+@click.option("--toxiproxy", metavar="PATH|URL", help="The server you would name to run or demo.")
 @_json_option
-def setup(check: bool, as_json: bool) -> int:
-    """Says what this machine has: file limits, kernel stamps, and what each is good for.
+def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
+    """Finds or builds the Toxiproxy server; says what else this machine has: nginx, file limits, kernel stamps.
 
     \b
     Example:
       sseproof setup --check
     """
-    del check  # there is nothing yet that setup would build: both forms report
     from sseproof import environment
 
-    findings = environment.findings()
+    findings = environment.findings() + environment.parts(toxiproxy, build=not check)
     if as_json:
         import msgspec
 

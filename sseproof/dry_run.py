@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.environment import DESCRIPTORS_A_PROCESS
-from sseproof.experiment import planned_n
-from sseproof.reports.claims import ClaimPlan, plan_claim, share_text
+from sseproof.planning import expected_units, fixed_units
+from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.scenario import Resolved
 
 
@@ -32,6 +32,8 @@ class PlannedVerdict(Struct):
 
     claim: str
     plan: ClaimPlan
+    fixed: bool
+    """The plan fixes n; otherwise it is what is to be expected."""
 
 
 class DryRun(Struct):
@@ -60,12 +62,20 @@ class DryRun(Struct):
         if not self.claims:
             lines.append("No claim: the run would only be recorded.")
         for planned in self.claims:
-            lines += ["", planned.claim, *(f"  {line}" for line in _claim_lines(planned.plan))]
+            lines += [
+                "",
+                planned.claim,
+                *(f"  {line}" for line in _claim_lines(planned.plan, fixed=planned.fixed)),
+            ]
         return "\n".join(_wrapped(line) for line in lines)
 
 
-def dry_run(resolved: Resolved) -> DryRun:
-    """Plans without sending."""
+def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
+    """Plans without sending.
+
+    `expected_rate` is the true share of good units to assume; by default one with a quarter of the failures that each
+    claim allows.
+    """
     scenario = resolved.scenario
     load = scenario.load
     most = load.max_requests
@@ -83,11 +93,14 @@ def dry_run(resolved: Resolved) -> DryRun:
             requests_at_most=most,
             descriptors_a_worker=-(-load.users // scenario.workers) + DESCRIPTORS_A_PROCESS,
         ),
-        claims=[
-            PlannedVerdict(claim=claim.text, plan=plan_claim(claim, planned_n(scenario, claim.unit)))
-            for claim in resolved.claims
-        ],
+        claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
     )
+
+
+def _planned(resolved: Resolved, claim: Claim, expected_rate: float | None) -> PlannedVerdict:
+    fixed = fixed_units(resolved, claim)
+    n = expected_units(resolved, claim) if fixed is None else fixed
+    return PlannedVerdict(claim=claim.text, plan=plan_claim(claim, n, expected_rate), fixed=fixed is not None)
 
 
 def _wrapped(line: str) -> str:
@@ -98,7 +111,7 @@ def _wrapped(line: str) -> str:
     )
 
 
-def _claim_lines(plan: ClaimPlan) -> list[str]:
+def _claim_lines(plan: ClaimPlan, *, fixed: bool) -> list[str]:
     unit = f"{plan.unit}s"
     need = f"A pass needs at least {plan.needed_n} {unit}"
     advice = (
@@ -111,6 +124,6 @@ def _claim_lines(plan: ClaimPlan) -> list[str]:
     chance = plan.chance_if_good
     allowed = "no pass is possible" if plan.allowed_failures is None else f"{plan.allowed_failures} may fail"
     return [
-        f"{plan.n} {unit} planned: {allowed}. {need}{advice}.",
+        f"{plan.n} {unit} {'planned' if fixed else 'to be expected'}: {allowed}. {need}{advice}.",
         f"Chance {rate}: pass {chance.passes:.1%}, fail {chance.fails:.1%}, unknown {chance.unknown:.1%}.",
     ]

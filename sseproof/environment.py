@@ -171,6 +171,35 @@ def findings() -> list[Finding]:
     ]
 
 
+def parts(toxiproxy: str | None, *, build: bool) -> list[Finding]:
+    """The real parts that faults and hops need; builds the Toxiproxy server if asked to.
+
+    Raises UsageError when the server that was named can't be one, RigError when a build was asked for and fails.
+    """
+    from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
+    from sseproof.chaos.install import find, install
+
+    found = (
+        install(lambda line: print(line, file=sys.stderr, flush=True), toxiproxy)
+        if build
+        else find(toxiproxy)
+    )
+    nginx = find_nginx()
+    usable = found.kind not in {"none", "buildable"}
+    value = f"{found.version or found.url}: {found.why}" if usable else found.why
+    return [
+        Finding(
+            "toxiproxy",
+            found.kind != "none",
+            value,
+            " ".join(found.tried) if found.kind in {"none", "stock"} else "",
+        ),
+        Finding(
+            "nginx", nginx is not None, "found" if nginx else "not found", "" if nginx else HOW_TO_GET_NGINX
+        ),
+    ]
+
+
 def versions() -> dict[str, str]:
     """Versions that belong into run.json."""
     return {

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -35,6 +35,7 @@ from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, with_ports
 from sseproof.chaos.processes import PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.loadtests.settings import PreflightRequest, adopted
+from sseproof.planning import fixed_units
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings, settings_to_json
 from sseproof.reports.claims import gap_edges
@@ -124,12 +125,20 @@ class InterruptedBeforeRunError(SuiteError):
 
 
 def run_scenario(
-    resolved: Resolved, *, environ: Mapping[str, str], command: list[str], quiet: bool
+    resolved: Resolved,
+    *,
+    environ: Mapping[str, str],
+    command: list[str],
+    quiet: bool,
+    notes: Sequence[str] = (),
 ) -> RunResult:
-    """Runs and judges. Raises UsageError (64) or RigError (70) when the run can't begin."""
+    """Runs and judges; `notes` are put on record beside the verdicts.
+
+    Raises UsageError (64) or RigError (70) when the run can't begin.
+    """
     interruption = Interruption()
     interruption.install()
-    return _Experiment(resolved, environ, interruption, quiet=quiet).run(command)
+    return _Experiment(resolved, environ, interruption, quiet=quiet, notes=notes).run(command)
 
 
 _READY: Final = re.compile(r"sseproof reference server .* on http://[^/]+:(\d+)/")
@@ -150,7 +159,13 @@ class _Experiment:
     """One run, from its checks to its verdict."""
 
     def __init__(
-        self, resolved: Resolved, environ: Mapping[str, str], interruption: Interruption, *, quiet: bool
+        self,
+        resolved: Resolved,
+        environ: Mapping[str, str],
+        interruption: Interruption,
+        *,
+        quiet: bool,
+        notes: Sequence[str],
     ) -> None:
         self._resolved = resolved
         self._scenario = resolved.scenario
@@ -161,6 +176,7 @@ class _Experiment:
         self._log: RunLog | None = None
         self._early: deque[tuple[str, str]] = deque(maxlen=EARLY_LINES)
         self._injector: Injector | None = None
+        self._notes = list(notes)
 
     def run(self, command: list[str]) -> RunResult:
         with contextlib.ExitStack() as parts:
@@ -302,8 +318,6 @@ class _Experiment:
 
     def _planned(self, created_ns: int) -> Plan:
         scenario = self._scenario
-        units = {claim.unit for claim in self._resolved.claims}
-        planned = {unit: planned_n(scenario, unit) for unit in units}
         return Plan(
             run=self._run_id,
             scenario=scenario.name,
@@ -314,7 +328,7 @@ class _Experiment:
                 self._planned_variant(side, port) for side, port in zip(self._sides, self._ports, strict=True)
             ],
             claims=[
-                PlannedClaim(text=claim.text, unit=claim.unit, planned_n=planned[claim.unit])
+                PlannedClaim(text=claim.text, unit=claim.unit, planned_n=fixed_units(self._resolved, claim))
                 for claim in self._resolved.claims
             ],
             gap_edges_ns=gap_edges(self._resolved.claims),
@@ -324,6 +338,7 @@ class _Experiment:
             else msgspec.Raw(b"null"),
             on_unknown=scenario.on_unknown,
             locustfile=scenario.locustfile,
+            notes=self._notes,
         )
 
     def _planned_variant(self, side: _Side, master_port: int) -> VariantPlan:
@@ -632,12 +647,6 @@ def _preflight_sentence(variant: Variant, seen: PreflightResult) -> str:
         f"{whose}ooked at one stream: {kind}, {seen.events} events, {end}, "
         f"sequence {seen.sequence or 'unknown'}{witness}. Not judged."
     )
-
-
-def planned_n(scenario: Scenario, unit: str) -> int | None:
-    """The number of units a claim will be judged on in the judged variant, where the plan fixes it."""
-    judged = next((variant for variant in scenario.variant if variant.judged), scenario.variant[-1])
-    return judged.load.streams if unit == "stream" else None
 
 
 def _said_problem(children: list[Child]) -> str | None:

@@ -27,6 +27,7 @@ from sseproof.chaos.faults import FaultError
 from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
 from sseproof.loadtests.settings import Client, Load, Target
+from sseproof.reference_server.misbehave import parse_modes
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
@@ -424,6 +425,11 @@ def _check_variant(variant: Variant, refuse: Any) -> None:
         )
     _check_target(variant.target, refuse)
     _check_load(variant.load, refuse)
+    if variant.server is not None:
+        try:
+            parse_modes(variant.server.misbehave)
+        except ValueError as error:
+            raise refuse("server.misbehave", f"is wrong: {error}") from None
     client = variant.client
     if client.retries < 0:
         raise refuse("client.retries", f"is {client.retries}; give 0 or more.")

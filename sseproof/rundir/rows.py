@@ -489,6 +489,8 @@ class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are de
     """rundir.groups.GroupRule: the seeded rule that gives every stream number its group."""
     on_unknown: Literal["fail", "warn"] = "fail"
     locustfile: str | None = None
+    notes: list[str] = []
+    """What could not be measured on this machine, and what would make it possible."""
 
 
 class RunInfo(Row, kw_only=True, omit_defaults=False):  # as Plan

@@ -1,0 +1,277 @@
+"""What can be broken: small frozen types that refuse values no wire could show or no server would survive.
+
+Rules (style.md "A fault is small data"; toxiproxy.md 1):
+- A fault says what the wire does, never which option makes it so; `chaos.toxics` knows Toxiproxy's words.
+- Units are part of every field's name. In TOML lengths of time are written with their unit (`delay = "1.5s"`), as
+  everywhere in a scenario; `parse_fault` turns them into the unit of the field.
+- Two kinds of faults: those that *stand* on their connections for the whole run (slow first byte, cut, slice), and
+  those with *windows*, begun and healed by the injector at planned moments (stall, refused).
+"""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final, Literal, get_args
+
+from msgspec import Struct
+
+from sseproof.rundir.units import Duration, parse_duration
+
+LONGEST_DELAY_MS: Final = 60_000
+"""Servers give a request about a minute before they hang up; beyond it the fault would be theirs."""
+LONGEST_WINDOW_MS: Final = 3_600_000
+LATEST_MS: Final = 7 * 24 * 3_600_000
+MOST_BYTES: Final = 1 << 40
+LARGEST_SLICE_BYTES: Final = 32_768
+"""Toxiproxy reads at most 32 KB at once (toxiproxy.md 1.0): larger slices would change nothing."""
+SHORTEST_SLICE_DELAY_US: Final = 100
+"""Slices closer together coalesce on their way: 98 one-byte slices came in 2 to 10 reads (toxiproxy.md 1.7)."""
+LONGEST_SLICE_DELAY_US: Final = 1_000_000
+MOST_WINDOWS: Final = 10_000
+SHORTEST_REST_MS: Final = 200
+"""Between two windows of one fault: healing takes calls, and the next must not meet them."""
+
+CutBy = Literal["fin", "rst"]
+CutOn = Literal["first", "every"]
+
+
+class FaultError(ValueError):
+    """A fault or a group that can't be; the message is one sentence for the person who wrote it."""
+
+
+class Clean(Struct, frozen=True, tag_field="kind", tag="clean"):
+    """Nothing is broken: the control group, behind the same kind of proxy as the others."""
+
+    stands: ClassVar[bool] = True
+
+
+class SlowFirstByte(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slow-first-byte"):
+    """Each request reaches the service `delay_ms` late, so its answer begins late and then keeps its own pace.
+
+    Over TLS each flight of the client is late, those of the handshake too.
+    """
+
+    stands: ClassVar[bool] = True
+    delay_ms: int
+
+    def __post_init__(self) -> None:
+        _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
+
+
+class Cut(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut"):
+    """The connection ends after so many bytes of the answer, exact to the byte, headers and framing included.
+
+    With a `to_bytes` above `after_bytes` each proxy of the group draws its own offset between both, from the seed.
+    With `on="first"` only a stream's first connection is cut and its reconnections meet nothing.
+
+    By RST the whole connection is armed: if the answer is shorter than the offset it still ends in a reset, so
+    choose offsets below the answer's length.
+    """
+
+    stands: ClassVar[bool] = True
+    after_bytes: int
+    to_bytes: int | None = None
+    by: CutBy = "fin"
+    on: CutOn = "first"
+
+    def __post_init__(self) -> None:
+        _within("after_bytes", self.after_bytes, 1, MOST_BYTES, "bytes")
+        if self.to_bytes is not None:
+            _within("the end of after_bytes", self.to_bytes, self.after_bytes, MOST_BYTES, "bytes")
+        _one_of("by", self.by, get_args(CutBy))
+        _one_of("on", self.on, get_args(CutOn))
+
+
+class Slice(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slice"):
+    """The answer comes in slices of at most `size_bytes`, `delay_us` apart, nothing lost: characters and events split.
+
+    Timer granularity makes each slice cost about 1 ms (toxiproxy.md 1.7): do not judge latency in this group.
+    """
+
+    stands: ClassVar[bool] = True
+    size_bytes: int
+    delay_us: int = SHORTEST_SLICE_DELAY_US
+
+    def __post_init__(self) -> None:
+        _within("size_bytes", self.size_bytes, 1, LARGEST_SLICE_BYTES, "bytes")
+        _within("delay", self.delay_us, SHORTEST_SLICE_DELAY_US, LONGEST_SLICE_DELAY_US, "us")
+
+
+class Stall(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stall"):
+    """From `after_ms` of load on, for `duration_ms`, no byte of any answer arrives; then all of them do, none lost."""
+
+    stands: ClassVar[bool] = False
+    after_ms: int
+    duration_ms: int
+    every_ms: int | None = None
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        _check_windows(self)
+
+
+class Refused(Struct, frozen=True, kw_only=True, tag_field="kind", tag="refused"):
+    """From `after_ms` of load on, for `duration_ms`, live connections end by FIN and new ones are refused."""
+
+    stands: ClassVar[bool] = False
+    after_ms: int
+    duration_ms: int
+    every_ms: int | None = None
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        _check_windows(self)
+
+
+Standing = SlowFirstByte | Cut | Slice
+Windowed = Stall | Refused
+Fault = Clean | SlowFirstByte | Cut | Slice | Stall | Refused
+
+_KINDS: Final[dict[str, type[Struct]]] = {
+    "slow-first-byte": SlowFirstByte,
+    "cut": Cut,
+    "slice": Slice,
+    "stall": Stall,
+    "refused": Refused,
+}
+FAULT_KINDS: Final = tuple(_KINDS)
+"""What `kind` of a [[fault]] may be; the clean group needs no words."""
+
+_TIMES: Final = {
+    "delay": {"delay_ms": 1_000_000, "delay_us": 1_000},
+    "after": {"after_ms": 1_000_000},
+    "duration": {"duration_ms": 1_000_000},
+    "every": {"every_ms": 1_000_000},
+}
+"""Key in TOML → field of the struct → nanoseconds of its unit."""
+
+
+def kind_of(fault: Fault) -> str:
+    """The fault's word: clean, slow-first-byte, cut, slice, stall, refused."""
+    return str(fault.__struct_config__.tag)
+
+
+def windows_of(fault: Windowed) -> Iterator[tuple[int, int]]:
+    """Begin and length in milliseconds of each time the fault acts, counted from the begin of load."""
+    for number in range(fault.times):
+        yield fault.after_ms + number * (fault.every_ms or 0), fault.duration_ms
+
+
+def parse_fault(table: Mapping[str, Any]) -> Fault:
+    """The fault that a TOML table describes by `kind` and the keys of that kind.
+
+    Raises FaultError, one sentence, for an unknown kind or key (naming the nearest) and for every bad value.
+    """
+    kind = table.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise FaultError(_unknown("fault", kind, FAULT_KINDS, "kind"))
+    shape = _KINDS[kind]
+    keys = keys_of(kind)
+    fields: dict[str, Any] = {}
+    for key, value in table.items():
+        if key == "kind":
+            continue
+        if key not in keys:
+            raise FaultError(_unknown(f"key of the fault {kind!r}", key, keys, "key"))
+        try:
+            fields.update(_field(shape, key, value))
+        except FaultError:
+            raise
+        except ValueError as error:
+            raise FaultError(f"{key} of the fault {kind!r}: {error}.") from None
+    missing = [key for key in keys if _is_required(shape, key) and key not in table]
+    if missing:
+        raise FaultError(f"The fault {kind!r} needs {_listed(missing)}.")
+    try:
+        made: Any = shape(**fields)
+    except FaultError as error:
+        raise FaultError(f"In the fault {kind!r}, {error}") from None
+    fault: Fault = made
+    return fault
+
+
+def keys_of(kind: str) -> tuple[str, ...]:
+    """The keys of one kind of fault as TOML has them, without `kind`."""
+    fields = _KINDS[kind].__struct_fields__
+    keys = [_toml_key(field) for field in fields]
+    return tuple(dict.fromkeys(key for key in keys if key))
+
+
+def _toml_key(field: str) -> str:
+    if field == "to_bytes":
+        return "after_bytes"  # written as after_bytes = [from, to]
+    return next((key for key, units in _TIMES.items() if field in units), field)
+
+
+def _is_required(shape: type[Struct], key: str) -> bool:
+    """Whether a field of that key has no default; in these structs required fields come first."""
+    required = len(shape.__struct_fields__) - len(shape.__struct_defaults__)
+    return any(_toml_key(field) == key for field in shape.__struct_fields__[:required])
+
+
+def _field(shape: type[Struct], key: str, value: Any) -> dict[str, Any]:
+    if key in _TIMES:
+        name = next(field for field in _TIMES[key] if field in shape.__struct_fields__)
+        return {name: _in_unit(key, parse_duration(value), _TIMES[key][name])}
+    if key == "after_bytes" and isinstance(value, list):
+        if len(value) != 2:
+            raise FaultError("after_bytes is a number of bytes, or two of them: [from, to].")
+        return {"after_bytes": value[0], "to_bytes": value[1]}
+    return {key: value}
+
+
+def _in_unit(key: str, length: Duration, unit_ns: int) -> int:
+    count, rest = divmod(length.ns, unit_ns)
+    if rest:
+        unit = "1us" if unit_ns == 1_000 else "1ms"
+        raise FaultError(f"{key} = {str(length)!r} is finer than {unit}: give whole multiples of {unit}.")
+    return count
+
+
+def _check_windows(fault: Windowed) -> None:
+    _within("after", fault.after_ms, 0, LATEST_MS, "ms")
+    _within("duration", fault.duration_ms, 1, LONGEST_WINDOW_MS, "ms")
+    _within("times", fault.times, 1, MOST_WINDOWS, "")
+    if fault.every_ms is None:
+        if fault.times > 1:
+            raise FaultError("times above 1 needs every: the time from one begin to the next.")
+        return
+    if fault.times == 1:
+        raise FaultError("every needs times: how often the fault acts in all.")
+    least = fault.duration_ms + SHORTEST_REST_MS
+    _within("every (its duration and 200ms of rest at least)", fault.every_ms, least, LATEST_MS, "ms")
+
+
+def _within(what: str, value: object, least: int, most: int, unit: str) -> None:
+    """Raises FaultError unless the value is a whole number in the range."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FaultError(f"{what} is a whole number, not {_shown(value)}.")
+    if not least <= value <= most:
+        raise FaultError(
+            f"{what} lies between {least} and {most} {unit}".rstrip() + f", not at {_shown(value)}."
+        )
+
+
+def _one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise FaultError(f"{what} is {_listed(list(choices), 'or')}, not {_shown(value)}.")
+
+
+def _unknown(what: str, given: object, known: tuple[str, ...], noun: str) -> str:
+    if given is None:
+        return f"A fault needs its kind: {_listed(list(known), 'or')}."
+    nearest = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"the {noun}s are {_listed(list(known))}."
+    return f"{_shown(given)} is no {what}: {hint}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 1 << 63:
+        return "a number that large"  # Python refuses to print the largest
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return repr(value if isinstance(value, int | float | bool) else str(value)[:40])
+
+
+def _listed(words: list[str], last: str = "and") -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -1,0 +1,509 @@
+"""Breaks and heals by the plan, and writes down when; judges nothing.
+
+Rules (design.md decision 9; toxiproxy.md 1.9, 6 and 8):
+- Before each call there is an `intent` (or `heal-intent`) row on the disk; after it a row with the bracket: the first
+  call sent, the last one answered, and what the server echoed. A crash leaves a journal that names every proxy.
+- Standing faults are set while their proxies are off, then the proxies are switched on, and the whole state is read
+  back before `setup` returns.
+- Windows begin and end by a timer thread. A window is healed `duration` after its first call was sent.
+- Healing happens always and once: `heal` may be called from anywhere, in any state, as often as wanted. It is verified
+  by reading the state back and by a TCP connect to every proxy.
+- A server that does not answer is never asked again: it is ended, which heals everything it did; `check` (from the main
+  thread) starts an empty one with clean proxies at the same addresses. The row is `failed`, the caller gets a RigError.
+- On somebody else's server we touch what we made, by the names of the plan, and leave nothing of ours behind.
+"""
+
+import contextlib
+import heapq
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+from msgspec import Struct
+
+from sseproof.chaos.faults import Clean, Fault, Refused, Stall, kind_of
+from sseproof.chaos.plan import FaultPlan, ProxyPlan, Window
+from sseproof.chaos.toxics import Switch, Toxic, standing_toxics, window_action
+from sseproof.chaos.toxiproxy import (
+    Client,
+    MismatchError,
+    ProxyState,
+    Server,
+    ServerError,
+    WedgedError,
+    same_proxy,
+)
+from sseproof.rundir.clock import now_ns
+from sseproof.rundir.errors import RigError
+from sseproof.rundir.files import Appender
+from sseproof.rundir.rows import FaultRow, FaultStep
+
+CONNECT_LIMIT_S: Final = 2.0
+THREAD_LIMIT_S: Final = 8.0
+"""A call in flight ends within 6 s; then the timer thread sees that it is to stop."""
+CLEAN_KIND: Final = kind_of(Clean())
+
+Side = tuple[str | None, str]
+"""Variant and group: what has a row of its own."""
+
+
+class _Due(Struct, order=True, frozen=True):
+    """A call of the timetable, ordered by time; healing before beginning at the same moment."""
+
+    at_s: float
+    begins: bool
+    position: int
+    """Of its window in the plan."""
+
+
+class _Bracket(Struct):
+    """The span of a group's calls and what came back."""
+
+    sent_ns: int
+    answered_ns: int
+    echo: dict[str, ProxyState]
+
+
+class Injector:
+    """Carries out one plan on one server. A context manager: leaving it heals and ends a private server."""
+
+    def __init__(self, plan: FaultPlan, server: Server | Client, rows: Appender[FaultRow]) -> None:
+        """`server` is a private child of ours or the client of somebody else's."""
+        self._plan = plan
+        self._private = server if isinstance(server, Server) else None
+        self._external = server if isinstance(server, Client) else None
+        self._rows = rows
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._problem: RigError | None = None
+        self._disk_problem: RigError | None = None
+        self._needs_restart = False
+        self._made: set[str] = set()
+        self._open: dict[int, Window] = {}
+        self._standing: set[Side] = set()
+        self._is_set = False
+        self._healed = False
+        self._sides: dict[Side, list[ProxyPlan]] = {}
+        for proxy in plan.proxies:
+            self._sides.setdefault((proxy.variant, proxy.group), []).append(proxy)
+        self._faults: dict[str, Fault] = {group.name: group.fault for group in plan.groups}
+
+    @property
+    def _client(self) -> Client:
+        if self._private is not None:
+            return self._private.client
+        assert self._external is not None
+        return self._external
+
+    @property
+    def problem(self) -> RigError | None:
+        """What broke in the injector, None while all is well. Claims on faults are unknown then."""
+        return self._problem or self._disk_problem
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- before the load ---
+
+    def setup(self) -> None:
+        """Makes all proxies with their standing toxics, switches them on and reads everything back.
+
+        Raises RigError; what was made until then is healed by `heal`.
+        """
+        for side in self._sides:
+            self._write([self._row(side, "intent", kind=self._standing_kind(side))], sync=True)
+            self._setup_side(side)
+        self._verify_all()
+        self._is_set = True
+
+    def _setup_side(self, side: Side) -> None:
+        self._standing.add(side)
+        sent_ns = now_ns()
+        try:
+            for proxy in self._sides[side]:
+                self._create(proxy)
+                for toxic in standing_toxics(proxy.fault, proxy.cut_after_bytes):
+                    self._client.add_toxic(proxy.name, toxic)
+            echo = {proxy.name: self._client.set_enabled(proxy.name, True) for proxy in self._sides[side]}
+            for proxy in self._sides[side]:
+                same_proxy(_wanted(proxy), echo[proxy.name])
+        except ServerError as error:
+            self._broken([self._row(side, "failed", kind=self._standing_kind(side))], error)
+            raise
+        bracket = _Bracket(sent_ns, now_ns(), echo)
+        self._write([self._row(side, "applied", kind=self._standing_kind(side), bracket=bracket, ok=True)])
+
+    def _create(self, proxy: ProxyPlan) -> None:
+        """A proxy is ours from the call on, unless the server said that it did not make it: 409 is somebody else's."""
+        self._made.add(proxy.name)
+        try:
+            self._client.create(proxy.name, listen=proxy.listen, upstream=proxy.upstream)
+        except (WedgedError, MismatchError):
+            raise
+        except ServerError:
+            self._made.discard(proxy.name)
+            raise
+
+    def _verify_all(self) -> None:
+        there = self._client.proxies()
+        for proxy in self._plan.proxies:
+            if proxy.name not in there:
+                raise MismatchError(f"The proxy {proxy.name} was made and is not there.")
+            same_proxy(_wanted(proxy), there[proxy.name])
+            _connect(proxy)
+
+    def _standing_kind(self, side: Side) -> str:
+        """What stands on a group's proxies: nothing where its fault comes in windows."""
+        fault = self._faults[side[1]]
+        return CLEAN_KIND if isinstance(fault, Stall | Refused) else kind_of(fault)
+
+    # --- during the load ---
+
+    def begin(self) -> None:
+        """Starts the timetable: now is the begin of load. Call `setup` first."""
+        if not self._is_set:
+            raise RigError("The faults were begun before their proxies were set up.")
+        begun_s = time.monotonic()
+        due = [
+            _Due(begun_s + window.start_ms / 1000, True, position)
+            for position, window in enumerate(self._plan.windows)
+        ]
+        if due:
+            heapq.heapify(due)
+            self._thread = threading.Thread(target=self._timetable, args=(due,), name="faults", daemon=True)
+            self._thread.start()
+
+    def check(self) -> RigError | None:
+        """To be called a few times a second from the main thread: the problem, if there is one.
+
+        Where the server is gone it is replaced first, so that streams of every group find a clean way again.
+        """
+        if (
+            self._private is not None
+            and self._private.pid is None
+            and not self._healed
+            and not self._needs_restart
+        ):
+            self._broken(
+                [self._row(side, "failed", kind=self._standing_kind(side)) for side in self._sides],
+                ServerError("The Toxiproxy server ended by itself."),
+            )
+        if self._needs_restart and not self._healed:
+            self._restart()
+        return self.problem
+
+    def _timetable(self, due: list[_Due]) -> None:
+        """The timer thread: sleeps until the next call is due; ends when told to, when done, or when broken."""
+        while due and not self._stop.wait(max(due[0].at_s - time.monotonic(), 0)):
+            one = heapq.heappop(due)
+            window = self._plan.windows[one.position]
+            with self._lock:
+                if self._stop.is_set():
+                    return
+                sent_s = time.monotonic()
+                try:
+                    if one.begins:
+                        self._begin_window(one.position, window)
+                    else:
+                        self._heal_window(one.position, window)
+                except (
+                    RigError
+                ):  # told by `check`; healing has been done by ending the server, or is left to `heal`
+                    return
+            if one.begins:
+                heapq.heappush(due, _Due(sent_s + window.duration_ms / 1000, False, one.position))
+
+    def _begin_window(self, position: int, window: Window) -> None:
+        sides = self._sides_of(window)
+        self._write([self._row(side, "intent", window=window) for side in sides], sync=True)
+        self._open[position] = window
+        self._step(sides, "applied", window, self._break)
+
+    def _heal_window(self, position: int, window: Window) -> None:
+        sides = self._sides_of(window)
+        self._write_quietly([self._row(side, "heal-intent", window=window) for side in sides], sync=True)
+        self._step(sides, "healed", window, self._mend)
+        del self._open[position]
+        self._write_quietly([self._verified(side, window=window) for side in sides])
+
+    def _step(
+        self, sides: Sequence[Side], step: FaultStep, window: Window, act: Callable[[ProxyPlan], ProxyState]
+    ) -> None:
+        for side in sides:
+            try:
+                bracket = self._bracketed(side, act)
+            except ServerError as error:
+                self._broken([self._row(each, "failed", window=window) for each in sides], error)
+                raise
+            self._write_quietly([self._row(side, step, window=window, bracket=bracket, ok=True)])
+
+    def _bracketed(self, side: Side, act: Callable[[ProxyPlan], ProxyState]) -> _Bracket:
+        sent_ns = now_ns()
+        echo = {}
+        answered_ns = sent_ns
+        for proxy in self._sides[side]:
+            echo[proxy.name] = act(proxy)
+            answered_ns = now_ns()
+        return _Bracket(sent_ns, answered_ns, echo)
+
+    def _break(self, proxy: ProxyPlan) -> ProxyState:
+        match _action(proxy.fault):
+            case Toxic() as toxic:
+                return self._changed(proxy, toxic)
+            case Switch():
+                return self._client.set_enabled(proxy.name, False)
+
+    def _mend(self, proxy: ProxyPlan) -> ProxyState:
+        match _action(proxy.fault):
+            case Toxic():
+                (standing,) = standing_toxics(proxy.fault)
+                return self._changed(proxy, standing)
+            case Switch():
+                return self._client.set_enabled(proxy.name, True)
+
+    def _changed(self, proxy: ProxyPlan, toxic: Toxic) -> ProxyState:
+        state = _clean(proxy)
+        state.toxics = [self._client.update_toxic(proxy.name, toxic)]
+        return state
+
+    def _sides_of(self, window: Window) -> list[Side]:
+        return [side for side in self._sides if side[1] == window.group]
+
+    # --- healing ---
+
+    def heal(self) -> None:
+        """Takes back everything, verifies and records it. Idempotent; never raises: look at `problem` afterwards."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(THREAD_LIMIT_S)
+        with self._lock:
+            if self._healed:
+                return
+            self._healed = True
+            sides = [side for side in self._sides if side in self._standing]
+            if self._private is not None and self._private.pid is None:
+                self._write_quietly([self._row(side, "healed", ok=True, detail=_ENDED) for side in sides])
+                return
+            self._write_quietly([self._row(side, "heal-intent") for side in sides], sync=True)
+            try:
+                self._heal_windows()
+                self._heal_sides(sides)
+            except ServerError as error:
+                self._heal_by_force(sides, error)
+            self._open.clear()
+
+    def close(self) -> None:
+        """Heals, then ends a private server."""
+        try:
+            self.heal()
+        finally:
+            if self._private is not None:
+                self._private.close()
+
+    def _heal_windows(self) -> None:
+        """Windows that are open now: what a stall holds has to be let go before its proxy can be taken apart."""
+        for window in self._open.values():
+            for side in self._sides_of(window):
+                self._write_quietly([self._row(side, "heal-intent", window=window)], sync=True)
+                bracket = self._bracketed(side, self._mend)
+                self._write_quietly([self._row(side, "healed", window=window, bracket=bracket, ok=True)])
+
+    def _heal_sides(self, sides: Sequence[Side]) -> None:
+        there = self._client.proxies()
+        for side in sides:
+            sent_ns = now_ns()
+            echo = {}
+            for proxy in self._sides[side]:
+                if proxy.name in self._made and proxy.name in there:
+                    echo.update(self._healed_proxy(there[proxy.name]))
+            bracket = _Bracket(sent_ns, now_ns(), echo)
+            self._write_quietly([self._row(side, "healed", bracket=bracket, ok=True)])
+        there = self._client.proxies()
+        for side in sides:
+            self._write_quietly([self._verified(side, there=there)])
+
+    def _healed_proxy(self, state: ProxyState) -> dict[str, ProxyState]:
+        """A private server's proxy goes back to clean; on somebody else's server ours goes away.
+
+        It is off while its toxics are taken away: a connection left on it could block that for good (toxiproxy.md 1.9).
+        """
+        if self._external is not None:
+            self._client.delete(state.name)
+            return {}
+        if state.toxics:
+            self._client.set_enabled(state.name, False)
+        for toxic in state.toxics:
+            self._client.remove_toxic(state.name, toxic.name)
+        return {state.name: self._client.set_enabled(state.name, True)}
+
+    def _heal_by_force(self, sides: Sequence[Side], error: ServerError) -> None:
+        """Ending a private server takes back all it did; somebody else's we can only report."""
+        if self._private is None:
+            self._note_problem(
+                RigError(f"{error} Proxies of this run may be left on it: sseproof chaos heal removes them.")
+            )
+            self._write_quietly([self._row(side, "failed", detail=str(error), ok=False) for side in sides])
+            return
+        self._private.kill()
+        detail = f"{_ENDED} ({error})"
+        self._write_quietly([self._row(side, "healed", ok=True, detail=detail) for side in sides])
+
+    def _verified(
+        self, side: Side, *, window: Window | None = None, there: dict[str, ProxyState] | None = None
+    ) -> FaultRow:
+        """Reads the state back and connects: clean, as planned (after a window) or gone (on somebody else's server)."""
+        try:
+            seen = self._client.proxies() if there is None else there
+            for proxy in self._sides[side]:
+                if window is None and self._external is not None:
+                    if proxy.name in seen:
+                        raise MismatchError(f"The proxy {proxy.name} is still there.")
+                elif proxy.name in self._made:
+                    wanted = _wanted(proxy) if window is not None else _clean(proxy)
+                    same_proxy(wanted, seen.get(proxy.name, _absent(proxy)))
+                    _connect(proxy)
+        except ServerError as error:
+            self._note_problem(error)
+            return self._row(side, "verified", window=window, ok=False, detail=str(error))
+        return self._row(side, "verified", window=window, ok=True)
+
+    # --- when it breaks ---
+
+    def _broken(self, rows: list[FaultRow], error: RigError) -> None:
+        """A call failed: say so, and end a private server, which takes back whatever it was doing. From any thread."""
+        self._note_problem(error)
+        for row in rows:
+            row.detail, row.ok = str(error), False
+        self._write_quietly(rows)
+        self._stop.set()
+        if self._private is not None:
+            # Before it is gone, so that `check` does not take it for a second failure.
+            self._needs_restart = True
+            self._private.kill()
+
+    def _restart(self) -> None:
+        """A new server with clean proxies at the old addresses: streams of all groups find the target again."""
+        assert self._private is not None
+        self._needs_restart = False
+        with self._lock:
+            sides = list(self._standing)
+            try:
+                self._private.restart()
+                for side in sides:
+                    bracket = self._bracketed(side, self._recreated)
+                    self._write_quietly(
+                        [self._row(side, "healed", bracket=bracket, ok=True, detail="A new server, clean.")]
+                    )
+            except RigError as error:
+                self._write_quietly(
+                    [self._row(side, "failed", detail=str(error), ok=False) for side in sides]
+                )
+            self._open.clear()
+
+    def _recreated(self, proxy: ProxyPlan) -> ProxyState:
+        return self._client.create(proxy.name, listen=proxy.listen, upstream=proxy.upstream, enabled=True)
+
+    def _note_problem(self, error: RigError) -> None:
+        self._problem = self._problem or error
+
+    # --- rows ---
+
+    def _row(
+        self,
+        side: Side,
+        step: FaultStep,
+        *,
+        kind: str | None = None,
+        window: Window | None = None,
+        bracket: _Bracket | None = None,
+        ok: bool | None = None,
+        detail: str = "",
+    ) -> FaultRow:
+        variant, group = side
+        row = FaultRow(
+            at_ns=now_ns(),
+            fault=group,
+            step=step,
+            kind=window.kind if window else kind or self._standing_kind(side),
+            window=window.number if window else None,
+            group=group,
+            variant=variant,
+            proxies=[proxy.name for proxy in self._sides[side]],
+            ok=ok,
+            detail=detail,
+        )
+        if bracket is not None:
+            row.call_sent_ns, row.call_answered_ns = bracket.sent_ns, bracket.answered_ns
+            row.echo = msgspec.Raw(msgspec.json.encode(bracket.echo))
+        return row
+
+    def _write(self, rows: Iterable[FaultRow], *, sync: bool = False) -> None:
+        """Raises RigError on a full disk: no call is made whose intent could not be kept."""
+        try:
+            for row in rows:
+                self._rows.append(row)
+            if sync:
+                self._rows.sync()
+        except RigError as error:
+            self._disk_problem = self._disk_problem or error
+            raise
+
+    def _write_quietly(self, rows: Iterable[FaultRow], *, sync: bool = False) -> None:
+        """Healing goes on without its rows; the disk's problem is told all the same."""
+        with contextlib.suppress(RigError):
+            self._write(rows, sync=sync)
+
+
+_ENDED: Final = "The server was ended, and with it everything it did."
+
+
+def heal_leftovers(client: Client, prefix: str = "sseproof-") -> list[str]:
+    """Removes the proxies that runs of ours left on a server after a crash, by their names; gives those removed.
+
+    Raises RigError when the server fails.
+    """
+    left = sorted(name for name in client.proxies() if name.startswith(prefix))
+    for name in left:
+        client.delete(name)
+    still = sorted(set(left) & set(client.proxies()))
+    if still:
+        raise MismatchError(f"The proxies {', '.join(still)} were removed and are still there.")
+    return left
+
+
+def _action(fault: Fault) -> Toxic | Switch:
+    assert isinstance(fault, Stall | Refused), "only groups with windows have a timetable"
+    return window_action(fault)
+
+
+def _wanted(proxy: ProxyPlan) -> ProxyState:
+    """A proxy as it is to be outside of windows."""
+    state = _clean(proxy)
+    state.toxics = standing_toxics(proxy.fault, proxy.cut_after_bytes)
+    return state
+
+
+def _clean(proxy: ProxyPlan) -> ProxyState:
+    return ProxyState(name=proxy.name, listen=proxy.listen, upstream=proxy.upstream, enabled=True, toxics=[])
+
+
+def _absent(proxy: ProxyPlan) -> ProxyState:
+    return ProxyState(name=proxy.name, listen="", upstream="", enabled=False)
+
+
+def _connect(proxy: ProxyPlan) -> None:
+    """Raises ServerError unless the proxy accepts a connection."""
+    try:
+        socket.create_connection((proxy.host, proxy.port), CONNECT_LIMIT_S).close()
+    except OSError as error:
+        raise ServerError(f"The proxy {proxy.name} at {proxy.listen} does not accept: {error}.") from None

@@ -1,0 +1,102 @@
+"""report.html: one offline file, made from a run directory and nothing else.
+
+Rules (measurement.md 5.2, design.md decision 12):
+- Same record, same bytes: no clock, no path, no order that depends on hashing.
+- No script and no reference to anything outside the file; the page reads without its one style element, under the
+  policy `default-src 'none'` of a CI server's artifact pages.
+- Autoescape is on for every value; foreign text is made printable and bounded before it gets to the template.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import jinja2
+
+from sseproof.reports.evidence import Evidence, evidence_of
+from sseproof.reports.facts import History, all_facts
+from sseproof.reports.history import read_history
+from sseproof.reports.judge import RunVerdict, judge
+from sseproof.reports.view.page import build_page
+from sseproof.reports.view.record import new_record
+from sseproof.reports.words import NOT_MEASURED
+from sseproof.rundir.files import write_bytes
+
+REPORT_NAME: Final = "report.html"
+_UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|ms\b|s\b))")
+_UNBROKEN_CHARS: Final = 24
+"""A word of so many characters fits every column of a page of 400 px."""
+_WORDS: Final = re.compile(r"(\s+)")
+
+
+EvidenceOf = Callable[[History], Sequence[Evidence]]
+"""Computes what shows that the planned faults acted; an empty answer leaves the list out of the report."""
+
+
+def recorded_evidence(history: History) -> Sequence[Evidence]:
+    """The evidence of every planned fault; one row that says so where the check itself failed."""
+    try:
+        return evidence_of(history)
+    except Exception as error:  # noqa: BLE001  # Jepsen's check-safe: a check that raises is not known, not a crash
+        sentence = f"The check of the evidence itself failed: {type(error).__name__}."
+        return [Evidence(group=NOT_MEASURED, kind="all", variant=None, acted=None, sentence=sentence)]
+
+
+def render_report(directory: Path, evidence: EvidenceOf = recorded_evidence) -> bytes:
+    """The report of the run recorded in this directory, as UTF-8.
+
+    Raises UsageError, in one sentence, when it is no run directory or can't be read.
+    """
+    history = read_history(directory)
+    return render_history(history, judge(history), evidence)
+
+
+def write_report(directory: Path, evidence: EvidenceOf = recorded_evidence) -> Path:
+    """Writes report.html, whole, and gives its path.
+
+    Raises UsageError when the record can't be read, RigError when the file can't be written.
+    """
+    path = directory / REPORT_NAME
+    write_bytes(path, render_report(directory, evidence))
+    return path
+
+
+def render_history(history: History, verdict: RunVerdict, evidence: EvidenceOf = recorded_evidence) -> bytes:
+    """The report of a history that was judged already; pure but for the templates, which are read once."""
+    facts = all_facts(history)
+    record = new_record(history, facts, verdict, evidence(history))
+    template = _environment().get_template("report.html.jinja")
+    return template.render(page=build_page(record)).encode("utf-8", "backslashreplace")
+
+
+def pieces(text: str) -> list[str]:
+    """The text with its numbers tied to their units, cut wherever a line may end within one of its longest words.
+
+    Without the style element nothing else would keep a long word from widening the page.
+    """
+    cut = [""]
+    for part in _WORDS.split(_UNIT.sub("\N{NO-BREAK SPACE}", text)):
+        first, *more = _chunks(part)
+        cut[-1] += first
+        cut += more
+    return cut
+
+
+def _chunks(word: str) -> list[str]:
+    return [word[at : at + _UNBROKEN_CHARS] for at in range(0, max(len(word), 1), _UNBROKEN_CHARS)]
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["pieces"] = pieces
+    return environment

@@ -1,0 +1,52 @@
+"""The real Toxiproxy server and nginx; where one can't be had the tests say so, and with CI set they fail."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
+from sseproof.chaos.install import Found, install
+from sseproof.chaos.processes import PortLease
+from sseproof.chaos.toxiproxy import Server
+from sseproof.rundir.errors import RigError
+
+
+def _absent(sentence: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+@pytest.fixture(scope="session")
+def found() -> Found:
+    environ = dict(os.environ)
+    environ["PATH"] = f"{environ['PATH']}:/usr/local/go/bin"
+    try:
+        return install(lambda line: None, environ=environ)
+    except RigError as error:
+        _absent(str(error))
+        raise
+
+
+@pytest.fixture
+def server(found: Found) -> Iterator[Server]:
+    running = Server(found, say=lambda line: None)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def lease() -> Iterator[PortLease]:
+    with PortLease(40) as ports:
+        yield ports
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Path:
+    program = find_nginx()
+    if program is None:
+        _absent(HOW_TO_GET_NGINX)
+    assert program is not None
+    return program

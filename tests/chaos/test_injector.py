@@ -1,0 +1,474 @@
+"""What the wire did against what was asked, for every fault, on the real server; and that everything is taken back."""
+
+import fcntl
+import itertools
+import socket
+import struct
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sseproof.chaos.injector import Injector, heal_leftovers
+from sseproof.chaos.plan import (
+    FaultPlan,
+    addresses,
+    parse_groups,
+    plan_faults,
+    proxies_needed,
+    with_ports,
+)
+from sseproof.chaos.processes import PortLease
+from sseproof.chaos.toxiproxy import MismatchError, ProxyState, Server, ServerError, WedgedError
+from sseproof.rundir.errors import RigError
+from sseproof.rundir.rows import FaultRow
+from tests.chaos.wire import (
+    HEAD,
+    REQUEST,
+    Listener,
+    Upstream,
+    answer,
+    at_once,
+    chunk,
+    connect,
+    fetch,
+    journal,
+    listen_to,
+    one_group,
+    rows,
+    ticking,
+)
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def injecting(plan: FaultPlan, server: Server, folder: Path) -> Iterator[Injector]:
+    appender = journal(folder)
+    with Injector(plan, server, appender) as injector:
+        injector.setup()
+        yield injector
+    appender.close()
+
+
+def steps(folder: Path, window: int | None = None) -> list[str]:
+    return [row.step for row in rows(folder) if row.window == window]
+
+
+def row_of(folder: Path, step: str, window: int | None = None) -> FaultRow:
+    return next(row for row in rows(folder) if row.step == step and row.window == window)
+
+
+def await_row(folder: Path, step: str, window: int, count: int = 1) -> list[FaultRow]:
+    """Waits for rows of a window: the injector's own record is the event."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        found = [row for row in rows(folder) if row.step == step and row.window == window]
+        if len(found) >= count:
+            return found
+        threading.Event().wait(0.01)
+    raise AssertionError(f"no {step} row: {[(row.step, row.detail) for row in rows(folder)]}")
+
+
+# --- faults that stand ---
+
+
+@pytest.mark.parametrize("by", ["fin", "rst"])
+@pytest.mark.parametrize("after_bytes", [1, len(HEAD) - 2, len(HEAD), 1500])
+def test_a_cut_is_exact_to_the_byte(
+    server: Server, lease: PortLease, tmp_path: Path, by: str, after_bytes: int
+) -> None:
+    whole = answer(100)
+    assert len(whole) > 1500
+    with Upstream(ticking_bytes(whole)) as upstream:
+        plan = one_group({"kind": "cut", "after_bytes": after_bytes, "by": by}, upstream.place, lease)
+        with injecting(plan, server, tmp_path):
+            heard = fetch(plan.proxies[0].port)
+    assert heard.data == whole[:after_bytes]
+    assert heard.end == by
+
+
+def ticking_bytes(whole: bytes):
+    """The answer in pieces, so that a cut meets a live stream."""
+
+    def serve(connection: socket.socket) -> None:
+        for start in range(0, len(whole), 100):
+            connection.sendall(whole[start : start + 100])
+
+    return serve
+
+
+def test_only_the_first_connection_is_cut(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    whole = answer(50)
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group({"kind": "cut", "after_bytes": 300, "by": "rst"}, upstream.place, lease)
+        with injecting(plan, server, tmp_path):
+            first = next(each for each in addresses(plan) if each.attempts == "first")
+            later = next(each for each in addresses(plan) if each.attempts == "later")
+            assert fetch(first.port).end == "rst"
+            heard = fetch(later.port)
+    assert (heard.data, heard.end) == (whole, "fin")
+
+
+def test_every_connection_is_cut(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    with Upstream(at_once(answer(50))) as upstream:
+        plan = one_group({"kind": "cut", "after_bytes": 300, "on": "every"}, upstream.place, lease)
+        assert [each.attempts for each in addresses(plan)] == ["any"]
+        with injecting(plan, server, tmp_path):
+            assert [len(fetch(plan.proxies[0].port).data) for _ in range(3)] == [300, 300, 300]
+
+
+def test_each_proxy_cuts_at_its_own_offset(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    with Upstream(at_once(answer(100))) as upstream:
+        plan = one_group({"kind": "cut", "after_bytes": [400, 1500]}, upstream.place, lease)
+        faulty = [proxy for proxy in plan.proxies if proxy.cut_after_bytes]
+        assert len(faulty) == 8
+        with injecting(plan, server, tmp_path):
+            assert [len(fetch(proxy.port).data) for proxy in faulty] == [
+                proxy.cut_after_bytes for proxy in faulty
+            ]
+
+
+def test_a_slow_first_byte_delays_the_beginning_alone(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    with Upstream(ticking(10, 0.03)) as upstream:
+        plan = one_group({"kind": "slow-first-byte", "delay": "400ms"}, upstream.place, lease)
+        with injecting(plan, server, tmp_path):
+            connection = connect(plan.proxies[0].port)
+            sent_ns = time.time_ns()
+            heard = listen_to(connection)
+    assert 400 <= (heard.at_ns[0] - sent_ns) / 1e6 < 450
+    assert 400 <= (upstream.requested_ns[-1] - sent_ns) / 1e6 < 450
+    assert heard.longest_gap_ms < 130
+    assert heard.data.count(b"data:") == 10
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_slices_split_characters_and_lose_nothing(
+    server: Server, lease: PortLease, tmp_path: Path, size: int
+) -> None:
+    whole = answer(6)
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group({"kind": "slice", "size_bytes": size, "delay": "1ms"}, upstream.place, lease)
+        with injecting(plan, server, tmp_path):
+            heard = fetch(plan.proxies[0].port)
+    assert heard.data == whole
+    assert len(heard.reads) > len(whole) / size / 2
+    assert any(not _is_utf8(heard.data[: sum(heard.reads[:n])]) for n in range(1, len(heard.reads)))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def test_the_clean_group_is_left_alone(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    whole = answer(50)
+    with Upstream(at_once(whole)) as upstream:
+        specs = parse_groups([{"kind": "cut", "share": "50%", "after_bytes": 200}])
+        plan = plan_faults(specs, run="x", seed=1, upstreams={None: upstream.place}, connect_ns=0, at_once=2)
+        plan = with_ports(plan, lease.ports[: len(plan.proxies)])
+        with injecting(plan, server, tmp_path):
+            clean = next(proxy for proxy in plan.proxies if proxy.group == "clean")
+            assert fetch(clean.port).data == whole
+
+
+# --- faults that come and go ---
+
+
+def test_a_stall_holds_every_byte_and_heals(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    with Upstream(ticking(60, 0.02)) as upstream:
+        plan = one_group({"kind": "stall", "after": "300ms", "duration": "500ms"}, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            listener = Listener(plan.proxies[0].port)
+            injector.begin()
+            heard = listener.result()
+            await_row(tmp_path, "verified", 1)
+    direct = b"".join(chunk(f"id: {n}\ndata: {n}\n\n".encode()) for n in range(60))
+    assert heard.data == HEAD + direct + b"0\r\n\r\n"
+    assert heard.end == "fin"
+    applied, healed = row_of(tmp_path, "applied", 1), row_of(tmp_path, "healed", 1)
+    asked_ms = (healed.call_sent_ns - applied.call_sent_ns) / 1e6
+    assert abs(asked_ms - 500) < 50
+    assert abs(heard.longest_gap_ms - asked_ms) < 50
+    assert steps(tmp_path, 1) == ["intent", "applied", "heal-intent", "healed", "verified"]
+
+
+def test_a_client_that_leaves_during_a_stall_wedges_nothing(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    with Upstream(ticking(2000, 0.002)) as upstream:
+        plan = one_group({"kind": "stall", "after": "100ms", "duration": "400ms"}, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            leaving = [connect(plan.proxies[0].port) for _ in range(20)]
+            for connection in leaving:
+                connection.sendall(REQUEST)
+                assert connection.recv(10)
+            injector.begin()
+            await_row(tmp_path, "applied", 1)
+            for connection in leaving:
+                connection.close()
+            await_row(tmp_path, "verified", 1)
+            assert injector.check() is None
+            assert connect_and_hear_something(plan.proxies[0].port)
+
+
+def connect_and_hear_something(port: int) -> bool:
+    with connect(port) as connection:
+        connection.sendall(REQUEST)
+        return bool(connection.recv(100))
+
+
+def test_refused_is_refused_and_comes_back(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    with Upstream(ticking(500, 0.02)) as upstream:
+        plan = one_group({"kind": "refused", "after": "150ms", "duration": "500ms"}, upstream.place, lease)
+        port = plan.proxies[0].port
+        with injecting(plan, server, tmp_path) as injector:
+            listener = Listener(port)
+            injector.begin()
+            (applied,) = await_row(tmp_path, "applied", 1)
+            with pytest.raises(ConnectionRefusedError):
+                connect(port)
+            heard = listener.result()
+            (healed,) = await_row(tmp_path, "healed", 1)
+            assert connect_and_hear_something(port)
+    assert heard.end == "fin"
+    assert applied.call_sent_ns - 1_000_000 <= heard.ended_ns <= applied.call_answered_ns + 50_000_000
+    assert abs((healed.call_sent_ns - applied.call_sent_ns) / 1e6 - 500) < 50
+    echo = msgspec.json.decode(applied.echo, type=dict[str, ProxyState])
+    assert [state.enabled for state in echo.values()] == [False]
+
+
+def test_a_fault_repeats(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    table = {"kind": "refused", "after": "50ms", "duration": "50ms", "every": "300ms", "times": 3}
+    with Upstream(at_once(answer(1))) as upstream:
+        plan = one_group(table, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            injector.begin()
+            await_row(tmp_path, "verified", 3)
+    begun = [row_of(tmp_path, "applied", number).call_sent_ns for number in (1, 2, 3)]
+    assert [abs((b - a) / 1e6 - 300) < 50 for a, b in itertools.pairwise(begun)] == [True, True]
+
+
+# --- healing ---
+
+
+def test_healing_takes_back_what_stands_and_says_so(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    whole = answer(50)
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group({"kind": "cut", "after_bytes": 300, "by": "rst"}, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            injector.heal()
+            injector.heal()
+            assert all(state.toxics == [] and state.enabled for state in server.client.proxies().values())
+            assert fetch(plan.proxies[0].port).data == whole
+            assert injector.problem is None
+    assert steps(tmp_path) == ["intent", "applied", "heal-intent", "healed", "verified"]
+    assert row_of(tmp_path, "verified").ok is True
+    assert server.pid is None
+
+
+def test_an_interrupt_in_the_middle_of_a_window_heals_it(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    with Upstream(ticking(100, 0.02)) as upstream:
+        plan = one_group({"kind": "refused", "after": "0s", "duration": "1h"}, upstream.place, lease)
+        appender = journal(tmp_path)
+
+        def interrupted() -> None:
+            with Injector(plan, server, appender) as injector:
+                injector.setup()
+                injector.begin()
+                await_row(tmp_path, "applied", 1)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    assert row_of(tmp_path, "healed", 1).ok is True
+    echo = msgspec.json.decode(row_of(tmp_path, "healed", 1).echo, type=dict[str, ProxyState])
+    assert [state.enabled for state in echo.values()] == [True]
+    assert row_of(tmp_path, "verified").ok is True
+
+
+def test_the_intent_is_on_disk_before_the_call(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    """Without a server every call fails; the intent is there all the same."""
+    server.close()
+    plan = one_group({"kind": "cut", "after_bytes": 300}, "127.0.0.1:9", lease)
+    appender = journal(tmp_path)
+    injector = Injector(plan, server, appender)
+    with pytest.raises(ServerError):
+        injector.setup()
+    assert steps(tmp_path) == ["intent", "failed"]
+    assert rows(tmp_path)[0].proxies == [proxy.name for proxy in plan.proxies]
+    injector.close()
+
+
+def test_a_full_disk_stops_the_call_and_not_the_healing(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    class FullAppender:
+        def append(self, row: FaultRow) -> None:
+            raise RigError("The disk is full.")
+
+        def sync(self) -> None:
+            pass
+
+    with Upstream(at_once(answer(1))) as upstream:
+        plan = one_group({"kind": "stall", "after": "0s", "duration": "1h"}, upstream.place, lease)
+        appender = journal(tmp_path)
+        injector = Injector(plan, server, appender)
+        injector.setup()
+        injector._rows = FullAppender()
+        injector.begin()
+        injector._thread.join(5)
+        (state,) = server.client.proxies().values()
+        assert [toxic.attributes["latency"] for toxic in state.toxics] == [0]
+        assert "disk is full" in str(injector.check())
+        injector.close()
+    assert server.pid is None
+
+
+def test_a_wedged_server_is_replaced_within_seconds(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    """One client that does not read deadlocks a stock server for good (toxiproxy.md 1.9)."""
+
+    def flood(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    with Upstream(flood) as upstream:
+        plan = one_group({"kind": "stall", "after": "0s", "duration": "1s"}, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            deaf = connect(plan.proxies[0].port)
+            deaf.sendall(REQUEST)
+            _until_stuck(upstream.serving.get(timeout=5))
+            old = server.pid
+            begun = time.monotonic()
+            injector.begin()
+            await_row(tmp_path, "failed", 1)
+            problem = injector.check()
+            assert time.monotonic() - begun < 6
+            assert isinstance(problem, WedgedError)
+            assert server.pid not in {None, old}
+            assert connect_and_hear_something(plan.proxies[0].port)
+            deaf.close()
+    failed = row_of(tmp_path, "failed", 1)
+    assert failed.ok is False
+    assert "wedged" in failed.detail
+    assert steps(tmp_path)[2:] == ["healed", "heal-intent", "healed", "verified"]
+
+
+def _until_stuck(flooding: socket.socket) -> None:
+    """Until the flood fills every buffer on the way: the upstream's send queue no longer moves."""
+    deadline, last = time.monotonic() + 10, -1
+    while time.monotonic() < deadline:
+        queued = struct.unpack("i", fcntl.ioctl(flooding, termios.TIOCOUTQ, b"\0" * 4))[0]
+        if queued and queued == last:
+            return
+        last = queued
+        threading.Event().wait(0.2)
+    raise AssertionError("the connection never filled up")
+
+
+def test_a_server_that_ends_by_itself_is_noticed(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    whole = answer(50)
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group({"kind": "cut", "after_bytes": 300}, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            assert injector.check() is None
+            server.kill()
+            assert "ended by itself" in str(injector.check())
+            assert fetch(plan.proxies[0].port).data == whole
+    assert "failed" in steps(tmp_path)
+
+
+def test_what_the_server_has_and_was_not_given_is_an_error(
+    server: Server, lease: PortLease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A toxic that somebody slips in is seen by the last look before the load."""
+    plan = one_group({"kind": "cut", "after_bytes": 300}, "127.0.0.1:9", lease)
+    appender = journal(tmp_path)
+    injector = Injector(plan, server, appender)
+    verify = injector._verify_all
+
+    def slip_in() -> None:
+        server.client._call(
+            "patch", f"/proxies/{plan.proxies[0].name}/toxics/limit", {"attributes": {"bytes": 301}}
+        )
+        verify()
+
+    monkeypatch.setattr(injector, "_verify_all", slip_in)
+    with pytest.raises(MismatchError, match="bytes is 301 instead of 300"):
+        injector.setup()
+    injector.close()
+
+
+def test_someone_elses_server_is_left_as_it_was(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    client = server.client
+    with Upstream(at_once(answer(50))) as upstream:
+        others = client.create(
+            "theirs", listen=f"127.0.0.1:{lease.ports[-1]}", upstream=upstream.place, enabled=True
+        )
+        plan = one_group({"kind": "cut", "after_bytes": [300, 900]}, upstream.place, lease)
+        appender = journal(tmp_path)
+        with Injector(plan, client, appender) as injector:
+            injector.setup()
+            assert len(client.proxies()) == 1 + len(plan.proxies)
+        assert client.proxies() == {"theirs": others}
+        assert injector.problem is None
+    assert row_of(tmp_path, "verified").ok is True
+    assert server.pid is not None
+
+
+def test_a_name_that_somebody_has_is_not_taken_from_them(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    plan = one_group({"kind": "cut", "after_bytes": 300}, "127.0.0.1:9", lease)
+    theirs = server.client.create(
+        plan.proxies[0].name, listen=f"127.0.0.1:{lease.ports[-1]}", upstream="127.0.0.1:9"
+    )
+    injector = Injector(plan, server.client, journal(tmp_path))
+    with pytest.raises(ServerError, match="already exists"):
+        injector.setup()
+    injector.close()
+    assert server.client.proxies() == {theirs.name: theirs}
+
+
+def test_what_a_crash_left_on_a_server_is_found_by_its_names(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    client = server.client
+    client.create("theirs", listen=f"127.0.0.1:{lease.ports[-1]}", upstream="127.0.0.1:9")
+    plan = one_group({"kind": "stall", "after": "0s", "duration": "1s"}, "127.0.0.1:9", lease)
+    Injector(plan, client, journal(tmp_path)).setup()
+    assert heal_leftovers(client) == [plan.proxies[0].name]
+    assert set(client.proxies()) == {"theirs"}
+
+
+def test_two_hundred_streams_cut_at_once_come_back_together(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """Serial dialling would make the last of 200 wait 4 s behind an upstream of 20 ms; the plan spreads them."""
+    assert proxies_needed(20_000_000, 200) == 80
+    whole = answer(50)
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group(
+            {"kind": "cut", "after_bytes": [300, 1500], "by": "rst"}, upstream.place, lease, at_once=200
+        )
+        with injecting(plan, server, tmp_path):
+            faulty = [proxy for proxy in plan.proxies if proxy.attempts == "first"]
+            first = [Listener(faulty[number % len(faulty)].port) for number in range(200)]
+            cuts = [(len(each.result().data), each.result().end) for each in first]
+            later = [proxy for proxy in plan.proxies if proxy.attempts == "later"]
+            second = [Listener(later[number % len(later)].port) for number in range(200)]
+            back = [each.result() for each in second]
+    assert cuts == [(faulty[number % len(faulty)].cut_after_bytes, "rst") for number in range(200)]
+    assert all(each.data == whole and each.end == "fin" for each in back)
