@@ -250,6 +250,7 @@ def with_ports(plan: FaultPlan, ports: Sequence[int]) -> FaultPlan:
 
 def addresses(plan: FaultPlan, variant: str | None = None) -> list[AddressPlan]:
     """Where the streams of one variant connect to; `rundir.groups.address_of` picks one for each attempt."""
+    queue_ns = {group.name: group.queue_ns for group in plan.groups}
     return [
         AddressPlan(
             host=proxy.host,
@@ -258,6 +259,7 @@ def addresses(plan: FaultPlan, variant: str | None = None) -> list[AddressPlan]:
             proxy=proxy.name,
             attempts=proxy.attempts,  # type: ignore[arg-type]  # made below from the same three words
             cut_after_bytes=proxy.cut_after_bytes,
+            queue_ns=queue_ns[proxy.group],
         )
         for proxy in plan.proxies
         if proxy.variant == variant

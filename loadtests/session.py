@@ -244,6 +244,8 @@ class StreamClient:
             intended=job.intended,
             group=group,
             place=partial(self._place, group, number),
+            queue_ns=max((each.queue_ns for each in self._addresses if each.group == group), default=0)
+            or None,
             truth_id=truth_id,
             seed=self._seed,
         )

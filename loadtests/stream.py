@@ -161,6 +161,7 @@ class Session:
         "_parser",
         "_pending",
         "_place",
+        "_queue_ns",
         "_queued_bytes",
         "_read",
         "_request",
@@ -192,6 +193,7 @@ class Session:
         intended: Instant | None,
         group: str | None,
         place: Callable[[int], tuple[str, int] | None],
+        queue_ns: int | None,
         truth_id: str | None,
         seed: int,
     ) -> None:
@@ -203,6 +205,7 @@ class Session:
         self._intended = intended
         self._group = group
         self._place = place
+        self._queue_ns = queue_ns
         self._truth_id = truth_id
         self._seed = seed
         self._rng: Any = None
@@ -524,6 +527,7 @@ class Session:
             worker=self._client.worker,
             variant=self._client.variant,
             group=self._group,
+            proxy_queue_ns=self._queue_ns,
             attempt=self._attempt_number,
             seen=attempted.ended,
             end=attempted.end,
@@ -786,6 +790,7 @@ class Session:
             name=self._name,
             variant=client.variant,
             group=self._group,
+            proxy_queue_ns=self._queue_ns,
             kind=client.kind,
             intended=self._intended,
             dispatched=self._dispatched,

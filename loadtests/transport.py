@@ -334,7 +334,7 @@ class Exchange:
         self._inflate: Any = None
         self._held: tuple[bytes, int, int, bool] | None = None
         self._paused = False
-        self._plain = False  # a body with neither TLS nor compression is coming in: the hot path's own case
+        self._plain = False  # a body with neither TLS nor compression has begun: the hot path's own case
         self._excerpt = b""
         self._excerpt_end: tuple[ExchangeEnd, Instant] | None = None
         self._tls_closed = False
@@ -879,6 +879,7 @@ class Exchange:
             return
         if self.first_byte is None:
             self.first_byte = self.read_instant()
+            self._plain = self._tls is None and self._inflate is None
         if exact and self._framing == "chunked":
             exact = _ends_with(data, body) and not self._head.complete
         if self._inflate is None:
@@ -924,7 +925,6 @@ class Exchange:
             self.finish("protocol", self.head_received, f"Content-Encoding {coding} was not asked for")
         else:
             self._phase = _BODY
-            self._plain = self._tls is None and self._inflate is None
             self._phase_mono_ns = time.monotonic_ns()
             self._arm()
             self._receiver.on_open()

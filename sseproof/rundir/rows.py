@@ -407,6 +407,8 @@ class AddressPlan(Row, kw_only=True):
     attempts: Literal["any", "first", "later"] = "any"
     """Which attempts of a stream dial it: a fault on the first connection only has its reconnections elsewhere."""
     cut_after_bytes: int | None = None
+    queue_ns: int = 0
+    """The longest a connection may wait there for our own proxy to dial the service."""
     """This proxy ends every connection after so many bytes of the answer, headers and framing included."""
 
 

@@ -14,7 +14,7 @@ import pytest
 from sseproof.loadtests.dialects import Meaning, Plain
 from sseproof.loadtests.session import AttemptBudget
 from sseproof.loadtests.sse import Message
-from sseproof.loadtests.stream import Ledger, Session
+from sseproof.loadtests.stream import QUEUE_HIGH_EVENTS, Ledger, Session
 from sseproof.loadtests.transport import Exchange
 from sseproof.rundir.errors import RigError, UsageError
 from sseproof.rundir.rows import GAP_GRID_NS, BreakRow
@@ -837,6 +837,7 @@ def test_a_slow_reader_is_felt_by_the_server_and_loses_nothing() -> None:
         streams = Streams(server.url, sequence="id", timeouts=timeouts(idle=150))
         with streams.client.open() as stream:
             next(stream)
+            wait_until(lambda: len(stream._queue) > QUEUE_HIGH_EVENTS)
             reads = streams.metrics.reads
             gevent.sleep(0.4)  # longer than the idle time-out: our own pause is nobody's silence
             assert streams.metrics.reads == reads

@@ -19,7 +19,7 @@ import trustme
 from sseproof.loadtests.request import parse_url
 from sseproof.loadtests.session import _Job
 from sseproof.loadtests.stream import Session
-from sseproof.loadtests.transport import TLS, Address, Exchange, Limits
+from sseproof.loadtests.transport import _HEAD, TLS, Address, Exchange, Limits
 from tests.loadtests.rawserver import (
     CHUNKED_HEAD,
     CLOSE_HEAD,
@@ -119,6 +119,17 @@ ENDS = {
     ),
     "endless headers": (
         once(b"HTTP/1.1 200 OK\r\n", b"X-Fill: %s\r\n" % (b"x" * 1000) * 70, then="hang"),
+        "protocol",
+        "error-http",
+        0,
+    ),
+    "long headers, all there": (
+        once(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+            + (b"X-Fill: %s\r\n" % (b"x" * 1000)) * 70
+            + b"\r\n"
+            + TWO
+        ),
         "protocol",
         "error-http",
         0,
@@ -587,13 +598,14 @@ def test_a_bomb_of_small_lines_takes_turns_with_everybody_else() -> None:
     line = b": " + b"x" * 4_093 + b"\n"
     bomb = b"".join([*(packer.compress(line * 256) for _ in range(60)), packer.compress(TWO), packer.flush()])
     assert len(bomb) < 4 * 65_536
-    turns = 0
+    stages: set[int] = set()
 
     def watch() -> None:
-        nonlocal turns
         while True:
             gevent.sleep(0)
-            turns += streams.metrics.reads > 0
+            for session in streams.client._sessions.values():
+                if session._exchange is not None:
+                    stages.add(session._exchange.body_bytes)
 
     with serving(once(GZIP_HEAD + chunk(bomb) + LAST_CHUNK)) as server:
         streams = single(server.url, gzip=True)
@@ -602,7 +614,7 @@ def test_a_bomb_of_small_lines_takes_turns_with_everybody_else() -> None:
         watcher.kill()
     assert (record.end, record.outcome, record.events) == ("eof", "complete", 2)
     assert record.heartbeats == 60 * 256
-    assert turns >= 30
+    assert len(stages) >= 50
 
 
 def test_event_too_big() -> None:
@@ -930,6 +942,7 @@ def test_stamps_are_right_while_the_hub_is_busy() -> None:
 def test_ends_without_a_stamp_have_an_honest_bracket() -> None:
     """FIN and RST at known instants, with the hub free and blocked."""
     closed: list[tuple[int, int]] = []
+    widths: list[tuple[bool, int]] = []
     go = threading.Semaphore(0)
     done = threading.Semaphore(0)
 
@@ -958,7 +971,10 @@ def test_ends_without_a_stamp_have_an_honest_bracket() -> None:
             before, after = closed[-1]
             assert record.ended.lo_ns <= after + SLACK_NS
             assert record.ended.hi_ns >= before
-            assert record.ended.before_ns < (60 if blocked else 15) * MS
+            widths.append((blocked, record.ended.before_ns))
+    # A loaded machine makes single brackets wide, and rightly so; a free one does not make all of them wide.
+    assert min(width for blocked, width in widths if not blocked) < 3 * MS
+    assert min(width for blocked, width in widths if blocked) < 60 * MS
 
 
 def test_end_right_behind_the_last_bytes_is_not_placed_after_them() -> None:
@@ -1018,15 +1034,18 @@ def test_tls_records_are_followed_through_any_cut() -> None:
 
 
 def test_an_end_that_a_timer_found_is_not_older_than_the_timer() -> None:
+    """No poll reported it: when the last one returned says nothing."""
     exchange = _exchange(single("http://127.0.0.1:9/"))
     gevent.sleep(0.001)
-    known = exchange._clock.returned_ns
-    exchange._last_stamp_ns = known
-    exchange._polled = False
+    exchange._phase = _HEAD
+    exchange._stamp_ns = exchange._clock.returned_ns
+    exchange._limits = Limits.of(timeouts(headers=1), time.monotonic_ns())
+    exchange._recvmsg = lambda *_: (b"", [], 0, None)
     before = time.time_ns()
-    ended = exchange._unstamped_instant()
-    assert ended.lo_ns <= known
-    assert ended.hi_ns >= before
+    exchange._on_timer()
+    assert exchange.end == "fin"
+    assert exchange.ended.hi_ns >= before
+    assert exchange.ended.lo_ns == exchange._stamp_ns
 
 
 def test_a_socket_connected_to_itself_is_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1040,9 +1059,21 @@ def test_a_socket_connected_to_itself_is_no_service(monkeypatch: pytest.MonkeyPa
     assert (record.end, record.outcome) == ("refused", "unreachable")
 
 
-def test_instants_of_a_stream_are_in_order() -> None:
-    with serving(once(CHUNKED_HEAD, chunk(event("one")), chunk(event("two")) + LAST_CHUNK)) as server:
-        record = single(server.url).run()
+@pytest.mark.parametrize("apart", [False, True])
+def test_instants_of_a_stream_are_in_order(apart: bool) -> None:
+    """Also when headers and body come in reads of their own."""
+
+    def script(connection: Connection) -> None:
+        connection.send(CHUNKED_HEAD if apart else CHUNKED_HEAD + chunk(event("zero")))
+        _until_read(streams, connection, 1)
+        connection.send(chunk(event("one")))
+        _until_read(streams, connection, 2)
+        connection.send(chunk(event("two")) + LAST_CHUNK)
+        connection.until_gone()
+
+    with serving(script) as server:
+        streams = single(server.url)
+        record = streams.run()
     attempt = record.attempts[0]
     order = [attempt.started, attempt.connected, attempt.sent, attempt.headers, attempt.first_byte]
     order += [attempt.first_event, attempt.first_token, attempt.last_event, attempt.ended]
@@ -1097,8 +1128,9 @@ def test_terminal_lets_the_server_finish_its_framing() -> None:
         connection.send(CHUNKED_HEAD + chunk(event("end", type_="done", number=1)))
         connection.server.tick.wait(0.01)
         try:
-            connection.send(LAST_CHUNK)
-            connection.server.tick.wait(0.02)  # a reset would be here by then
+            connection.send(LAST_CHUNK[:3])
+            connection.server.tick.wait(0.01)  # a reset would be here by then, and refuse the rest
+            connection.send(LAST_CHUNK[3:])
             assert connection.sock.recv(1) == b""
         except OSError as error:
             failures.append(error)
