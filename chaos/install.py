@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from sseproof.chaos.processes import guarded
 from sseproof.rundir.errors import RigError, UsageError
 from sseproof.rundir.text import printable
 
@@ -278,7 +279,6 @@ class _Search:
                         "-C",
                         str(SOURCES),
                         "-mod=readonly",
-                        "-modcacherw",
                         "-buildvcs=false",
                         "-trimpath",
                     ),
@@ -309,11 +309,11 @@ class _Done(Struct):
 
 
 def _run(arguments: list[str], environ: Mapping[str, str], limit_s: float) -> _Done:
-    """Runs a step to its end; its whole process group is ended at the limit and when we are interrupted."""
+    """Runs a step to its end; its whole process group is ended at the limit and on an interrupt, it when we are killed."""
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
-                arguments,
+                guarded(arguments, "KILL"),
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=said,

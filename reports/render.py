@@ -9,19 +9,16 @@ Rules (measurement.md 5.2, design.md decision 12):
 
 import functools
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import jinja2
 
-from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import History, all_facts
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import RunVerdict, judge
 from sseproof.reports.view.page import build_page
 from sseproof.reports.view.record import new_record
-from sseproof.reports.words import NOT_MEASURED
 from sseproof.rundir.files import write_bytes
 
 REPORT_NAME: Final = "report.html"
@@ -31,42 +28,29 @@ _UNBROKEN_CHARS: Final = 24
 _WORDS: Final = re.compile(r"(\s+)")
 
 
-EvidenceOf = Callable[[History], Sequence[Evidence]]
-"""Computes what shows that the planned faults acted; an empty answer leaves the list out of the report."""
-
-
-def recorded_evidence(history: History) -> Sequence[Evidence]:
-    """The evidence of every planned fault; one row that says so where the check itself failed."""
-    try:
-        return evidence_of(history)
-    except Exception as error:  # noqa: BLE001  # Jepsen's check-safe: a check that raises is not known, not a crash
-        sentence = f"The check of the evidence itself failed: {type(error).__name__}."
-        return [Evidence(group=NOT_MEASURED, kind="all", variant=None, acted=None, sentence=sentence)]
-
-
-def render_report(directory: Path, evidence: EvidenceOf = recorded_evidence) -> bytes:
+def render_report(directory: Path) -> bytes:
     """The report of the run recorded in this directory, as UTF-8.
 
     Raises UsageError, in one sentence, when it is no run directory or can't be read.
     """
     history = read_history(directory)
-    return render_history(history, judge(history), evidence)
+    return render_history(history, judge(history))
 
 
-def write_report(directory: Path, evidence: EvidenceOf = recorded_evidence) -> Path:
+def write_report(directory: Path) -> Path:
     """Writes report.html, whole, and gives its path.
 
     Raises UsageError when the record can't be read, RigError when the file can't be written.
     """
     path = directory / REPORT_NAME
-    write_bytes(path, render_report(directory, evidence))
+    write_bytes(path, render_report(directory))
     return path
 
 
-def render_history(history: History, verdict: RunVerdict, evidence: EvidenceOf = recorded_evidence) -> bytes:
+def render_history(history: History, verdict: RunVerdict) -> bytes:
     """The report of a history that was judged already; pure but for the templates, which are read once."""
     facts = all_facts(history)
-    record = new_record(history, facts, verdict, evidence(history))
+    record = new_record(history, facts, verdict)
     template = _environment().get_template("report.html.jinja")
     return template.render(page=build_page(record)).encode("utf-8", "backslashreplace")
 

@@ -62,8 +62,9 @@ class Redactor:
 
 def _writings(secret: str) -> Iterator[str]:
     """Other forms in which a server, a proxy or a log may write the same secret."""
-    yield quote(secret)
-    yield quote(secret, safe="")
-    yield quote_plus(secret)
+    # The environment can hold bytes that are no UTF-8; they are surrogates here.
+    yield quote(secret, errors="surrogatepass")
+    yield quote(secret, safe="", errors="surrogatepass")
+    yield quote_plus(secret, errors="surrogatepass")
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]

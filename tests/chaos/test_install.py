@@ -12,6 +12,7 @@ import pytest
 from sseproof.chaos import install as module
 from sseproof.chaos.install import BINARY, SOURCES, Found, cache_folder, find, install, version_of
 from sseproof.rundir.errors import RigError, UsageError
+from tests.chaos.test_toxiproxy import gone
 
 STOCK = "#!/bin/sh\necho toxiproxy-server version 2.9.0\n"
 
@@ -169,7 +170,7 @@ def test_two_at_once_build_once(tmp_path: Path) -> None:
 @pytest.mark.integration
 def test_a_killed_builder_leaves_no_half_and_no_lock(tmp_path: Path) -> None:
     go, cache = tmp_path / "go", tmp_path / "cache"
-    fake_go(go, build='echo half > "$out"; touch "$0.began"; sleep 30')
+    fake_go(go, build='echo half > "$out"; echo $$ > "$0.pid"; touch "$0.began"; exec sleep 30')
     script = (
         "import os, sys; from pathlib import Path; from sseproof.chaos.install import install\n"
         "install(print, cache=Path(sys.argv[1]))"
@@ -181,6 +182,7 @@ def test_a_killed_builder_leaves_no_half_and_no_lock(tmp_path: Path) -> None:
             assert builder.poll() is None
             threading.Event().wait(0.01)
         builder.kill()
+    assert gone(int((go / "go.pid").read_text()))
     assert not (cache / BINARY).exists()
     fake_go(go, build=GOOD_BUILD)
     assert install(lambda line: None, cache=cache, environ=environment(go)).kind == "built"
