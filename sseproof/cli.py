@@ -114,6 +114,9 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")
 @click.option("--label", "labels", metavar="K=V", multiple=True, help="Kept with the run.")
 @click.option(
+    "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
+)
+@click.option(
     "--locustfile", metavar="FILE", help="Your own Locust users (SSEUser) instead of the scenario's."
 )
 @click.option(
