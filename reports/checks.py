@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sseproof.reports.claims import Claim
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge
@@ -34,6 +34,8 @@ Cause = Literal["rig", "unfinished", "dropped", "truth"]
 Bracket = tuple[int, int]
 """Shortest and longest that an interval can have been, in ns."""
 
+NO_FAULT: Final = "clean"
+"""The kind of a proxy that is set up to break nothing, or to break later."""
 LINK_DOWN: Final = frozenset({"refused", "black-hole", "stall"})
 """Faults that keep the link down until they are healed: reconnection can't begin before (decision 10)."""
 
@@ -118,28 +120,22 @@ class FaultWindow(Struct, kw_only=True, frozen=True):
 
 
 def fault_windows(faults: Sequence[FaultRow]) -> list[FaultWindow]:
-    """Every fault that was applied, with the answer to its heal call."""
-    steps: dict[str, list[FaultRow]] = defaultdict(list)
+    """Every time a fault was applied, from the call that did it to the answer of the call that healed it.
+
+    A fault that acts several times has a row number for each time; a proxy that is set up without a fault (`clean`) is
+    no fault.
+    """
+    healed: dict[tuple[object, ...], int] = {}
+    applied: dict[tuple[object, ...], FaultWindow] = {}
     for row in faults:
-        steps[row.fault].append(row)
-    windows = []
-    for rows in steps.values():
-        kind = next((row.kind for row in rows if row.kind), "")
-        applied = [row for row in rows if row.step == "applied" and row.ok is not False]
-        healed = [
-            row.call_answered_ns for row in rows if row.step == "healed" and row.call_answered_ns is not None
-        ]
-        windows += [
-            FaultWindow(
-                kind=kind,
-                group=row.group,
-                variant=row.variant,
-                since_ns=row.at_ns if row.call_sent_ns is None else row.call_sent_ns,
-                healed_ns=max(healed, default=None),
-            )
-            for row in applied
-        ]
-    return windows
+        key = (row.fault, row.variant, row.group, row.window)
+        if row.step == "healed" and row.call_answered_ns is not None:
+            healed[key] = max(row.call_answered_ns, healed.get(key, 0))
+        elif row.step == "applied" and row.ok is not False and row.kind != NO_FAULT:
+            since = row.at_ns if row.call_sent_ns is None else row.call_sent_ns
+            window = FaultWindow(kind=row.kind, group=row.group, variant=row.variant, since_ns=since)
+            applied.setdefault(key, window)
+    return [structs.replace(window, healed_ns=healed.get(key)) for key, window in applied.items()]
 
 
 def fault_evidence(faults: Sequence[FaultRow], name: str) -> FaultEvidence:

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from sseproof.chaos.faults import Clean, Cut, Refused, SlowFirstByte, Stall, kind_of
 from sseproof.chaos.plan import FaultPlan, GroupPlan
+from sseproof.reports.checks import fault_windows
 from sseproof.reports.facts import History
 from sseproof.rundir.rows import AddressPlan, Attempt, FaultRow, Instant, StreamRecord
 
@@ -196,12 +197,7 @@ class _Look:
 
     def _windows(self) -> list[tuple[int, int]]:
         """From the call that applied the fault to the answer of the one that healed it."""
-        healed = {row.fault: row.call_answered_ns for row in self._rows if row.step == "healed"}
-        return [
-            (row.call_sent_ns or row.at_ns, healed.get(row.fault) or 1 << 63)
-            for row in self._rows
-            if row.step == "applied" and row.kind == kind_of(self._group.fault)
-        ]
+        return [(window.since_ns, window.healed_ns or 1 << 63) for window in fault_windows(self._rows)]
 
 
 def _within(instant: Instant, window: tuple[int, int]) -> bool:

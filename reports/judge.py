@@ -28,8 +28,9 @@ from sseproof.reports.history import read_history
 from sseproof.reports.verdicts import Count, Verdict, judge_claim, unreadable_claim
 from sseproof.reports.words import count_of
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
-from sseproof.rundir.files import VERDICT_NAME, write_document
+from sseproof.rundir.files import PLAN_NAME, VERDICT_NAME, write_document
 from sseproof.rundir.rows import SUCCESSES
+from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
 
 OnUnknown = Literal["fail", "warn"]
@@ -131,7 +132,11 @@ def judge(history: History) -> RunVerdict:
     totals.warmup = history.warmup
     run = history.run
     plan = history.plan
-    faults = evidence_of(history)
+    try:
+        faults = evidence_of(history)
+    except msgspec.DecodeError as error:
+        faults = []
+        history.problems.append(f"The fault plan in {PLAN_NAME} can't be read: {printable(str(error))}")
     return RunVerdict(
         run=plan.run,
         scenario=plan.scenario,

@@ -19,9 +19,8 @@ from sseproof.reports.history import read_history
 from sseproof.reports.judge import RunVerdict, judge
 from sseproof.reports.view.page import build_page
 from sseproof.reports.view.record import new_record
-from sseproof.rundir.files import write_bytes
+from sseproof.rundir.files import REPORT_NAME, write_bytes
 
-REPORT_NAME: Final = "report.html"
 _UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|ms\b|s\b))")
 _UNBROKEN_CHARS: Final = 24
 """A word of so many characters fits every column of a page of 400 px."""

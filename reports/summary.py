@@ -25,6 +25,7 @@ from sseproof.reports.words import (
     most_text,
     share_text,
 )
+from sseproof.rundir.files import REPORT_NAME
 from sseproof.rundir.text import printable
 
 WIDTH: Final = 80
@@ -64,6 +65,7 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
         for problem in verdict.problems:
             lines += wrapped(printable(problem), first="- ", rest="  ")
     lines += ["", *_path_lines("Run: ", str(directory))]
+    lines += _path_lines("Report: ", str(Path(directory) / REPORT_NAME))
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

@@ -304,10 +304,9 @@ def judge(run_dir: Path, as_json: bool) -> int:
     Example:
       sseproof judge runs/run/latest
     """
-    from sseproof.reports.judge import judge_directory, write_verdict
+    from sseproof.judging import judged
 
-    verdict = judge_directory(run_dir)
-    write_verdict(run_dir, verdict)
+    verdict = judged(run_dir)
     _answer(run_dir, verdict, as_json=as_json)
     return verdict.exit_code
 

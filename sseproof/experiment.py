@@ -34,12 +34,13 @@ from sseproof.chaos.faults import FaultError, Slice
 from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, with_ports
 from sseproof.chaos.processes import PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
+from sseproof.judging import judged
 from sseproof.loadtests.settings import PreflightRequest, adopted
 from sseproof.planning import fixed_units
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings, settings_to_json
 from sseproof.reports.claims import gap_edges
-from sseproof.reports.judge import RunVerdict, judge_directory, write_verdict
+from sseproof.reports.judge import RunVerdict, judge_directory
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import (
     EXIT_INTERRUPTED,
@@ -540,8 +541,7 @@ class _Experiment:
             info.how = "interrupted" if self._interruption.signal == signal.SIGINT else "terminated"
         try:
             write_document(self._directory / RUN_NAME, info)
-            verdict = judge_directory(self._directory)
-            write_verdict(self._directory, verdict)
+            verdict = judged(self._directory)
         except RigError as error:
             problem, code = problem or str(error), code or EXIT_RIG
             verdict = judge_directory(self._directory)

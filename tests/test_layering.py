@@ -51,7 +51,7 @@ PURE: Final = frozenset(
             "reports.checks",
             "reports.claims",
             "reports.evidence",
-    "reports.facts",
+            "reports.facts",
             "reports.statistics",
             "reports.verdicts",
             "reports.words",

@@ -85,6 +85,7 @@ PLAN_NAME: Final = "plan.json"
 RUN_NAME: Final = "run.json"
 VERDICT_NAME: Final = "verdict.json"
 LOG_NAME: Final = "run.log"
+REPORT_NAME: Final = "report.html"
 
 _encoder = msgspec.json.Encoder()
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)

@@ -28,7 +28,11 @@ def ports_of(directory: Path) -> list[int]:
     plan = json.loads((directory / PLAN_NAME).read_bytes())
     faults = plan["faults"] or {"proxies": []}
     upstreams = {int(proxy["upstream"].rpartition(":")[2]) for proxy in faults["proxies"]}
-    return [*upstreams, *(proxy["port"] for proxy in faults["proxies"]), *(v["master_port"] for v in plan["variants"])]
+    return [
+        *upstreams,
+        *(proxy["port"] for proxy in faults["proxies"]),
+        *(v["master_port"] for v in plan["variants"]),
+    ]
 
 
 def nobody_listens(ports: list[int]) -> None:
@@ -56,7 +60,9 @@ by = "rst"
 share = "25%"
 after_bytes = 900
 """
-    done = run(tmp_path, scenario, *claims("success >= 90%", "recovery = 100% over 40", "reconnect p50 <= 2s"))
+    done = run(
+        tmp_path, scenario, *claims("success >= 90%", "recovery = 100% over 40", "reconnect p50 <= 2s")
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     directory = directory_of(tmp_path)
     plan = json.loads((directory / PLAN_NAME).read_bytes())
@@ -71,7 +77,9 @@ after_bytes = 900
             assert first.received_bytes == planned[first.address]
             assert second.end == "terminal"
             assert second.last_event_id
-    assert len({planned[row.attempts[0].address] for row in streams if row.group == "fin"}) > 3, "offsets vary"
+    assert len({planned[row.attempts[0].address] for row in streams if row.group == "fin"}) > 3, (
+        "offsets vary"
+    )
     assert all(len(row.attempts) == 1 for row in streams if row.group == "clean")
     assert len(rows(directory, BREAKS)) == 40
     steps = [(row.fault, row.step) for row in rows(directory, FAULTS)]
@@ -110,15 +118,17 @@ users = 20
 [[fault]]
 kind = "refused"
 share = "50%"
-after = "700ms"
-duration = "300ms"
-every = "1500ms"
+after = "400ms"
+duration = "800ms"
+every = "2s"
 times = 2
 """
     done = run(tmp_path, scenario, *claims("success >= 90%", "recovery = 100% over 8 after refused"))
     assert done.returncode == 0, done.stdout + done.stderr
     directory = directory_of(tmp_path)
-    attempts = [attempt for row in rows(directory, STREAMS) if row.group == "refused" for attempt in row.attempts]
+    attempts = [
+        attempt for row in rows(directory, STREAMS) if row.group == "refused" for attempt in row.attempts
+    ]
     assert any(attempt.end == "refused" for attempt in attempts)
     assert any(attempt.end == "fin" for attempt in attempts)
     assert all(row.group == "refused" for row in rows(directory, BREAKS))
@@ -202,7 +212,19 @@ size_bytes = 4
     assert stripped(json.loads((directory_of(other) / PLAN_NAME).read_bytes())) != plans[0]
 
 
-TIMES_AND_PORTS = {"run", "created_ns", "port", "master_port", "url", "upstream", "connect_ns", "ttft_ns", "length_ns"}
+TIMES_AND_PORTS = {
+    "run",
+    "created_ns",
+    "port",
+    "master_port",
+    "url",
+    "upstream",
+    "connect_ns",
+    "queue_ns",
+    "ttft_ns",
+    "length_ns",
+    "address",
+}
 
 
 def stripped(value):
@@ -244,6 +266,8 @@ users = 10
 [[variant]]
 name = "defaults"
 hop = "nginx-defaults"
+[variant.server]
+profile = "legacy"
 [[variant]]
 name = "sse"
 hop = "nginx-sse"

@@ -45,6 +45,7 @@ def test_a_good_run_reads_well(run):
         "312 streams: 312 complete.\n"
         "\n"
         "Run: runs/planted/latest\n"
+        "Report: runs/planted/latest/report.html\n"
     )
 
 
@@ -207,7 +208,7 @@ def test_a_long_path_has_a_line_of_its_own(run):
     directory = run.write()
     path = "/" + "/".join(["deep"] * 30)
     text = summary_text(judge_directory(directory), path)
-    assert text.endswith(f"Run:\n{path}\n")
+    assert text.endswith(f"Run:\n{path}\nReport:\n{path}/report.html\n")
 
 
 class TestWrapping:

@@ -1,0 +1,272 @@
+"""Under faults: TTFT and outcomes over time, before, during and after each fault, breaks, and the evidence."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from sseproof.reports.charts.lanes import Episode, episodes
+from sseproof.reports.charts.overtime import Ended, Point, Series, busiest, outcomes_over_time, ttft_over_time
+from sseproof.reports.charts.svg import Table, short
+from sseproof.reports.checks import LINK_DOWN, FaultWindow
+from sseproof.reports.view.model import Block, Figure, Grid, Paragraph, Section, Subheading
+from sseproof.reports.view.record import (
+    Record,
+    limits,
+    of_text,
+    quantile_ns,
+    quantile_text,
+    ttft_ns,
+    ttft_reading,
+    variant_text,
+    window_name,
+)
+from sseproof.reports.words import NOT_MEASURED, duration_text
+from sseproof.rundir.rows import BreakRow
+from sseproof.rundir.text import printable
+
+if TYPE_CHECKING:
+    from sseproof.reports.facts import Facts
+
+_NS_PER_MS: Final = 1e6
+RECONNECT_LINE_MS: Final = 1_000.0
+"""The line of the question that everybody asks; a claim with another limit moves it."""
+_MOST_ROWS: Final = 60
+_FEWEST_FOR_FINDING: Final = 20
+
+
+def faults_section(record: Record) -> Section | None:
+    """Absent without streams and faults."""
+    if not record.facts and not record.windows:
+        return None
+    blocks: list[Block] = []
+    bands = record.bands()
+    chart = ttft_over_time(
+        _series(record), bands, record.length_s, limits(record, "ttft"), ttft_reading(record)
+    )
+    if chart is not None:
+        blocks.append(Figure(chart=chart))
+    blocks += _outcomes(record)
+    if record.windows:
+        blocks += [Subheading(text="Before, during and after each fault"), _phases(record)]
+    blocks += _episodes(record)
+    blocks += _evidence(record)
+    return Section(
+        key="faults",
+        name="Under faults" if record.windows else "Over time",
+        heading=_heading(record),
+        blocks=blocks,
+    )
+
+
+def _series(record: Record) -> list[Series]:
+    series = []
+    for name in record.variants:
+        points = []
+        for each in record.of(name):
+            start = each.record.intended or each.record.dispatched
+            points.append(Point(max(record.seconds(start.ns), 0.0), ttft_ns(each.record)))
+        series.append(Series(name=variant_text(name), points=points))
+    return [each for each in series if each.points]
+
+
+def _outcomes(record: Record) -> list[Block]:
+    """One chart a variant, all on one scale."""
+    ended = {
+        name: [
+            Ended(
+                record.seconds(each.record.ended.ns),
+                None if each.outcome == "unfinished" else each.good,
+                each.outcome,
+            )
+            for each in record.of(name)
+        ]
+        for name in record.variants
+    }
+    most = max((busiest(streams, record.length_s) for streams in ended.values()), default=0)
+    blocks: list[Block] = []
+    for index, (name, streams) in enumerate(ended.items()):
+        chart = outcomes_over_time(
+            f"outcomes-{index}",
+            variant_text(name),
+            streams,
+            bands=record.bands(name),
+            length_s=record.length_s,
+            most=most,
+        )
+        if chart is not None:
+            blocks.append(Figure(chart=chart))
+    return blocks
+
+
+# --- the finding --------------------------------------------------------------------------------------------------------
+
+
+def _heading(record: Record) -> str:
+    if not record.windows:
+        return f"No fault was injected; {_quiet_finding(record)}"
+    streams = record.of(record.judged)
+    hit = [ttft_ns(each.record) for each in streams if record.active(each.record)]
+    rest = [ttft_ns(each.record) for each in streams if not record.active(each.record)]
+    which = f" ({variant_text(record.judged)})" if record.several else ""
+    if min(len(hit), len(rest)) >= _FEWEST_FOR_FINDING:
+        during, without = quantile_ns(hit, 0.95), quantile_ns(rest, 0.95)
+        return (
+            f"TTFT p95 is {duration_text(during)} in {len(hit):,} streams under a fault "
+            f"and {duration_text(without)} in {len(rest):,} without one{which}"
+        )
+    good = sum(1 for each in streams if record.active(each.record) and each.good)
+    if not hit:
+        return f"No stream met a fault{which}"
+    return f"Under faults {of_text(good, len(hit))} streams ended well{which}"
+
+
+def _quiet_finding(record: Record) -> str:
+    values = [ttft_ns(each.record) for each in record.facts]
+    if len(values) < _FEWEST_FOR_FINDING:
+        return "too few streams to say how steady TTFT is"
+    middle = len(values) // 2
+    first, second = quantile_text(values[:middle], 0.5), quantile_text(values[middle:], 0.5)
+    return f"median TTFT is {first} in the first half of the streams and {second} in the second"
+
+
+# --- before, during, after ----------------------------------------------------------------------------------------------
+
+
+def _phases(record: Record) -> Grid:
+    groups: dict[tuple[str, str | None, str | None], list[FaultWindow]] = {}
+    for window in record.windows:
+        groups.setdefault((window.kind, window.group, window.variant), []).append(window)
+    rows = []
+    for windows in list(groups.values())[: _MOST_ROWS // 3]:
+        rows += _phase_rows(record, windows)
+    hidden = max(len(groups) - _MOST_ROWS // 3, 0)
+    note = f"{hidden} more faults are in faults.jsonl." if hidden else ""
+    return Grid(
+        caption="Streams on the path of each fault; between two windows of one fault counts as after.",
+        table=Table(
+            columns=["fault", "when", "streams", "ended well", "TTFT p50", "TTFT p95"],
+            rows=rows,
+            text_columns=2,
+            note=note,
+        ),
+    )
+
+
+def _phase_rows(record: Record, windows: Sequence[FaultWindow]) -> list[list[str]]:
+    window = windows[0]
+    split: dict[str, list[Facts]] = {"before": [], "during": [], "after": []}
+    for facts in record.facts:
+        row = facts.record
+        if window.group not in {None, row.group} or window.variant not in {None, row.variant}:
+            continue
+        if any(each in windows for each in record.active(row)):
+            split["during"].append(facts)
+        elif row.ended.ns < min(each.since_ns for each in windows):
+            split["before"].append(facts)
+        else:
+            split["after"].append(facts)
+    name = window_name(window, several=record.several)
+    rows = []
+    for when, streams in split.items():
+        if not streams and when != "during":
+            continue
+        values = [ttft_ns(each.record) for each in streams]
+        good = sum(1 for each in streams if each.good)
+        rows.append(
+            [
+                name,
+                when,
+                f"{len(streams):,}",
+                of_text(good, len(streams)),
+                quantile_text(values, 0.5),
+                quantile_text(values, 0.95),
+            ]
+        )
+    return rows
+
+
+# --- breaks -------------------------------------------------------------------------------------------------------------
+
+
+def _episodes(record: Record) -> list[Block]:
+    if not record.history.breaks:
+        return []
+    claimed = limits(record, "reconnect")
+    limit_ms = claimed[0] / _NS_PER_MS if claimed else RECONNECT_LINE_MS
+    down = [window for window in record.windows if window.kind in LINK_DOWN]
+    by_variant = {
+        name: [_episode(row, down) for row in record.history.breaks if row.variant == name]
+        for name in record.variants
+    }
+    longest = max(
+        (each.back_ms or each.gave_up_ms or 0.0 for breaks in by_variant.values() for each in breaks),
+        default=limit_ms,
+    )
+    blocks: list[Block] = [Subheading(text=_episodes_heading(record, by_variant, limit_ms))]
+    for index, (name, breaks) in enumerate(by_variant.items()):
+        title = f"Reconnection{f', {variant_text(name)}' if name else ''}"
+        if breaks and all(each.back_ms is None for each in breaks):
+            blocks.append(
+                Paragraph(text=f"{title}: after none of {len(breaks):,} breaks did a new event come.")
+            )
+            continue
+        chart = episodes(f"breaks-{index}", title, breaks, limit_ms, longest)
+        if chart is not None:
+            blocks.append(Figure(chart=chart))
+    return blocks
+
+
+def _episodes_heading(record: Record, by_variant: dict[str | None, list[Episode]], limit_ms: float) -> str:
+    parts = []
+    for name, breaks in by_variant.items():
+        if not breaks:
+            continue
+        within = sum(1 for each in breaks if each.back_ms is not None and each.back_ms <= limit_ms)
+        lead = f"{variant_text(name)}: " if record.several else ""
+        parts.append(f"{lead}{of_text(within, len(breaks))}")
+    return f"Breaks with a new event within {duration_text(limit_ms * _NS_PER_MS)}: {'; '.join(parts)}"
+
+
+def _episode(row: BreakRow, down: Sequence[FaultWindow]) -> Episode:
+    start = row.seen.ns
+    for window in down:  # as the claim counts it: a link that is kept down is no fault of the service
+        if window.healed_ns is not None and window.covers(row.group, row.variant, row.seen.hi_ns):
+            start = max(start, window.healed_ns)
+    return Episode(
+        label=f"stream {row.stream}, break {row.number}",
+        connected_ms=None if row.connected is None else max((row.connected.ns - start) / _NS_PER_MS, 0.0),
+        back_ms=None if row.first_new is None else max((row.first_new.ns - start) / _NS_PER_MS, 0.0),
+        gave_up_ms=sum(row.waits_ns) / _NS_PER_MS if row.first_new is None and row.waits_ns else None,
+    )
+
+
+# --- evidence -----------------------------------------------------------------------------------------------------------
+
+
+def _evidence(record: Record) -> list[Block]:
+    if not record.verdict.faults:
+        return []
+    acted = sum(1 for each in record.verdict.faults if each.acted)
+    words = {
+        True: "✓\N{NO-BREAK SPACE}acted",
+        False: "✕\N{NO-BREAK SPACE}no effect",
+        None: "?\N{NO-BREAK SPACE}not known",
+    }
+    several = record.several
+    rows = [
+        [
+            short(each.kind),
+            short(each.group),
+            *([variant_text(each.variant) or NOT_MEASURED] if several else []),
+            words[each.acted],
+            printable(each.sentence),
+        ]
+        for each in record.verdict.faults[:200]
+    ]
+    columns = ["fault", "group", *(["variant"] if several else []), "acted", "what shows it"]
+    return [
+        Subheading(text=f"{acted} of {len(record.verdict.faults)} faults are known to have acted"),
+        Grid(
+            caption="A claim about a fault that did not act is unknown, never a pass.",
+            table=Table(columns=columns, rows=rows, text_columns=len(columns)),
+        ),
+    ]

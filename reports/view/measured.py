@@ -1,0 +1,314 @@
+"""Distributions, the ruler, what the run does not show, and how to repeat it."""
+
+import shlex
+from collections import defaultdict
+from typing import Final
+
+import msgspec
+
+from sseproof.loadtests.settings import Load
+from sseproof.reports.charts.overtime import Line, lag_over_time
+from sseproof.reports.charts.spread import Counts, gap_histogram, gap_quantile_ns
+from sseproof.reports.charts.svg import Table, short
+from sseproof.reports.judge import RigRow
+from sseproof.reports.view.claims import counting
+from sseproof.reports.view.latency import ttft_figure
+from sseproof.reports.view.model import Block, Bullets, Code, Figure, Folded, Grid, Paragraph, Section
+from sseproof.reports.view.record import (
+    Record,
+    limits,
+    moment_text,
+    quantile_text,
+    ttft_ns,
+    variant_text,
+)
+from sseproof.reports.words import NOT_MEASURED, count_of, digits, duration_text, joined, share_text
+from sseproof.rundir.rows import GeneratorRow
+from sseproof.rundir.text import printable
+from sseproof.rundir.units import from_raw
+
+_NS_PER_MS: Final = 1e6
+_MOST_PAIRS: Final = 60
+_LONGEST_PLAN_CHARS: Final = 20_000
+_SUPPORTED: Final = ((1_000, "p99.9"), (100, "p99"), (20, "p95"), (2, "p50"))
+"""So many streams have at least one beyond that percentile."""
+
+
+# --- distributions ------------------------------------------------------------------------------------------------------
+
+
+def spread_section(record: Record) -> Section | None:
+    """Absent when not one first token and not one gap was seen."""
+    blocks: list[Block] = []
+    figure = None if record.several else ttft_figure(record)  # beside each other where there are several
+    if figure is not None:
+        blocks.append(figure)
+    edges = record.history.plan.gap_edges_ns
+    counts = _gap_counts(record)
+    histogram = gap_histogram(counts, edges, limits(record, "gap"))
+    if histogram is not None:
+        blocks.append(Figure(chart=histogram))
+    if not blocks:
+        return None
+    parts = []
+    if figure is not None:
+        values = [ttft_ns(each.record) for each in record.facts]
+        tail = quantile_text(values, 0.95)
+        parts.append(
+            f"TTFT p50 {quantile_text(values, 0.5)}" + (f", p95 {tail}" if tail != NOT_MEASURED else "")
+        )
+    for each in counts:
+        if sum(each.counts):
+            lead = f"{each.name}: " if record.several else ""
+            parts.append(
+                f"{lead}99 % of gaps are at most {duration_text(gap_quantile_ns(each, edges, 0.99))}"
+            )
+    return Section(key="spread", name="Distributions", heading="; ".join(parts), blocks=blocks)
+
+
+def _gap_counts(record: Record) -> list[Counts]:
+    edges = len(record.history.plan.gap_edges_ns)
+    result = []
+    for index, name in enumerate(record.variants):
+        total = Counts(
+            name=variant_text(name), counts=[0] * (edges + 1), streams=0, longest_ns=0, colour=index
+        )
+        for each in record.of(name):
+            gaps = each.record.gaps
+            if gaps is None or not gaps.count:
+                continue
+            total.streams += 1
+            total.longest_ns = max(total.longest_ns, gaps.longest_hi_ns)
+            for bucket, count in enumerate(gaps.hi[: edges + 1]):
+                total.counts[bucket] += count
+        result.append(total)
+    return result
+
+
+# --- the ruler ----------------------------------------------------------------------------------------------------------
+
+
+def ruler_section(record: Record) -> Section:
+    """The generator's own indicators; they veto nothing, because what they bend is in the brackets already."""
+    rig = record.verdict.rig
+    if not rig:
+        return Section(
+            key="ruler",
+            name="The ruler",
+            heading="The generator left no measure of itself",
+            blocks=[Paragraph(text="generator.jsonl has no rows: how well it kept up is not known.")],
+        )
+    judged = [row for row in rig if row.within is not None]
+    late = [row for row in judged if row.within is False]
+    heading = (
+        f"The generator kept up: {len(judged)} of {len(judged)} indicators are within their usual limits"
+        if not late
+        else f"{len(late)} of {len(judged)} indicators of the generator are outside their usual limits"
+    )
+    blocks: list[Block] = [
+        Paragraph(
+            text="Every instant carries its own error, and the verdicts are judged at both ends of it: an indicator "
+            "outside its limit makes brackets wider, and only claims that they could flip are unknown."
+        ),
+        Grid(
+            caption="How well the generator kept up.",
+            table=Table(
+                columns=["indicator", "", "what it means", "measured", "usual"],
+                rows=[_rig_row(row) for row in rig],
+                text_columns=3,
+            ),
+        ),
+    ]
+    chart = lag_over_time(_lag_lines(record), record.bands(), record.length_s)
+    if chart is not None:
+        blocks.append(Figure(chart=chart))
+    return Section(key="ruler", name="The ruler", heading=heading, blocks=blocks)
+
+
+def _rig_row(row: RigRow) -> list[str]:
+    mark = {True: "✓\N{NO-BREAK SPACE}within", False: "!\N{NO-BREAK SPACE}outside", None: NOT_MEASURED}[
+        row.within
+    ]
+    limit = NOT_MEASURED if row.limit is None else f"≤ {_rig_text(row, row.limit)}"
+    return [row.indicator, mark, row.meaning, _rig_text(row, row.value), limit]
+
+
+def _rig_text(row: RigRow, value: float | None) -> str:
+    if value is None:
+        return NOT_MEASURED
+    if row.unit == "share":
+        return share_text(value)
+    return duration_text(value * _NS_PER_MS) if row.unit == "ms" else digits(value)
+
+
+def _lag_lines(record: Record) -> list[Line]:
+    def read(row: GeneratorRow) -> int | None:
+        return row.read_lag_p99_ns
+
+    def dispatch(row: GeneratorRow) -> int | None:
+        return row.dispatch_lag_p99_ns
+
+    def loop(row: GeneratorRow) -> int | None:
+        return row.loop_lag_max_ns
+
+    lines = []
+    wanted = (
+        ("read lag p99", "", read),
+        ("dispatch lag p99", "6 3", dispatch),
+        ("loop lag, longest", "2 3", loop),
+    )
+    for name, dash, value in wanted:
+        worst: dict[int, float] = defaultdict(float)
+        for row in record.history.generator:
+            lag = value(row)
+            second = int(record.seconds(row.at_ns))
+            if lag is not None and second >= 0:
+                worst[second] = max(worst[second], lag / _NS_PER_MS)
+        lines.append(Line(name=name, dash=dash, points=sorted((float(at), lag) for at, lag in worst.items())))
+    return lines
+
+
+# --- what it does not show ----------------------------------------------------------------------------------------------
+
+
+def limits_section(record: Record) -> Section:
+    """The honest list: what a reader must not conclude from this run."""
+    items = [*_unknowns(record), *_blind(record), *_sample(record), *_conditions(record)]
+    return Section(
+        key="limits",
+        name="Not shown",
+        heading=f"What this run does not show: {len(items)} things to know before you rely on it",
+        blocks=[Bullets(items=items)],
+    )
+
+
+def _unknowns(record: Record) -> list[str]:
+    verdicts = counting(record)
+    if not verdicts:
+        return ["No claim was given: nothing here is a pass, these are measurements only."]
+    return [
+        f"Whether “{printable(verdict.claim)}” holds: {verdict.code or 'unknown'}. {printable(verdict.next, 500)}"
+        for verdict in verdicts
+        if verdict.verdict == "unknown"
+    ]
+
+
+_BLIND: Final = {
+    "lost": "whether events were lost",
+    "doubled": "whether events came twice",
+    "order": "whether events came out of order",
+    "text": "whether the text is byte for byte what was meant",
+    "truncation": "whether the end was missing",
+}
+
+
+def _blind(record: Record) -> list[str]:
+    blind = {what for verdict in counting(record) if verdict.n for what in verdict.blind}
+    words = [_BLIND[what] for what in _BLIND if what in blind]
+    return [f"In some or all streams nobody could see {joined(words)}."] if words else []
+
+
+def _sample(record: Record) -> list[str]:
+    items = []
+    streams = len(record.facts)
+    for name in record.variants:
+        n = len(record.of(name))
+        supported = next((text for fewest, text in _SUPPORTED if n >= fewest), None)
+        which = f" of {variant_text(name)}" if record.several else ""
+        if supported is None:
+            items.append(f"{count_of(n, 'stream')}{which} {'shows' if n == 1 else 'show'} no percentile.")
+        elif supported != "p99.9":
+            items.append(f"{n:,} streams{which} support percentiles up to {supported}, not beyond.")
+    if not record.history.breaks and streams:
+        items.append("No connection broke: reconnection and resuming were not put to the test.")
+    if not record.windows and streams:
+        items.append("No fault acted: it says nothing about bad networks.")
+    unfinished, dropped = len(record.history.unfinished), len(record.history.dropped)
+    if unfinished:
+        items.append(f"How {count_of(unfinished, 'unfinished stream')} would have ended.")
+    if dropped:
+        items.append(f"What {count_of(dropped, 'stream')} would have met that we could not start in time.")
+    if record.history.warmup:
+        items.append(f"The warm-up: its {count_of(record.history.warmup, 'stream')} are left out everywhere.")
+    return items
+
+
+def _conditions(record: Record) -> list[str]:
+    items = []
+    if any(from_raw(variant.load, Load).model == "closed" for variant in record.history.plan.variants):
+        items.append(
+            "What independent arrivals would meet: in closed load each user waits for the answer, so that a slow "
+            "service was asked less often, and TTFT counts from sending."
+        )
+    items.append(
+        f"Another day, place or load: it is one run of {duration_text(record.length_s * 1e9)} from one place, and the "
+        "intervals cover chance within it, not what changes from day to day."
+    )
+    unstamped = sum(row.unstamped_reads for row in record.history.generator)
+    reads = sum(row.reads for row in record.history.generator)
+    if unstamped:
+        items.append(
+            f"Arrival to the microsecond in {share_text(unstamped / reads)} of {reads:,} reads, which have no kernel stamp."
+        )
+    return items
+
+
+# --- how to repeat it ---------------------------------------------------------------------------------------------------
+
+
+def repeat_section(record: Record) -> Section:
+    """Command, seed, versions and plan."""
+    verdict = record.verdict
+    command = " ".join(shlex.quote(printable(word, 2_000)) for word in verdict.command[:200])
+    blocks: list[Block] = []
+    if command:
+        blocks.append(Code(text=command))
+    else:
+        blocks.append(Paragraph(text="The command is not on record (run.json is missing or has none)."))
+    blocks.append(
+        Paragraph(
+            text="“sseproof judge” on the run directory gives these verdicts and this page again, without load."
+        )
+    )
+    pairs = [("run", verdict.run), ("scenario", verdict.scenario), ("seed", str(verdict.seed))]
+    pairs += [("started", moment_text(verdict.started_ns)), ("ended", moment_text(verdict.ended_ns))]
+    for what, mapping in (("label", verdict.labels), ("version", verdict.versions), ("host", verdict.host)):
+        pairs += [(f"{what} {key}", value) for key, value in list(mapping.items())[:_MOST_PAIRS]]
+    blocks.append(
+        Grid(
+            caption="What ran where.",
+            table=Table(
+                columns=["", "on record"],
+                rows=[[printable(key, 80), printable(value)] for key, value in pairs],
+                text_columns=2,
+            ),
+        )
+    )
+    blocks += _plan(record)
+    return Section(
+        key="repeat",
+        name="Repeat it",
+        heading=f"How to repeat it: seed {verdict.seed}, scenario {short(verdict.scenario, 60)}",
+        blocks=blocks,
+    )
+
+
+def _plan(record: Record) -> list[Block]:
+    plan = record.history.plan
+    blocks: list[Block] = []
+    for variant in plan.variants:
+        name = f" of {variant_text(variant.name)}" if variant.name else ""
+        for what, raw in (("target", variant.target), ("load", variant.load), ("client", variant.client)):
+            blocks.append(Folded(summary=f"Plan: {what}{name}", text=_pretty(raw)))
+    for what, raw in (("faults", plan.faults), ("groups", plan.groups)):
+        if bytes(raw) not in {b"[]", b"null"}:
+            blocks.append(Folded(summary=f"Plan: {what}", text=_pretty(raw)))
+    return blocks
+
+
+def _pretty(raw: msgspec.Raw) -> str:
+    lines = msgspec.json.format(bytes(raw), indent=2).decode("utf-8", "replace").splitlines()
+    text = "\n".join(printable(line, 1_000) for line in lines)
+    if len(text) <= _LONGEST_PLAN_CHARS:
+        return text
+    return f"{text[:_LONGEST_PLAN_CHARS]}\n… (cut; the whole is in plan.json)"

@@ -1,0 +1,195 @@
+"""The record of a run as the sections look at it: rows, facts and verdict, the run's own time, and its faults."""
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from sseproof.reports import statistics
+from sseproof.reports.charts.overtime import Band
+from sseproof.reports.charts.svg import short
+from sseproof.reports.checks import FaultWindow, fault_windows
+from sseproof.reports.facts import Facts, History
+from sseproof.reports.judge import RunVerdict
+from sseproof.reports.words import NOT_MEASURED, duration_text, share_text
+from sseproof.rundir.rows import StreamRecord
+
+_NS_PER_S: Final = 1e9
+_APART_S: Final = 0.5
+_MOST_LIMITS: Final = 3
+"""Lines of claims in one chart."""
+
+
+class Record(Struct, kw_only=True):
+    """Everything the sections may look at."""
+
+    history: History
+    facts: list[Facts]
+    verdict: RunVerdict
+    origin_ns: int
+    """0 s of the run: when its first stream could start."""
+    length_s: float
+    windows: list[FaultWindow]
+
+    @property
+    def variants(self) -> list[str | None]:
+        """Their names in the order of the plan; one None for a run without."""
+        return [variant.name for variant in self.history.plan.variants] or [None]
+
+    @property
+    def judged(self) -> str | None:
+        """The variant that the decision is about: the last one marked so."""
+        judged = [variant.name for variant in self.history.plan.variants if variant.judged]
+        return (judged or self.variants)[-1]
+
+    @property
+    def several(self) -> bool:
+        """Whether variants stand side by side."""
+        return len(self.variants) > 1
+
+    def of(self, variant: str | None) -> list[Facts]:
+        """The finished streams of one variant."""
+        return [each for each in self.facts if each.record.variant == variant]
+
+    def seconds(self, ns: int) -> float:
+        """An instant as seconds of the run."""
+        return (ns - self.origin_ns) / _NS_PER_S
+
+    def bands(self, *variants: str | None) -> list[Band]:
+        """The faults of these variants (of all without a name) as bands of a time axis.
+
+        Where variants stand side by side, the same fault at the same time in several of them is one band.
+        """
+        bands: list[Band] = []
+        for window in self.windows:
+            if variants and window.variant is not None and window.variant not in variants:
+                continue
+            band = Band(
+                name=window_name(window, several=False),
+                since_s=max(self.seconds(window.since_ns), 0.0),
+                until_s=None if window.healed_ns is None else max(self.seconds(window.healed_ns), 0.0),
+            )
+            if not any(_same(band, other) for other in bands):
+                bands.append(band)
+        return bands
+
+    def active(self, record: StreamRecord) -> list[FaultWindow]:
+        """The faults that acted on this stream's path while it was open."""
+        return [
+            window
+            for window in self.windows
+            if window.covers(record.group, record.variant, record.ended.hi_ns)
+            and (window.healed_ns is None or record.dispatched.lo_ns <= window.healed_ns)
+        ]
+
+
+def new_record(history: History, facts: list[Facts], verdict: RunVerdict) -> Record:
+    """The record with its time axis."""
+    origin = _origin_ns(history)
+    ends = [each.record.ended.ns for each in facts] + [row.at_ns for row in history.generator]
+    if history.run is not None and history.run.ended_ns is not None and not ends:
+        ends = [history.run.ended_ns]
+    length = max((end - origin) / _NS_PER_S for end in ends) if ends else 0.0
+    windows = sorted(
+        fault_windows(history.faults),
+        key=lambda each: (each.since_ns, each.kind, each.group or "", each.variant or ""),
+    )
+    return Record(
+        history=history,
+        facts=facts,
+        verdict=verdict,
+        origin_ns=origin,
+        length_s=max(length, 0.001),
+        windows=windows,
+    )
+
+
+def _same(one: Band, other: Band) -> bool:
+    """Two bands that a reader of a time axis can't tell apart."""
+    ends = [math.inf if band.until_s is None else band.until_s for band in (one, other)]
+    return (
+        one.name == other.name
+        and abs(one.since_s - other.since_s) < _APART_S
+        and (ends[0] == ends[1] or abs(ends[0] - ends[1]) < _APART_S)
+    )
+
+
+def _origin_ns(history: History) -> int:
+    run = history.run
+    if run is not None and run.admission_ns is not None:
+        return run.admission_ns
+    starts = [record.dispatched.ns for record in history.streams]
+    starts += [row.dispatched.ns for row in history.unfinished if row.dispatched is not None]
+    if starts:
+        return min(starts)
+    return history.plan.created_ns if run is None else run.started_ns
+
+
+def window_name(window: FaultWindow, *, several: bool) -> str:
+    """A fault as a reader calls it: its kind, where it acted, and in which variant."""
+    name = short(window.kind) or "fault"
+    if window.group is not None and window.group != window.kind:
+        name += f" in {short(window.group)}"
+    if several and window.variant is not None:
+        name += f" ({short(window.variant)})"
+    return name
+
+
+def limits(record: Record, metric: str) -> list[int]:
+    """The limits that claims set for this metric, in ns, each once."""
+    found = {
+        verdict.limit_ns
+        for verdict in record.verdict.verdicts
+        if verdict.metric == metric and verdict.limit_ns is not None
+    }
+    return sorted(found)[:_MOST_LIMITS]
+
+
+def ttft_ns(record: StreamRecord) -> int | None:
+    """From the planned start, or from sending where there is none; None never came."""
+    start = record.sent if record.intended is None else record.intended
+    if start is None or record.first_token is None:
+        return None
+    return max(record.first_token.ns - start.ns, 0)
+
+
+def ttft_reading(record: Record) -> str:
+    """Where TTFT counts from in this run."""
+    return "from plan" if any(each.record.intended is not None for each in record.facts) else "from send"
+
+
+def quantile_ns(values: Sequence[int | None], q: float) -> int | None:
+    """The observed quantile, None for +infinity. Raises ValueError without a value."""
+    ranked = sorted(float("inf") if value is None else value for value in values)
+    value = ranked[statistics.quantile_rank(len(ranked), q) - 1]
+    return None if value == float("inf") else int(value)
+
+
+def quantile_text(values: Sequence[int | None], q: float) -> str:
+    """The observed quantile as text; a dash where so few values have none."""
+    if not values or len(values) * (1 - q) < 1 - 1e-9:
+        return NOT_MEASURED
+    return duration_text(quantile_ns(values, q))
+
+
+def of_text(good: int, all_: int) -> str:
+    """405 of 412 (98.3 %); a dash of nothing."""
+    return f"{good:,} of {all_:,} ({share_text(good / all_)})" if all_ else NOT_MEASURED
+
+
+def moment_text(ns: int | None) -> str:
+    """A moment in UTC, to the second."""
+    if ns is None:
+        return NOT_MEASURED
+    try:
+        at = dt.datetime.fromtimestamp(ns / _NS_PER_S, tz=dt.UTC)
+    except (ValueError, OverflowError, OSError):  # a damaged document
+        return NOT_MEASURED
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def variant_text(variant: str | None) -> str:
+    """A variant's name, empty for a run without."""
+    return "" if variant is None else short(variant)

@@ -1,0 +1,21 @@
+"""Everything that is rebuilt from a run's rows: verdict.json and report.html, from one reading of the history."""
+
+from pathlib import Path
+
+from sseproof.reports.history import read_history
+from sseproof.reports.judge import RunVerdict, judge, write_verdict
+from sseproof.rundir.files import REPORT_NAME, write_bytes
+
+
+def judged(directory: Path) -> RunVerdict:
+    """Judges the run and writes its views; the same rows give the same bytes.
+
+    Raises UsageError when it is no run directory or can't be read, RigError when a view can't be written.
+    """
+    from sseproof.reports.render import render_history
+
+    history = read_history(directory)
+    verdict = judge(history)
+    write_verdict(directory, verdict)
+    write_bytes(directory / REPORT_NAME, render_history(history, verdict))
+    return verdict
