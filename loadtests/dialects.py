@@ -12,7 +12,7 @@ JSON is a token with the raw data as its text, and `malformed` says so.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -87,6 +87,7 @@ class Plain:
         self._sent_at = None if sent_at in {None, "none"} else _path("sent_at", sent_at, "none")
         self._text = None if text in {None, "data"} else _path("text", text, "data")
         self._reads_json = self._sequence is not None or self._sent_at is not None
+        self._pick = _picker(self._text, self._sequence, self._sent_at)
 
     def read(self, message: Message) -> Meaning:
         """The meaning of one event; never raises."""
@@ -107,21 +108,47 @@ class Plain:
 
     def _read_json(self, data: str, kind: MeaningKind, sequence: int | None) -> Meaning:
         """An event whose data has to be looked into."""
+        if self._pick is not None:
+            try:
+                picked = self._pick(data)
+            except (msgspec.DecodeError, RecursionError):
+                pass  # no JSON object: the general way says what it is
+            else:
+                return self._meaning(kind, data, sequence, picked.text, picked.sequence, picked.sent_at)
         try:
             content = _decode_json(data)
         except (msgspec.DecodeError, RecursionError):
             # Only of a token JSON is expected: "[DONE]" and an error's prose are not malformed.
             token = kind == "token"
             return Meaning(kind, data if token else "", sequence, malformed=token)
-        text = ""
+        return self._meaning(
+            kind,
+            data,
+            sequence,
+            *(
+                None if path is None else _walk(content, path)
+                for path in (self._text, self._sequence, self._sent_at)
+            ),
+        )
+
+    def _meaning(
+        self,
+        kind: MeaningKind,
+        data: str,
+        sequence: int | None,
+        text: object,
+        number: object,
+        sent_at: object,
+    ) -> Meaning:
+        """From the values that were found at the three paths."""
+        said = ""
         if kind == "token":
-            text = data if self._text is None else _as_text(_walk(content, self._text))
-            if not text:
+            said = data if self._text is None else text if type(text) is str else _as_text(text)
+            if not said:
                 kind = "other"
         if self._sequence is not None:
-            sequence = _as_number(_walk(content, self._sequence))
-        sent_at_ns = None if self._sent_at is None else _as_instant_ns(_walk(content, self._sent_at))
-        return Meaning(kind, text, sequence, sent_at_ns)
+            sequence = _as_number(number)
+        return Meaning(kind, said, sequence, None if self._sent_at is None else _as_instant_ns(sent_at))
 
 
 class Guess(Struct, frozen=True, kw_only=True):
@@ -161,6 +188,8 @@ _decode_json: Final[Callable[[str], object]] = msgspec.json.Decoder().decode
 _Path: TypeAlias = tuple[str, ...]
 _DIGITS: Final = "0123456789"
 _LONGEST_NUMBER: Final = 18
+_LEAST_NS: Final = 10**16
+"""Instants from here on are nanoseconds."""
 """Digits; longer ones are random ids, not counters, and do not fit into the rows' 64 bits."""
 _INSTANT_IDS: Final = range(10**9, 10**11)
 """Ids of this size are taken for seconds since 1970: a clock that ticks once an event is not a sequence."""
@@ -185,6 +214,23 @@ def _path(key: str, word: str | None, *others: str) -> _Path:
         choices = " or ".join([*others, "json:FIELD (json:a.b.0.c for a nested one)"])
         raise ValueError(f"{key} = {word!r} is not understood: write {choices}")
     return path
+
+
+def _picker(text: _Path | None, sequence: _Path | None, sent_at: _Path | None) -> Callable[[str], Any] | None:
+    """Decodes just the wanted top-level fields, in half the time of a whole object; None when a path goes deeper."""
+    paths = {"text": text, "sequence": sequence, "sent_at": sent_at}
+    if any(path is not None and len(path) > 1 for path in paths.values()):
+        return None
+    wanted = {name: path[0] for name, path in paths.items() if path is not None}
+    if len(set(wanted.values())) < len(wanted):
+        return None  # two of them want the same field
+    fields = [(name, Any, None) for name in wanted]
+    absent = dict.fromkeys(paths.keys() - wanted.keys())
+    try:
+        picked = msgspec.defstruct("Picked", fields, rename=wanted, namespace=absent, gc=False)
+    except ValueError:
+        return None  # a key with quotes or the like
+    return msgspec.json.Decoder(picked).decode
 
 
 def _walk(content: object, path: _Path) -> object:
@@ -222,6 +268,8 @@ def _number_at_end(last_event_id: str) -> int | None:
 
 def _as_instant_ns(value: object) -> int | None:
     """An instant in s, ms, µs or ns since 1970, told apart by size (each unit for the years 1973 to 5138)."""
+    if type(value) is int and _LEAST_NS <= value < 10**19:
+        return value  # the loop below gives the same, at the cost of a microsecond an event
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     for limit, factor in ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3), (10**19, 1)):

@@ -15,6 +15,7 @@ from locust import events
 from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, WorkerRunner
 
 # isort: split
+import gc
 import itertools
 import os
 import sys
@@ -262,6 +263,8 @@ def _on_test_start(environment: Any, **_: object) -> None:
     run = _runs.get(id(environment))
     if run is None:
         return
+    gc.collect()
+    gc.freeze()  # Locust's imports are for good: later collections need not walk through them
     run.admission.start(time.monotonic_ns())
     _guarded(environment, lambda: _tick_each_second(run))
     if PLAN_VARIABLE in os.environ:
