@@ -2,14 +2,13 @@
 
 Rules (design.md decision 9):
 - On Linux a child starts from the main thread under `setpriv --pdeathsig KILL`, so that a SIGKILL of the suite ends
-  it; it also compares its parent with SSEPROOF_PARENT first thing, for the moment between fork and exec.
+  it (`chaos.processes.guarded`); ours also compare their parent with SSEPROOF_PARENT first thing.
 - A child leads its own session: Ctrl-C reaches the suite alone, which then ends the run gently.
 - Lines of a child go through a thread into run.log: printable, without secrets, capped.
 """
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import IO, Final, Protocol
 
 import msgspec
 
+from sseproof.chaos.processes import guarded
 from sseproof.rundir.errors import RigError
 from sseproof.rundir.text import Redactor, printable
 
@@ -97,7 +97,7 @@ class Child:
         self._log = log
         try:
             self._process = subprocess.Popen(
-                [*_guard(), *arguments],
+                guarded(arguments, "KILL"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -169,13 +169,6 @@ def python_module(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
-def _guard() -> list[str]:
-    if not sys.platform.startswith("linux"):
-        return []
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
-
-
 class Answer(msgspec.Struct):
     """What a short-lived child said."""
 
@@ -198,7 +191,7 @@ def run_to_end(
     """
     try:
         process = subprocess.Popen(
-            [*_guard(), *arguments],
+            guarded(arguments, "KILL"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -66,7 +66,7 @@ def test_end_all_asks_then_ends(log):
 
 
 def test_a_command_that_does_not_exist(log, monkeypatch):
-    monkeypatch.setattr("sseproof.children._guard", list)
+    monkeypatch.setattr("sseproof.children.guarded", lambda arguments, _signal: arguments)
     with pytest.raises(RigError, match="can't be started"):
         Child("ghost", ["/nonexistent/program"], log=log, environ=os.environ)
 
