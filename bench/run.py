@@ -106,13 +106,10 @@ def table(title: str, rows: list[Any]) -> None:
 
 
 def _cell(value: Any) -> str:
-    return (
-        f"{value:,.3g}"
-        if isinstance(value, float) and value < 1000
-        else f"{value:,}"
-        if isinstance(value, int | float)
-        else str(value)
-    )
+    """Three significant digits for small figures, whole numbers for large ones."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":
