@@ -1,6 +1,6 @@
 # The front door of a checkout. Git, make and a Python 3.11 to 3.14 with venv are enough; the rest is set up in .venv.
 #   PYTHON=/path/to/python   another interpreter
-#   ARGS="-k parser -x"      further arguments of pytest
+#   ARGS="-k parser -x"      further arguments of pytest; of the demo: ARGS="--seed 7"
 #   UPGRADE=1                `make lock` moves to the newest versions instead of keeping those that still fit
 
 PYTHON ?=
@@ -12,10 +12,13 @@ UV := 0.13.9
 VENV := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all-pythons check bench lock clean
+.PHONY: help demo venv test test-all-pythons check bench lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
+
+demo: venv ## See it work on real parts: a naive and a careful stack under the same faults
+	@$(VENV)/bin/sseproof demo $(ARGS)
 
 venv: ## Set up .venv from the lock (the others do it first; nothing to do the second time)
 	@.ci/venv $(VENV) "$(PYTHON)"

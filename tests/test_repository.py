@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-DOCUMENTS: Final = ("README.md", "docs/scenario.md", "docs/verdicts.md")
+DOCUMENTS: Final = ("README.md", "docs/faults.md", "docs/scenario.md", "docs/verdicts.md")
 COMMANDS: Final = ROOT / "sseproof" / "cli.py"
 PLATFORMS: Final = (
     ("linux", "Linux", "x86_64"),
@@ -265,7 +265,7 @@ def test_make_alone_lists_every_target() -> None:
     shown = make()
     assert shown.returncode == 0
     assert {line.split()[1] for line in shown.stdout.splitlines()} == set(phony[1].split())
-    assert {"help", "test", "check", "bench", "lock", "clean"} <= set(phony[1].split())
+    assert {"help", "demo", "test", "check", "bench", "lock", "clean"} <= set(phony[1].split())
     assert shown.stdout == make("help").stdout
 
 
@@ -451,27 +451,83 @@ def test_scenarios_in_the_documents_are_taken(
     assert resolved.scenario.target.url
 
 
+def table_of(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct of a key that is a table, or a list of tables; None for a key that holds a value."""
+    for option in (kind, *get_args(kind)):
+        if isinstance(option, type) and issubclass(option, msgspec.Struct):
+            return option
+    return None
+
+
+def documented_keys(level: str) -> dict[str, dict[str, str]]:
+    """Table → key → default, under each heading of that level in docs/scenario.md; "" for the top level's."""
+    text = (ROOT / "docs" / "scenario.md").read_text("utf-8")
+    found = {}
+    for heading, body in re.findall(rf"^{level} (.+?)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL):
+        name = heading.strip("`[]") if heading.startswith("`") else ""
+        found[name] = dict(re.findall(r"^\| `([a-z_]+)` \| (.+?) \|", body, re.MULTILINE))
+    return found
+
+
 def test_every_scenario_key_is_documented() -> None:
     """An error about an unknown key sends people to docs/scenario.md."""
-    text = (ROOT / "docs" / "scenario.md").read_text("utf-8")
     tables = {"": scenario_module().Scenario}
     for field in msgspec.structs.fields(tables[""]):
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            tables[field.name] = field.type
+        inner = table_of(field.type)
+        if inner is not None:
+            tables[field.name] = inner
     tables["client.timeouts"] = next(
         field.type for field in msgspec.structs.fields(tables["client"]) if field.name == "timeouts"
     )
-    documented = {}
-    for heading, body in re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL):
-        name = heading.strip("`[]") if heading.startswith("`[") else ""
-        documented[name] = set(re.findall(r"^\| `([a-z_]+)` \|", body, re.MULTILINE))
+    documented = documented_keys("###")
+    assert documented.keys() == tables.keys() | {"fault"}
     for name, kind in tables.items():
         keys = {
-            field.encode_name
-            for field in msgspec.structs.fields(kind)
-            if not (isinstance(field.type, type) and issubclass(field.type, msgspec.Struct))
+            field.encode_name for field in msgspec.structs.fields(kind) if table_of(field.type) is None
+        } - {"fault"}
+        assert documented[name].keys() == keys, f"[{name}]"
+
+
+def test_every_fault_is_documented() -> None:
+    """Kinds, keys, and which of the keys are needed, as the scenario is read."""
+    faults = importlib.import_module("sseproof.chaos.faults")
+    assert documented_keys("###")["fault"].keys() == {"kind", "share", "name"}
+    documented = documented_keys("####")
+    assert documented.keys() == set(faults.FAULT_KINDS)
+    effects = (ROOT / "docs" / "faults.md").read_text("utf-8")
+    for kind, keys in documented.items():
+        assert keys.keys() == set(faults.keys_of(kind)), kind
+        with pytest.raises(faults.FaultError) as refused:
+            faults.parse_fault({"kind": kind})
+        missing = set(re.findall(r"[a-z_]+", str(refused.value).partition(" needs ")[2])) - {"and"}
+        assert {key for key, default in keys.items() if default == "needed"} == missing, kind
+        assert re.search(rf"^\| `{kind}`", effects, re.MULTILINE), f"docs/faults.md has no row for {kind}"
+
+
+def test_defaults_of_faults_are_documented() -> None:
+    faults = importlib.import_module("sseproof.chaos.faults")
+    least = {
+        "cut": {"after_bytes": 1},
+        "slice": {"size_bytes": 1},
+        "stall": {"after": "1s", "duration": "1s"},
+        "refused": {"after": "1s", "duration": "1s"},
+    }
+    for kind, table in least.items():
+        shown = {
+            key: default.strip("`").strip('"')
+            for key, default in documented_keys("####")[kind].items()
+            if default not in {"needed", "none"}
         }
-        assert documented.get(name) == keys, f"[{name}]"
+        given = {key: int(value) if value.isdigit() else value for key, value in shown.items()}
+        assert shown, kind
+        # What is documented as the default and given says the same as leaving it out.
+        one = faults.parse_fault({"kind": kind, **table})
+        assert faults.parse_fault({"kind": kind, **table, **given}) == one, kind
+
+
+def test_the_demo_in_the_documents_is_the_demo() -> None:
+    demo = (ROOT / "sseproof" / "demo.toml").read_text("utf-8")
+    assert f"```toml\n{demo}```\n" in (ROOT / "docs" / "scenario.md").read_text("utf-8")
 
 
 def claims_in_documents() -> list[str]:
