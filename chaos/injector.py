@@ -350,7 +350,7 @@ class Injector:
         """Ending a private server takes back all it did; somebody else's we can only report."""
         if self._private is None:
             self._note_problem(
-                RigError(f"{error} Proxies of this run may be left on it: sseproof chaos heal removes them.")
+                RigError(f"{error} Proxies of this run may be left on it; their names begin with sseproof-.")
             )
             self._write_quietly([self._row(side, "failed", detail=str(error), ok=False) for side in sides])
             return

@@ -3,9 +3,11 @@
 Nothing is judged by what the injector was told: a toxic can stand on a proxy that nobody used. Rules, a fault each:
 - cut: first (or any) attempts of the group that ended by the planned FIN or RST, after exactly the planned byte of
   what came off the socket. Without TLS and redirects the count is exact; a compressed answer counts compressed.
-- slow first byte: the time from sending to the first byte of the answer is at least the planned delay.
+- slow first byte: the time from sending to the headers of the answer is at least the planned delay, and longer than
+  in nine of ten answers of the clean group: a hop that buffers is slow without any fault.
 - slice: reads that ended inside an event or a character, more of them a read than in the clean group.
-- stall: a silence of at least nine tenths of the planned length in a stream that was open in the window.
+- stall: a silence of at least nine tenths of the planned length in a stream that was open in the window, and longer
+  than in nine of ten streams of the clean group.
 - refused: attempts that were refused, or connections that ended, between the applied and the healed bracket.
 
 Pure: rows in, evidence out. `acted` is None where no stream of the group ran, which proves nothing.
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sseproof.chaos.faults import Clean, Cut, Refused, SlowFirstByte, Stall, kind_of
 from sseproof.chaos.plan import FaultPlan, GroupPlan
@@ -26,6 +28,8 @@ from sseproof.rundir.rows import AddressPlan, Attempt, FaultRow, Instant, Stream
 MS: Final = 1_000_000
 ENOUGH_OF_A_STALL: Final = 0.9
 """What was under way in buffers when the link stalled still arrives in its first moments."""
+CHANCE: Final = 0.2
+"""Of a group's occasions: one in ten lies above nine tenths of the clean group by chance, twice as many do not."""
 SLICED_SHARE: Final = 0.05
 """Of the group's reads, beyond the clean group's share: loopback reads of whole events end inside one by chance."""
 
@@ -38,6 +42,8 @@ class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     variant: str | None
     acted: bool | None
     """None where it can't be known: no stream of the group ran."""
+    failed: bool = False
+    """The injector could not apply it."""
     count: int = 0
     """Occurrences that show it."""
     of: int = 0
@@ -87,7 +93,8 @@ class _Look:
     def evidence(self) -> Evidence:
         failed = next((row for row in self._rows if row.step == "failed" or row.ok is False), None)
         if failed is not None:
-            return self._made(False, 0, 0, f"could not be applied: {failed.detail or 'see faults.jsonl'}.")
+            words = f"could not be applied: {failed.detail or 'see faults.jsonl'}."
+            return structs.replace(self._made(False, 0, 0, words), failed=True)
         if not self._mine:
             return self._made(None, 0, 0, "met no stream: nobody of its group ran.")
         fault = self._group.fault
@@ -135,15 +142,14 @@ class _Look:
         )
 
     def _slow(self, fault: SlowFirstByte) -> Evidence:
-        waits = [
-            each.headers.hi_ns - each.sent.lo_ns for each in self._attempts() if each.headers and each.sent
-        ]
-        late = sum(wait >= fault.delay_ms * MS for wait in waits)
+        waits = _waits(self._mine)
+        late = sum(wait >= max(fault.delay_ms * MS, _usual(_waits(self._others))) for wait in waits)
         return self._made(
-            late > 0,
+            late > CHANCE * len(waits),
             late,
             len(waits),
-            f"held back {late} of {len(waits)} answers for {fault.delay_ms} ms or more.",
+            f"held back {late} of {len(waits)} answers for {fault.delay_ms} ms or more, and longer than the clean "
+            "group's.",
         )
 
     def _slice(self) -> Evidence:
@@ -168,15 +174,16 @@ class _Look:
 
     def _stall(self, fault: Stall) -> Evidence:
         windows = self._windows()
-        wanted = ENOUGH_OF_A_STALL * fault.duration_ms * MS
+        usual = _usual([_longest_silence(record) for record in self._others])
+        wanted = max(ENOUGH_OF_A_STALL * fault.duration_ms * MS, usual)
         there = [record for record in self._mine if any(_open_in(record, window) for window in windows)]
         silent = [record for record in there if _longest_silence(record) >= wanted]
         return self._made(
-            bool(silent),
+            len(silent) > CHANCE * len(there),
             len(silent),
             len(there),
             f"silenced {len(silent)} of the {len(there)} streams that were open then, "
-            f"for {fault.duration_ms * ENOUGH_OF_A_STALL:.0f} ms or more.",
+            f"for {wanted / MS:.0f} ms or more.",
         )
 
     def _refused(self) -> Evidence:
@@ -198,6 +205,21 @@ class _Look:
     def _windows(self) -> list[tuple[int, int]]:
         """From the call that applied the fault to the answer of the one that healed it."""
         return [(window.since_ns, window.healed_ns or 1 << 63) for window in fault_windows(self._rows)]
+
+
+def _waits(records: Sequence[StreamRecord]) -> list[int]:
+    """From sending to the headers of the answer, for every attempt that got some."""
+    return [
+        each.headers.hi_ns - each.sent.lo_ns
+        for record in records
+        for each in record.attempts
+        if each.headers and each.sent
+    ]
+
+
+def _usual(values: Sequence[int]) -> int:
+    """What nine of ten stay below without a fault; 0 without any, which asks for nothing."""
+    return sorted(values)[len(values) * 9 // 10] + 1 if values else 0
 
 
 def _within(instant: Instant, window: tuple[int, int]) -> bool:

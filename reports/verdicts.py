@@ -29,7 +29,7 @@ from sseproof.reports.checks import (
 )
 from sseproof.reports.claims import METRICS, Claim, Form
 from sseproof.reports.claims import Unit as UnitName
-from sseproof.reports.evidence import evidence_of
+from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge
 from sseproof.reports.words import count_of, duration_text, joined, most_text, plural, share_text
 from sseproof.rundir.text import printable
@@ -237,9 +237,14 @@ def _judge(
             verdict.next = _FAULT_NEXT[evidence.seen]
             return
     unseen = _unseen(claim, variant, history)
+    if unseen is not None and unseen.failed:
+        verdict.code = "injector-failed"
+        verdict.sentence = printable(unseen.sentence)
+        verdict.next = _FAULT_NEXT["failed"]
+        return
     if unseen is not None:
         verdict.code = "fault-not-seen"
-        verdict.sentence = printable(unseen)
+        verdict.sentence = printable(unseen.sentence)
         verdict.next = "Check that streams run through this fault's proxies and last long enough to meet it, then run again."
         return
     scoped = Scoped(claim, variant, history, facts)
@@ -249,8 +254,8 @@ def _judge(
     _decide(verdict, claim, history, measured, tally)
 
 
-def _unseen(claim: Claim, variant: str | None, history: History) -> str | None:
-    """The sentence about a fault that this claim speaks of (`after FAULT`, `in group G`) and that did not act."""
+def _unseen(claim: Claim, variant: str | None, history: History) -> Evidence | None:
+    """What there is instead of proof for a fault that this claim speaks of (`after FAULT`, `in group G`) and that did not act."""
     named = {claim.scope.after, claim.scope.group} - {None}
     if not named:
         return None
@@ -259,7 +264,7 @@ def _unseen(claim: Claim, variant: str | None, history: History) -> str | None:
     ]
     if not meant or any(each.acted for each in meant):
         return None
-    return meant[0].sentence
+    return next((each for each in meant if each.failed), meant[0])
 
 
 _FAULT_NEXT: Final = {

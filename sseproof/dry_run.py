@@ -12,7 +12,7 @@ from msgspec import Struct
 from sseproof.environment import DESCRIPTORS_A_PROCESS
 from sseproof.planning import expected_units, fixed_units
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
-from sseproof.scenario import Resolved
+from sseproof.scenario import STAND_IN, Resolved
 
 
 class Needs(Struct):
@@ -41,6 +41,8 @@ class DryRun(Struct):
 
     scenario: str
     target: str
+    variants: list[str]
+    """Empty without variants; what is needed is needed for each."""
     needs: Needs
     claims: list[PlannedVerdict]
 
@@ -53,7 +55,8 @@ class DryRun(Struct):
         needs = self.needs
         lines = [f"Nothing was sent. {self.scenario} would load {self.target}", ""]
         size = f"{needs.streams} streams" if needs.streams else f"{needs.duration_s:g} s of admission"
-        lines.append(f"{size} by {needs.users} users in {needs.workers} worker(s).")
+        each = f" for each of the variants {' and '.join(self.variants)}" if self.variants else ""
+        lines.append(f"{size} by {needs.users} users in {needs.workers} worker(s){each}.")
         if needs.requests_at_most is not None:
             lines.append(f"At most {needs.requests_at_most} requests, reconnections included.")
         else:
@@ -84,7 +87,8 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
         most = None if scenario.client.profile == "browser" else load.streams * (1 + retries)
     return DryRun(
         scenario=scenario.name,
-        target=scenario.target.url,
+        target=scenario.target.url.replace(f"http://{STAND_IN}", "reference servers of its own, "),
+        variants=[variant.name for variant in scenario.variant if variant.name is not None],
         needs=Needs(
             users=load.users,
             workers=scenario.workers,

@@ -157,14 +157,16 @@ def load_scenario(
     if path is not None:
         origin.merge(tree, _read_toml(path), str(path))
         tree.setdefault("name", path.stem)
+    above: Tree = {}
     for variable, key, value in _environment(environ):
-        origin.merge(tree, _nested(key, value), variable)
+        origin.merge(above, _nested(key, value), variable)
     for text in sets:
         key, value = _parse_set(text)
-        origin.merge(tree, _nested(key, value), f"--set {key}")
-    origin.merge(tree, flags, "the command line")
+        origin.merge(above, _nested(key, value), f"--set {key}")
+    origin.merge(above, flags, "the command line")
     _refuse_unknown(tree, Scenario, "", origin)
-    _lay_out_variants(tree, origin)
+    _refuse_unknown(above, Scenario, "", origin)
+    _lay_out_variants(tree, above, origin)
     scenario = _convert(tree, origin)
     _default_judged(scenario, tree)
     claims = _checked(scenario, origin)
@@ -186,19 +188,25 @@ _SHARED: Final = ("target", "load", "client", "server")
 """Tables of the scenario that a variant's own tables are laid over."""
 
 
-def _lay_out_variants(tree: Tree, origin: "_Origins") -> None:
-    """Gives every variant what the scenario says for all; makes the one nameless variant where there are none."""
+def _lay_out_variants(tree: Tree, above: Tree, origin: "_Origins") -> None:
+    """Gives every variant what the scenario says for all; makes the one nameless variant where there are none.
+
+    `above` is what outranks the file: it is laid over the variants' own tables too.
+    """
     tables = tree.get("variant") or [{}]
     laid_out = []
     for table in tables:
         whole: Tree = {}
         for section in _SHARED:
-            if section in tree or section in table:
-                whole[section] = copy.deepcopy(tree.get(section, {}))
-                _Origins().merge(whole[section], table.get(section, {}), "")
+            layers = [layer[section] for layer in (tree, table, above) if section in layer]
+            if layers:
+                whole[section] = {}
+                for layer in layers:
+                    _Origins().merge(whole[section], copy.deepcopy(layer), "")
         whole.update({key: value for key, value in table.items() if key not in _SHARED})
-        if "hop" in tree:
-            whole.setdefault("hop", tree["hop"])
+        hops = [layer["hop"] for layer in (above, table, tree) if "hop" in layer]
+        if hops:
+            whole["hop"] = hops[0]
         target = whole.setdefault("target", {})
         if "url" not in target:
             if "server" not in whole:
@@ -212,6 +220,7 @@ def _lay_out_variants(tree: Tree, origin: "_Origins") -> None:
     names = [table.get("name") for table in tables]
     if tree.get("variant") and (None in names or len(set(names)) < len(names)):
         raise UsageError(f"{origin.of('variant')}: every [[variant]] needs a name of its own.")
+    _Origins().merge(tree, above, "")
     tree["variant"] = laid_out
     tree.pop("target", None)
 

@@ -177,3 +177,66 @@ def test_names_of_variables_stay_names(monkeypatch):
     resolved = load(flags={"target": {"url": URL, "headers": {"Authorization": "env:MY_TOKEN"}}})
     assert resolved.scenario.target.headers == {"Authorization": "env:MY_TOKEN"}
     assert resolved.secrets == {}
+
+
+VARIANTS = f"""
+[target]
+url = "{URL}"
+[load]
+users = 5
+[[variant]]
+name = "before"
+[variant.load]
+users = 3
+[variant.client]
+profile = "legacy"
+[[variant]]
+name = "after"
+"""
+
+
+def test_a_variant_overlays_what_the_scenario_says_for_all(tmp_path):
+    before, after = load(VARIANTS, tmp_path).scenario.variant
+    assert (before.load.users, after.load.users) == (3, 5)
+    assert (before.client.profile, after.client.profile) == ("legacy", "resilient")
+    assert (before.judged, after.judged) == (False, True), "the last one sets the exit code"
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        {"flags": {"load": {"users": 7}}},
+        {"sets": ["load.users=7"]},
+        {"environ": {"SSEPROOF_LOAD_USERS": "7"}},
+    ],
+)
+def test_what_outranks_the_file_outranks_its_variants(tmp_path, above):
+    before, after = load(VARIANTS, tmp_path, **above).scenario.variant
+    assert (before.load.users, after.load.users) == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[[variant]]\nhop = "nginx-sse"\n', ["name of its own"]),
+        ('[[variant]]\nname = "a"\n[[variant]]\nname = "a"\n', ["name of its own"]),
+        ('[[variant]]\nname = "a"\nhop = "squid"\n', ["hop"]),
+        ('[[variant]]\nname = "a"\nloda = 3\n', ["loda", "load"]),
+        ('[[variant]]\nname = "a"\njudged = true\n[[variant]]\nname = "b"\njudged = true\n', ["Only one"]),
+        ('variant = "a"\n', ["[[variant]]"]),
+        ('[server]\nmisbehave = "los"\n', ["los", "loss"]),
+        ('[[fault]]\nkind = "cutt"\nshare = "10%"\n', ["smoke.toml", "cutt", "cut"]),
+    ],
+)
+def test_bad_variants_and_faults(tmp_path, text, words):
+    head = "" if not text.startswith("variant") else text
+    tail = "" if text.startswith("variant") else text
+    sentence = refused(f'{head}[target]\nurl = "{URL}"\n{tail}', tmp_path)
+    for word in words:
+        assert word in sentence
+
+
+def test_a_server_of_the_run_needs_no_address(tmp_path):
+    (variant,) = load('[server]\nprofile = "legacy"\n', tmp_path).scenario.variant
+    assert variant.server.profile == "legacy"
+    assert variant.target.url.endswith("/api/v1/stream/chat")
