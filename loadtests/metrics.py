@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from sseproof.rundir.rows import GeneratorRow
 
 LAG_BITS: Final = 7
 """Significant bits that are kept of a lag: 1 part in 64 at worst."""
+LAG_MASKS: Final = [-1 << max(0, bits - LAG_BITS) for bits in range(65)]
+"""For a lag of so many bits: what is left of it by `&` is what is kept."""
 TICK_S: Final = 0.01
 TICK_NS: Final = 10_000_000
 RIG_ERRORS_KEPT: Final = 20
@@ -34,17 +37,14 @@ class Lags:
     __slots__ = ("longest_ns", "values")
 
     def __init__(self) -> None:
-        self.values: dict[int, int] = {}
+        self.values: defaultdict[int, int] = defaultdict(int)
         self.longest_ns = 0
 
     def add(self, lag_ns: int) -> None:
         """Counts one lag; a negative one (a stamp newer than our own reading of the clock) counts as none."""
         lag_ns = max(lag_ns, 0)
         self.longest_ns = max(self.longest_ns, lag_ns)
-        shift = lag_ns.bit_length() - LAG_BITS
-        if shift > 0:
-            lag_ns = (lag_ns >> shift) << shift
-        self.values[lag_ns] = self.values.get(lag_ns, 0) + 1
+        self.values[lag_ns & LAG_MASKS[lag_ns.bit_length()]] += 1
 
     def quantile(self, share: float) -> int | None:
         """The smallest kept value that at least this share of the lags do not exceed; None when there are none."""
@@ -68,7 +68,6 @@ class Metrics:
         self.worker = worker
         self.variant = variant
         # Added to by the hot path.
-        self.reads = 0
         self.events = 0
         self.coalesced_reads = 0
         self.unstamped_reads = 0
@@ -90,6 +89,11 @@ class Metrics:
         self._waited_ns = run_queue_wait_ns()
         self._ticker: Any = None
         self._ticked_ns = 0
+
+    @property
+    def reads(self) -> int:
+        """Reads since the last snapshot: each is counted once already, by its lag or as one without a stamp."""
+        return sum(self.read_lags.values.values()) + self.unstamped_reads
 
     def start(self) -> None:
         """Starts the 10 ms timer in the hub of the calling thread; harmless when it runs already."""
@@ -125,6 +129,7 @@ class Metrics:
         """The row of the time since the last call; counters begin anew."""
         now_mono, cpu, waited = time.monotonic_ns(), time.process_time_ns(), run_queue_wait_ns()
         interval = max(1, now_mono - self._since_ns)
+        reads = self.reads
         lags, self.read_lags = self.read_lags, Lags()
         dispatch, self._dispatch_lags = self._dispatch_lags, Lags()
         row = GeneratorRow(
@@ -137,7 +142,7 @@ class Metrics:
             started=self.started,
             ended=self.ended,
             dropped=self.dropped,
-            reads=self.reads,
+            reads=reads,
             events=self.events,
             coalesced_reads=self.coalesced_reads,
             unstamped_reads=self.unstamped_reads,
@@ -157,7 +162,7 @@ class Metrics:
         )
         self._since_ns, self._cpu_ns, self._waited_ns = now_mono, cpu, waited
         self.started = self.ended = self.dropped = 0
-        self.reads = self.events = self.coalesced_reads = self.unstamped_reads = 0
+        self.events = self.coalesced_reads = self.unstamped_reads = 0
         self._loop_lag_max_ns = None
         self._rig_errors = []
         return row

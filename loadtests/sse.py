@@ -9,8 +9,9 @@ Rules (numbers as in the conformance table, tests/data/sse/conformance.toml):
   `max_event_bytes`, beyond which the parser is dead. Each byte is looked at a constant number of times.
 - One parser a connection; only the last event id and the reconnection time outlive it (C26).
 
-Two paths give the same items: `_EVENT` matches one whole ordinary event (about 1 µs), `_walk` takes any piece of any
-stream and is where the standard's rules are written down.
+Three paths give the same items: `_SIMPLE` takes a read that is one event of the commonest form (half a µs), `_ORDINARY`
+finds whole ordinary events (about 1 µs), `_walk` takes any piece of any stream and is where the standard's rules are
+written down.
 """
 
 import codecs
@@ -106,6 +107,10 @@ _ORDINARY: Final = (
     rb"((?:(?:id|event):VN){0,2})N"
 )
 _BLANK: Final = re.compile(rb"\n\r?\n")
+# The commonest of them alone in its read: decoded at once, because three small calls cost more than a long one.
+_SIMPLE: Final = re.compile(
+    r"(?:id:[ ]?+([^\n]*+)\n)?+(?:event:[ ]?+([^\n]*+)\n)?+data:[ ]?+([^\n]*+)\n\n"
+).fullmatch
 
 
 class _Style:
@@ -250,6 +255,10 @@ class Parser:
         if self._clean:
             # A live stream comes one whole event a read.
             style = self._style
+            if style is _LF_STYLE and size <= self._max:
+                message = self._simple(data)
+                if message is not None:
+                    return [message]
             match = style.match(data)
             if match and match.end() == size <= self._max and self._event(match, at, style, items):
                 return items
@@ -286,7 +295,29 @@ class Parser:
         self._closed = True
         return items
 
-    # Whole blocks: the fast path.
+    # Whole blocks: the fast paths.
+
+    def _simple(self, data: bytes) -> Message | None:
+        """A read that is one event of the commonest form; None, and nothing has changed, for anything else."""
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            return None
+        match = None if "\r" in text else _SIMPLE(text)
+        if match is None:
+            return None
+        own, kind, value = match.groups()
+        if not kind:
+            kind = "message"
+        elif not kind.isprintable():
+            return None
+        if own is None:
+            return Message(kind, value, self.last_event_id, self.offset, False)
+        # Digits, the usual id, are printable and no spaces.
+        if not own.isdigit() and (not own.isprintable() or own.strip() != own):
+            return None
+        self.last_event_id = self._id = own
+        return Message(kind, value, own, self.offset, True)
 
     def _blocks(self, data: bytes, here: int, at: int, items: list[Item]) -> None:
         """The bytes from index `here`, the start of a block, on; `at` is the offset of index 0."""

@@ -13,8 +13,8 @@ import _socket
 import os
 import struct
 import sys
-import time
 import weakref
+from time import time_ns
 from typing import Any, Final
 
 import gevent
@@ -63,6 +63,7 @@ class PollClock:
         "__weakref__",
         "_check",
         "_handled_before",
+        "_next_sample_ns",
         "_prepare",
         "_samples",
         "_schedstat",
@@ -75,7 +76,7 @@ class PollClock:
     )
 
     def __init__(self, loop: Any) -> None:
-        now = time.time_ns()
+        now = time_ns()
         self.polls = 0
         self.handled = 0
         """Reads since the last poll returned; whoever reads adds to it."""
@@ -83,6 +84,7 @@ class PollClock:
         self._handled_before = 0
         self._schedstat = _open_schedstat()
         self._samples = [(now, self._waited_ns())] * 2
+        self._next_sample_ns = now + _SAMPLE_EVERY_NS
         # After all other prepare watchers (gevent runs its callbacks in one), before all others after the poll.
         self._prepare = loop.prepare(ref=False, priority=loop.MINPRI)
         self._prepare.start(self._before_poll)
@@ -100,20 +102,23 @@ class PollClock:
 
     def _before_poll(self) -> None:
         self.last_began_ns = self.began_ns
-        self.began_ns = time.time_ns()
+        self.began_ns = time_ns()
 
     def _after_poll(self) -> None:
         self.last_returned_ns = self.returned_ns
-        self.returned_ns = now = time.time_ns()
+        self.returned_ns = now = time_ns()
         self.polls += 1
         self._handled_before = self.handled
         self.handled = 0
-        if now - self._samples[1][0] > _SAMPLE_EVERY_NS:
+        if now > self._next_sample_ns:
             self._samples = [self._samples[1], (now, self._waited_ns())]
+            self._next_sample_ns = now + _SAMPLE_EVERY_NS
 
     @property
     def slept(self) -> bool:
         """Whether the last poll had to wait: nothing it reported was ready when it began."""
+        if self.returned_ns - self.began_ns <= SLEPT_NS:
+            return False  # without a system call
         waited = self._waited_since(self.began_ns)
         return waited is not None and self.returned_ns - self.began_ns - waited > SLEPT_NS
 
@@ -145,6 +150,8 @@ class PollClock:
 
     def _woken(self, began_ns: int, returned_ns: int) -> int:
         """The harvest of a poll that returned then: not before it began, not earlier than our wake-up time."""
+        if returned_ns - WAKE_NS <= began_ns:
+            return began_ns  # without a system call
         waited = self._waited_since(began_ns)
         return began_ns if waited is None else max(began_ns, returned_ns - WAKE_NS - waited)
 

@@ -17,6 +17,19 @@ SYMBOLS = [
 streams = st.lists(st.sampled_from(SYMBOLS), max_size=24).map(b"".join)
 
 
+VALUES = [
+    b"", b" ", b"7", b"a", b"a ", b"  a", b"\t", b"a:b", b"\0", b"\x7f", b"\r", b"\xff", b"\xc3\xa9", b"\xc2\xb2",
+    b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"xxxxxxxxxxxx",
+]  # fmt: skip
+lines = st.builds(
+    lambda name, colon, value: name + colon + value,
+    st.sampled_from([b"id", b"event", b"data"]),
+    st.sampled_from([b":", b": "]),
+    st.sampled_from(VALUES),
+)
+whole_events = st.lists(lines, max_size=4).map(lambda each: b"\n".join([*each, b"data: x", b"", b""]))
+
+
 @st.composite
 def cut_streams(draw):
     stream = draw(streams)
@@ -69,6 +82,20 @@ def standard(stream: bytes, seed: str = ""):
 def test_chunking_never_changes_the_result(case):
     stream, chunks = case
     assert run(chunks) == run([stream]) == run(bytewise(stream))
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(whole_events, max_size=6))
+@example([b"data: x\n\n", b"id: 1\nevent: e\ndata: \xc3\xa9\n\n", b"data: y\n\n"])
+@example([b"data: x\n\n", b"id: a \ndata: x\n\n"])
+@example([b"data: x\n\n", b"id: a\x7f\ndata: x\n\n"])
+@example([b"data: x\n\n", b"event: a\x7f\ndata: x\n\n"])
+@example([b"data: x\n\n", b"data: \rx\n\n"])
+@example([b"data: x\n\n", b"data: \xff\n\n"])
+@example([b"data: x\n\n", b"event:\ndata: x\n\n", b"id\ndata: x\n\n", b"id:\ndata: x\n\n"])
+def test_nor_does_it_where_each_read_is_one_event(events):
+    assert run(events) == run(bytewise(b"".join(events)))
+    assert run(events, max_event_bytes=12) == run(bytewise(b"".join(events)), max_event_bytes=12)
 
 
 @settings(max_examples=400, deadline=None)

@@ -160,6 +160,29 @@ def test_end(name: str) -> None:
     assert record.attempts[0].end == end
 
 
+def test_framing_between_events_is_not_added_up() -> None:
+    """Only a run of reads without a body byte is endless: long chunk extensions between events are odd, no more."""
+    rounds = 12
+
+    def script(connection: Connection) -> None:
+        connection.send(CHUNKED_HEAD + chunk(event("e", number=0)))
+        for number in range(1, rounds + 1):
+            _until_events(streams, connection, number)
+            content = event("e", number=number)
+            reads = streams.metrics.reads
+            connection.send(b"%x;fill=" % len(content) + b"x" * 20_000)
+            _until_read(streams, connection, reads + 1)
+            connection.send(b"\r\n" + content + b"\r\n")
+        connection.send(LAST_CHUNK)
+        connection.until_gone()
+
+    with serving(script) as server:
+        streams = single(server.url)
+        record = streams.run()
+    assert (record.end, record.events) == ("eof", rounds + 1), record.detail
+    assert record.attempts[0].received_bytes > rounds * 20_000
+
+
 def test_reset_after_data_gives_the_data_first() -> None:
     """The events were in the receive buffer before the RST, while the loop was busy elsewhere."""
     sent = threading.Event()
@@ -279,6 +302,13 @@ def _until_read(streams: Streams, connection: Connection, reads: int) -> None:
     """Blocks a server's thread until the client has made so many reads: pieces then stay apart."""
     deadline = time.monotonic() + 20
     while streams.metrics.reads < reads and time.monotonic() < deadline:
+        connection.server.tick.wait(0.0005)
+
+
+def _until_events(streams: Streams, connection: Connection, events: int) -> None:
+    """Blocks a server's thread until the client has received so many events."""
+    deadline = time.monotonic() + 20
+    while streams.metrics.events < events and time.monotonic() < deadline:
         connection.server.tick.wait(0.0005)
 
 
