@@ -1,18 +1,22 @@
 """What the integration tests share: the real server as a child, the real command line, and what a run left behind."""
 
 import contextlib
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from sseproof.reports.judge import RunVerdict
-from sseproof.rundir.files import STARTS, STREAMS, WITNESS, Reading
+from sseproof.rundir.files import PLAN_NAME, STARTS, STREAMS, WITNESS, Reading
 
 READY = re.compile(r"(http://127\.0\.0\.1:\d+/\S+)")
 RUN_LIMIT_S = 110
@@ -50,11 +54,12 @@ def sseproof(
     )
 
 
-def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+def started(*arguments: str, cwd: Path, environ: dict[str, str] | None = None) -> "subprocess.Popen[str]":
     """One command line, running."""
     return subprocess.Popen(
         [sys.executable, "-m", "sseproof", *arguments],
         cwd=cwd,
+        env={**os.environ, **(environ or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -98,3 +103,127 @@ def numbers(directory: Path) -> tuple[list[int], list[int]]:
 def witnesses(directory: Path) -> list:
     """The server's rows of the run."""
     return rows(directory, WITNESS)
+
+
+def wait_for_rows(cwd: Path, count: int, limit_s: float = 40) -> Path:
+    """Until that many streams have ended."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            directory = directory_of(cwd)
+            if len(rows(directory, STREAMS)) >= count:
+                return directory
+        time.sleep(0.02)
+    raise AssertionError("no rows came")
+
+
+# --- the plan ---
+
+TIMES_AND_PORTS = {
+    "run",
+    "created_ns",
+    "port",
+    "master_port",
+    "url",
+    "upstream",
+    "connect_ns",
+    "queue_ns",
+    "ttft_ns",
+    "length_ns",
+    "address",
+}
+
+
+def plan_of(directory: Path) -> dict:
+    """plan.json, as it lies there."""
+    return json.loads((directory / PLAN_NAME).read_bytes())
+
+
+def stripped(value):
+    """The plan without ports and times (the run's id is a time)."""
+    if isinstance(value, dict):
+        return {
+            key: "-" if key in {"name", "proxy"} and str(each).startswith("sseproof-") else stripped(each)
+            for key, each in value.items()
+            if key not in TIMES_AND_PORTS
+        }
+    return [stripped(each) for each in value] if isinstance(value, list) else value
+
+
+# --- what is left of a run ---
+
+
+def ports_of(directory: Path) -> list[int]:
+    """Every port that the plan of a run of our own parts names: proxies, hops, servers, masters."""
+    plan = plan_of(directory)
+    proxies = (plan["faults"] or {"proxies": []})["proxies"]
+    variants = plan["variants"]
+    found = {
+        *(proxy["port"] for proxy in proxies),
+        *(int(proxy["upstream"].rpartition(":")[2]) for proxy in proxies),
+        *(address["port"] for variant in variants for address in variant["addresses"]),
+        *(urlsplit(variant["target"]["url"]).port for variant in variants),
+        *(variant["master_port"] for variant in variants),
+    }
+    return sorted(found)
+
+
+def listening(port: int) -> bool:
+    """Whether anybody accepts connections there."""
+    with socket.socket() as probe:
+        # A connect from a port to itself succeeds too, without anybody there.
+        return probe.connect_ex(("127.0.0.1", port)) == 0 and probe.getsockname() != probe.getpeername()
+
+
+def nobody_listens(ports: Sequence[int]) -> None:
+    """Each of them refuses."""
+    assert ports
+    assert [port for port in ports if listening(port)] == []
+
+
+def carrying(marker: str) -> list[int]:
+    """Live processes that carry the marker in their environment: whatever a run started."""
+    return [
+        pid
+        for pid, entry in _processes()
+        if marker.encode() in _read(entry / "environ") and state(entry) not in {"Z", ""}
+    ]
+
+
+def living_in(folder: Path) -> dict[int, str]:
+    """Live processes that work in a folder or below, with their command lines.
+
+    nginx overwrites its environment with its title; the folder it was started in stays.
+    """
+    found = {}
+    for pid, entry in _processes():
+        with contextlib.suppress(OSError):
+            place = (entry / "cwd").readlink()
+            if place.is_relative_to(folder) and state(entry) not in {"Z", ""}:
+                found[pid] = _read(entry / "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+def gone_from(folder: Path, limit_s: float = 5) -> dict[int, str]:
+    """The processes of a folder that are still there after the limit; none, as soon as there are none."""
+    deadline = time.monotonic() + limit_s
+    while (left := living_in(folder)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+def state(entry: Path) -> str:
+    """The letter of a process's state; empty when it is gone."""
+    return _read(entry / "stat").decode(errors="replace").rpartition(")")[2].strip()[:1]
+
+
+def _processes() -> Iterator[tuple[int, Path]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            yield int(entry.name), entry
+
+
+def _read(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""

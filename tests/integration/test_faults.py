@@ -1,7 +1,5 @@
 """Faults in a run: they act on the streams they were planned for, are proved, healed, and leave nothing behind."""
 
-import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -9,9 +7,19 @@ import pytest
 from sseproof.chaos.hops import find_nginx
 from sseproof.reports.evidence import evidence_of
 from sseproof.reports.history import read_history
-from sseproof.rundir.files import BREAKS, FAULTS, PLAN_NAME, STREAMS
+from sseproof.rundir.files import BREAKS, FAULTS, STREAMS
 from sseproof.rundir.rows import OUTCOMES
-from tests.integration.suite import claims, directory_of, rows, sseproof, verdict_of
+from tests.integration.suite import (
+    claims,
+    directory_of,
+    nobody_listens,
+    plan_of,
+    ports_of,
+    rows,
+    sseproof,
+    stripped,
+    verdict_of,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -21,25 +29,6 @@ SERVED = '[server]\n[target]\nurl = "/api/v1/stream/chat?events=30&interval_ms=2
 def run(cwd: Path, scenario: str, *options: str):
     (cwd / "faults.toml").write_text(SERVED + scenario)
     return sseproof("run", "faults.toml", "--quiet", *options, cwd=cwd)
-
-
-def ports_of(directory: Path) -> list[int]:
-    """Every port that the run's plan names."""
-    plan = json.loads((directory / PLAN_NAME).read_bytes())
-    faults = plan["faults"] or {"proxies": []}
-    upstreams = {int(proxy["upstream"].rpartition(":")[2]) for proxy in faults["proxies"]}
-    return [
-        *upstreams,
-        *(proxy["port"] for proxy in faults["proxies"]),
-        *(v["master_port"] for v in plan["variants"]),
-    ]
-
-
-def nobody_listens(ports: list[int]) -> None:
-    assert ports
-    for port in ports:
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", port)) != 0, f"port {port} is still open"
 
 
 def test_cuts_are_exact_resumed_and_healed(tmp_path):
@@ -65,7 +54,7 @@ after_bytes = 900
     )
     assert done.returncode == 0, done.stdout + done.stderr
     directory = directory_of(tmp_path)
-    plan = json.loads((directory / PLAN_NAME).read_bytes())
+    plan = plan_of(directory)
     planned = {f"{a['host']}:{a['port']}": a.get("cut_after_bytes") for a in plan["variants"][0]["addresses"]}
     streams = rows(directory, STREAMS)
     for group, end in (("fin", "fin"), ("rst", "rst")):
@@ -204,38 +193,12 @@ size_bytes = 4
         cwd = tmp_path / name
         cwd.mkdir()
         run(cwd, scenario, "--seed", "7")
-        plans.append(stripped(json.loads((directory_of(cwd) / PLAN_NAME).read_bytes())))
+        plans.append(stripped(plan_of(directory_of(cwd))))
     assert plans[0] == plans[1]
     other = tmp_path / "other"
     other.mkdir()
     run(other, scenario, "--seed", "8")
-    assert stripped(json.loads((directory_of(other) / PLAN_NAME).read_bytes())) != plans[0]
-
-
-TIMES_AND_PORTS = {
-    "run",
-    "created_ns",
-    "port",
-    "master_port",
-    "url",
-    "upstream",
-    "connect_ns",
-    "queue_ns",
-    "ttft_ns",
-    "length_ns",
-    "address",
-}
-
-
-def stripped(value):
-    """The plan without ports and times (the run's id is a time)."""
-    if isinstance(value, dict):
-        return {
-            key: "-" if key in {"name", "proxy"} and str(each).startswith("sseproof-") else stripped(each)
-            for key, each in value.items()
-            if key not in TIMES_AND_PORTS
-        }
-    return [stripped(each) for each in value] if isinstance(value, list) else value
+    assert stripped(plan_of(directory_of(other))) != plans[0]
 
 
 @pytest.mark.parametrize(
@@ -279,4 +242,4 @@ hop = "nginx-sse"
         assert row.outcome in OUTCOMES
         waits[row.variant].append(row.first_token.ns - row.sent.ns)
     assert min(waits["defaults"]) > 2 * max(waits["sse"]), "the buffer holds the whole answer back"
-    nobody_listens([v["master_port"] for v in json.loads((directory / PLAN_NAME).read_bytes())["variants"]])
+    nobody_listens(ports_of(directory))

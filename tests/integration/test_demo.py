@@ -1,0 +1,542 @@
+"""The demo as a stranger runs it: what it shows, whom it accuses, what it leaves behind, and from an installed wheel.
+
+Rules:
+- Streams are checked against the reference server's witness to the stream: it wrote down whom it treated badly.
+- A finder of left-over processes and ports is shown to find them first, while the run lives.
+- Whole demos are dear: those that only have to end somewhere are short ones (`SHORT`, `TINY`).
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import pytest
+
+from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
+from sseproof.dry_run import DryRun
+from sseproof.reports.facts import all_facts
+from sseproof.reports.history import read_history
+from sseproof.reports.judge import SCHEMA_NAME, RunVerdict
+from sseproof.rundir.files import (
+    BREAKS,
+    FAULTS,
+    LOG_NAME,
+    PLAN_NAME,
+    REPORT_NAME,
+    RUN_NAME,
+    STREAMS,
+    VERDICT_NAME,
+    read_document,
+)
+from sseproof.rundir.rows import BreakRow, RunInfo
+from tests.integration.suite import (
+    directory_of,
+    gone_from,
+    listening,
+    living_in,
+    nobody_listens,
+    plan_of,
+    ports_of,
+    rows,
+    sseproof,
+    started,
+    stripped,
+    verdict_of,
+    wait_for_rows,
+    witnesses,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+slow = pytest.mark.slow
+with_nginx = pytest.mark.skipif(
+    find_nginx() is None and not os.environ.get("CI"), reason="nginx is not installed"
+)
+
+KILLS = int(os.environ.get("SSEPROOF_TEST_KILLS", "3"))
+"""`make soak` asks for more."""
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED = ("--seed", "7")
+FAULTS_OF_THE_DEMO = ("slow", "cut-fin", "cut-rst", "stall", "slice", "refused")
+GROUPS = {*FAULTS_OF_THE_DEMO, "clean"}
+BREAKING = ("cut-fin", "cut-rst", "refused")
+RECOVERY = {"recovery = 100%", *(f"recovery = 100% after {fault}" for fault in BREAKING)}
+SUCCESS, UTF8, LOST, DOUBLED = "success >= 98%", "utf8 = 100%", "lost = 0", "doubled = 0"
+RECONNECT = "reconnect p95 < 1s"
+
+SHORT = ("--set", "load.streams=84")
+"""Every fault acts; over in about 15 s."""
+SHORT_S = 15.0
+TINY = (
+    *("--set", "load.streams=14", "--set", "load.users=14"),
+    *("--set", "target.url=/api/v1/stream/chat?events=20&interval_ms=20"),
+)
+"""Every group has a stream with seed 7; nothing can be decided."""
+
+
+class Run(msgspec.Struct):
+    """A demo that has ended."""
+
+    cwd: Path
+    directory: Path
+    code: int
+    out: str
+    err: str
+    seen: dict[int, str] = {}
+    """Processes that lived in its middle."""
+    heard: list[int] = []
+    """Ports that were open in its middle."""
+
+    def plan(self) -> dict:
+        return plan_of(self.directory)
+
+    def verdict(self) -> RunVerdict:
+        return verdict_of(self.directory)
+
+    def answers(self, variant: str) -> dict[str, str]:
+        """Claim → pass, fail or unknown."""
+        return {each.claim: each.verdict for each in self.verdict().verdicts if each.variant == variant}
+
+    def violations(self, claim: str) -> int:
+        """Units of the judged variant that broke the claim."""
+        (found,) = (
+            each for each in self.verdict().verdicts if each.claim == claim and each.variant == "after"
+        )
+        return found.n - found.k
+
+    def streams(self, variant: str, group: str | None = None) -> list:
+        return [
+            row
+            for row in rows(self.directory, STREAMS)
+            if row.variant == variant and group in {None, row.group}
+        ]
+
+    def said(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err}"
+
+
+def whole(cwd: Path, *options: str) -> Run:
+    """A demo to its end; its temporary files are made in its own folder."""
+    done = sseproof("demo", *options, cwd=cwd, environ={"TMPDIR": str(cwd)})
+    assert (cwd / "runs").exists(), done.stdout + done.stderr
+    return Run(cwd, directory_of(cwd), done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return whole(tmp_path_factory.mktemp("full"), *SEED, "--json")
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """SIGINT when a hundred streams have ended: faults are acting and both variants are under load."""
+    cwd = tmp_path_factory.mktemp("interrupted")
+    demo = started("demo", *SEED, cwd=cwd, environ={"TMPDIR": str(cwd)})
+    try:
+        directory = wait_for_rows(cwd, 100)
+        seen = living_in(cwd)
+        heard = [port for port in ports_of(directory) if listening(port)]
+        demo.send_signal(signal.SIGINT)
+        out, err = demo.communicate(timeout=30)
+    finally:
+        demo.kill()
+        demo.wait()
+    return Run(cwd, directory, demo.returncode, out, err, seen, heard)
+
+
+# --- what it shows ---
+
+
+@slow
+def test_the_careful_stack_keeps_every_claim(full):
+    assert full.code == 0, full.said()
+    answers = full.answers("after")
+    assert len(answers) == 11
+    assert set(answers.values()) == {"pass"}, full.said()
+    assert full.out.encode() == (full.directory / VERDICT_NAME).read_bytes()
+    assert full.verdict().problems == []
+
+
+@slow
+def test_the_naive_stack_is_found_out_and_sets_no_exit_code(full):
+    answers = full.answers("before")
+    failed = {claim for claim, answer in answers.items() if answer == "fail"}
+    assert failed >= {SUCCESS, UTF8, *RECOVERY, RECONNECT}
+    assert answers[LOST] == answers[DOUBLED] == "unknown", "it numbers nothing, so nobody can tell"
+    assert not any(each.counts for each in full.verdict().verdicts if each.variant == "before")
+
+
+@slow
+def test_as_much_was_measured_as_was_planned(full):
+    judged = {each.claim: each for each in full.verdict().verdicts if each.variant == "after"}
+    planned = {claim["text"]: claim.get("planned_n") for claim in full.plan()["claims"]}
+    fixed = {text: n for text, n in planned.items() if n is not None}
+    assert {text: judged[text].n for text in fixed} == fixed
+    for fault in BREAKING:
+        assert judged[f"recovery = 100% after {fault}"].n >= 59
+    for variant in ("before", "after"):
+        assert sorted(row.stream for row in full.streams(variant)) == list(range(420))
+
+
+@slow
+def test_every_fault_acted_and_was_healed(full):
+    evidence = {(each.variant, each.group): each.acted for each in full.verdict().faults}
+    wanted = {(variant, fault) for variant in ("before", "after") for fault in FAULTS_OF_THE_DEMO}
+    assert evidence == dict.fromkeys(wanted, True)
+    healed_and_verified(full.directory)
+
+
+@slow
+def test_both_stacks_meet_the_same(full):
+    variants = full.plan()["variants"]
+    met = [
+        [(each["group"], each.get("attempts"), each.get("cut_after_bytes")) for each in v["addresses"]]
+        for v in variants
+    ]
+    assert met[0] == met[1]
+    assert {group for group, _, _ in met[0]} == GROUPS
+    groups = [{row.stream: row.group for row in full.streams(name)} for name in ("before", "after")]
+    assert groups[0] == groups[1]
+
+
+@slow
+@with_nginx
+def test_the_buffer_of_nginx_keeps_the_first_token_back(full):
+    assert [each["hop"] for each in full.plan()["variants"]] == ["nginx-defaults", "nginx-sse"]
+    before, after = (
+        statistics.median(
+            row.first_token.ns - row.sent.ns
+            for row in full.streams(variant, "clean")
+            if row.first_token is not None
+        )
+        for variant in ("before", "after")
+    )
+    assert before >= 3 * after
+
+
+@slow
+def test_the_report_is_one_small_file_and_comes_again_byte_by_byte(full, tmp_path):
+    report = (full.directory / REPORT_NAME).read_bytes()
+    assert 10_000 < len(report) <= 1_000_000
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(full.directory, copy)
+    (copy / REPORT_NAME).unlink()
+    (copy / VERDICT_NAME).unlink()
+    judged = sseproof("judge", "elsewhere", cwd=tmp_path)
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    assert (copy / REPORT_NAME).read_bytes() == report
+    assert (copy / VERDICT_NAME).read_bytes() == (full.directory / VERDICT_NAME).read_bytes()
+
+
+@slow
+def test_the_verdict_follows_its_schema(full):
+    schema = json.loads((ROOT / "reports" / SCHEMA_NAME).read_bytes())
+    jsonschema.Draft202012Validator(schema).validate(json.loads((full.directory / VERDICT_NAME).read_bytes()))
+
+
+@slow
+def test_it_leaves_nothing_behind(full):
+    assert gone_from(full.cwd, 0) == {}
+    nobody_listens(ports_of(full.directory))
+    assert [path.name for path in full.cwd.iterdir()] == ["runs"]
+
+
+# --- whom it accuses ---
+
+
+@slow
+@pytest.mark.parametrize(
+    ("mode", "claim"),
+    [("utf8", UTF8), ("no-resume", DOUBLED), ("loss", LOST)],
+    ids=["utf8", "no-resume", "loss"],
+)
+def test_a_planted_defect_turns_exactly_its_claims_red(tmp_path, mode, claim):
+    """Success and the claim of the defect, and recovery: a broken stream that ends damaged did not succeed afterwards."""
+    run = whole(tmp_path, *SEED, "--misbehave", mode, "--quiet")
+    assert run.code == 1, run.said()
+    answers = run.answers("after")
+    not_passed = {text for text, answer in answers.items() if answer != "pass"}
+    if mode == "no-resume":
+        # Who starts again comes to something new only after all that is old: how many need more than a second for it
+        # is a matter of when they were broken. Nobody else may be late.
+        not_passed.discard(RECONNECT)
+    assert not_passed == {SUCCESS, claim, *RECOVERY}, run.said()
+    assert {answers[text] for text in not_passed} == {"fail"}
+
+    hit = treated_badly(run, mode)
+    facts = [each for each in all_facts(read_history(run.directory)) if each.record.variant == "after"]
+    assert {each.record.stream for each in facts if not each.good} == hit
+    assert run.violations(SUCCESS) == run.violations(claim) == len(hit)
+    broken = [row for row in rows(run.directory, BREAKS) if row.variant == "after"]
+    assert run.violations("recovery = 100%") == sum(row.stream in hit for row in broken)
+    late = {row.stream for row in broken if late_by_the_service(row)}
+    assert late <= hit
+    assert bool(late) == (mode == "no-resume")
+    assert treated_badly(run, mode, "before") == set(), "the naive service has its own defects, not these"
+
+
+def treated_badly(run: Run, mode: str, variant: str = "after") -> set[int]:
+    """The streams on which the server acted so, by its own record."""
+    truths = {row.truth_id for row in witnesses(run.directory) if mode in row.misbehaved}
+    return {row.stream for row in run.streams(variant) if row.truth_id in truths}
+
+
+def late_by_the_service(row: BreakRow) -> bool:
+    """Nothing new within a second, the client's own waits left out."""
+    return row.first_new is None or row.first_new.ns - row.seen.ns - sum(row.waits_ns) >= 1_000_000_000
+
+
+# --- what it plans ---
+
+
+def test_the_plan_decides_what_it_claims(tmp_path):
+    done = sseproof("demo", "--dry-run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    plans = {each.claim: each.plan for each in msgspec.json.decode(done.stdout, type=DryRun).claims}
+    assert len(plans) == 11
+    open_ones = {claim for claim, plan in plans.items() if plan.n is None}
+    assert open_ones == {"gap p99 <= 250ms in group clean"}, "an answer's length is the service's own"
+    for claim in set(plans) - open_ones:
+        chance = plans[claim].chance_if_good
+        assert chance is not None
+        assert 1 - chance.unknown >= 0.99, claim
+    assert plans[SUCCESS].allowed_failures == 3
+    for fault in BREAKING:
+        assert plans[f"recovery = 100% after {fault}"].n >= 59
+
+
+AUDITED = """
+import os, sys
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system"}
+def refuse(event, args):
+    if event in STARTS or event.startswith("socket."):
+        os.write(2, f"{event} {args}".encode())
+        os._exit(99)
+sys.addaudithook(refuse)
+from sseproof.cli import main
+main()
+"""
+
+
+def audited(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """A command line that ends with 99 at the first socket or process."""
+    return subprocess.run(
+        [sys.executable, "-c", AUDITED, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_dry_run_sends_and_starts_nothing(tmp_path):
+    done = audited("demo", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing was sent." in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert audited("demo", cwd=tmp_path).returncode == 99, "the demo itself does"
+
+
+@slow
+def test_the_same_seed_plans_the_same(full, interrupted):
+    plans = [stripped(run.plan()) for run in (full, interrupted)]
+    assert plans[0] == plans[1]
+    offsets = [each["cut_after_bytes"] for each in plans[0]["faults"]["proxies"] if each["cut_after_bytes"]]
+    assert len(set(offsets)) >= 8, "what the seed drew is in what was compared"
+
+
+# --- how it ends ---
+
+
+@slow
+def test_an_interrupt_judges_what_is_there(interrupted):
+    assert interrupted.code == 130, interrupted.said()
+    assert "Traceback" not in interrupted.err
+    assert "side by side" in interrupted.out
+    for claim in interrupted.answers("after"):
+        assert claim in interrupted.out
+    assert read_document(interrupted.directory / RUN_NAME, RunInfo, "run").how == "interrupted"
+    assert interrupted.verdict().how == "interrupted"
+    before = [(interrupted.directory / name).read_bytes() for name in (VERDICT_NAME, REPORT_NAME)]
+    judged = sseproof("judge", str(interrupted.directory), cwd=interrupted.cwd)
+    assert judged.returncode in {1, 2}, judged.stdout + judged.stderr
+    assert [(interrupted.directory / name).read_bytes() for name in (VERDICT_NAME, REPORT_NAME)] == before
+
+
+@slow
+@with_nginx
+def test_an_interrupt_leaves_nothing_behind(interrupted):
+    lived = " | ".join(interrupted.seen.values())
+    for part in ("nginx: master", "nginx: worker", "toxiproxy-server", "reference_server", "locust"):
+        assert part in lived, "the finder finds it while it lives"
+    ports = ports_of(interrupted.directory)
+    assert len(interrupted.heard) > len(ports) / 2
+    assert gone_from(interrupted.cwd, 0) == {}
+    nobody_listens(ports)
+    assert [path.name for path in interrupted.cwd.iterdir()] == ["runs"]
+    healed_and_verified(interrupted.directory)
+
+
+def healed_and_verified(directory: Path) -> None:
+    """Every fault that was applied was healed as often, and the restored proxies were read back."""
+    steps = [(row.variant, row.group, row.step) for row in rows(directory, FAULTS) if row.ok is not False]
+    applied = [each[:2] for each in steps if each[2] == "applied"]
+    assert {group for _, group in applied} >= {"slow", "cut-fin", "cut-rst", "slice", "refused"}
+    assert sorted(each[:2] for each in steps if each[2] == "healed") == sorted(applied)
+    assert {each[:2] for each in steps if each[2] == "verified"} >= set(applied)
+
+
+@slow
+def test_killed_at_random_moments(tmp_path):
+    """SIGKILL of the front process, once in each equal part of a short demo: its parts end, its ports, its nginx."""
+    chance = random.Random(2026)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    found = set()
+    for number in range(KILLS):
+        cwd = tmp_path / str(number)
+        cwd.mkdir()
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "sseproof", "demo", *SHORT],
+            cwd=cwd,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            time.sleep(SHORT_S * (number + chance.random()) / KILLS)
+            lived = living_in(cwd)
+        finally:
+            demo.kill()
+            demo.wait()
+        assert gone_from(cwd) == {}
+        found |= {command.partition(" ")[0] for command in lived.values()}
+        if any(command.startswith("nginx") for command in lived.values()):
+            owners = {folder.name.split("-")[2] for folder in temporary.glob("sseproof-hop-*")}
+            assert owners == {str(demo.pid)}, "what the kills before have left was swept at the start"
+        for directory in (cwd / "runs").glob("*/*"):
+            if directory.is_symlink() or directory.name.startswith("."):
+                continue
+            nobody_listens(ports_of(directory))
+            judged = sseproof("judge", str(directory), cwd=cwd)
+            assert judged.returncode in {1, 2}, judged.stdout + judged.stderr
+            assert (directory / REPORT_NAME).stat().st_size > 10_000
+    assert found, "some kill met a run that lived"
+
+
+# --- installed, and without nginx ---
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment outside the checkout with the wheel in it; its dependencies are those of the tests."""
+    place = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    offline = ["--quiet", "--no-index", "--no-deps"]
+    wheels, venv = place / "wheels", place / "venv"
+    for step in (
+        [*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", str(wheels), str(ROOT)],
+        [sys.executable, "-m", "venv", "--without-pip", str(venv)],
+    ):
+        subprocess.run(step, check=True, timeout=60)
+    (wheel,) = wheels.glob("*.whl")
+    python = venv / "bin" / "python"
+    subprocess.run([*pip, "--python", str(python), "install", *offline, str(wheel)], check=True, timeout=60)
+    (site,) = venv.glob("lib/python*/site-packages")
+    # A line of a .pth file becomes a path and nothing more: the link to this checkout in that folder is not followed.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    return venv / "bin"
+
+
+def outside(command: Path, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """A command of the new environment, which knows nothing of this one."""
+    left_out = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    return subprocess.run(
+        [str(command), *arguments],
+        cwd=cwd,
+        env={name: value for name, value in os.environ.items() if name not in left_out},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def test_the_wheel_brings_everything_of_ours(installed, tmp_path):
+    where = outside(
+        installed / "python",
+        "-c",
+        "import sseproof, sseproof.reports as r; print(sseproof.__file__, r.__file__)",
+        cwd=tmp_path,
+    )
+    for path in where.stdout.split():
+        assert Path(path).is_relative_to(installed.parent), where.stderr
+    assert str(ROOT) not in outside(
+        installed / "python", "-c", "import sys; print(sys.path)", cwd=tmp_path
+    ).stdout.replace(sysconfig.get_path("purelib"), "")
+    assert "demo" in outside(installed / "sseproof", "--help", cwd=tmp_path).stdout
+    here = sseproof("demo", "--dry-run", cwd=tmp_path)
+    there = outside(installed / "sseproof", "demo", "--dry-run", cwd=tmp_path)
+    assert there.returncode == 0, there.stderr
+    assert there.stdout == here.stdout
+
+
+@slow
+def test_the_wheel_runs_the_demo(installed, tmp_path):
+    done = outside(installed / "sseproof", "demo", *SEED, *TINY, "--quiet", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    directory = directory_of(tmp_path)
+    assert b"<svg" in (directory / REPORT_NAME).read_bytes()
+    assert read_document(directory / RUN_NAME, RunInfo, "run").how == "finished"
+    for variant in ("before", "after"):
+        met = {row.group for row in rows(directory, STREAMS) if row.variant == variant}
+        assert met == GROUPS, (directory / LOG_NAME).read_text("utf-8")
+
+
+WITHOUT_NGINX = """
+import sseproof.chaos.hops as hops
+hops._PLACES = ""
+from sseproof.cli import main
+main()
+"""
+
+
+@slow
+def test_without_nginx_it_says_what_was_not_measured(tmp_path):
+    programs, cwd = tmp_path / "bin", tmp_path / "run"
+    programs.mkdir()
+    cwd.mkdir()
+    for name in ("sh", "setpriv", "go"):
+        if found := shutil.which(name):
+            (programs / name).symlink_to(found)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NGINX, "demo", *SEED, *TINY, "--quiet"],
+        cwd=cwd,
+        env={**os.environ, "PATH": str(programs)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    directory = directory_of(cwd)
+    sentence = f"not measured: {HOW_TO_GET_NGINX}"
+    assert any(sentence in problem for problem in verdict_of(directory).problems)
+    assert sentence in " ".join(done.stdout.split())
+    assert sentence in " ".join((directory / REPORT_NAME).read_text("utf-8").split())
+    assert [each.get("hop") for each in plan_of(directory)["variants"]] == [None, None]
+    assert (directory / PLAN_NAME).exists()
+    streams = rows(directory, STREAMS)
+    assert {row.variant for row in streams} == {"before", "after"}
+    assert len(streams) == 28
