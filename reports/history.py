@@ -15,12 +15,16 @@ from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
 
+import msgspec
+
+from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.facts import History, How
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import (
     BREAKS,
     FAULTS,
     GENERATOR,
+    LARGEST_ROW_BYTES,
     MARKS,
     PLAN_NAME,
     RUN_NAME,
@@ -33,6 +37,7 @@ from sseproof.rundir.files import (
 )
 from sseproof.rundir.rows import (
     BreakRow,
+    Header,
     Plan,
     Row,
     RunInfo,
@@ -40,6 +45,7 @@ from sseproof.rundir.rows import (
     StreamRecord,
 )
 from sseproof.rundir.text import printable
+from sseproof.rundir.units import from_raw
 
 R = TypeVar("R", bound=Row)
 StreamKey = tuple[str | None, int]
@@ -60,6 +66,7 @@ def read_history(directory: Path) -> History:
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a run directory; name the folder that a run printed.")
     plan = read_document(directory / PLAN_NAME, Plan, "plan")
+    _check_variants(directory, plan)
     history = History(plan=plan, problems=list(plan.notes))
     history.run = _read_run(directory, history)
     history.how = _how(history.run)
@@ -78,6 +85,32 @@ def read_history(directory: Path) -> History:
             gc.enable()
     _note_workers(history)
     return history
+
+
+def _check_variants(directory: Path, plan: Plan) -> None:
+    """The sections that only the judging reads. Raises UsageError when one is damaged."""
+    try:
+        for variant in plan.variants:
+            from_raw(variant.target, Target)
+            from_raw(variant.load, Load)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise UsageError(
+            f"{directory / PLAN_NAME} is damaged ({printable(str(error))}); the run can't be judged without it."
+        ) from None
+
+
+def _check_run(path: Path, run: str) -> None:
+    """Rows of another run prove nothing about this one. Raises UsageError; a damaged header is left to the reading."""
+    try:
+        with path.open("rb") as stream:
+            header = msgspec.json.decode(stream.readline(LARGEST_ROW_BYTES), type=Header)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if header.run not in {"", run}:
+        raise UsageError(
+            f"{path} was recorded by the run {printable(header.run)}, {PLAN_NAME} beside it by {printable(run)}: "
+            "put the files of one run together again."
+        )
 
 
 def _read_run(directory: Path, history: History) -> RunInfo | None:
@@ -126,6 +159,7 @@ def _read_rest(directory: Path, history: History) -> None:
 
 def _rows(directory: Path, file: RowFile[R], history: History) -> Iterable[R]:
     """The rows of one file; what is wrong with it is noted when they have been read."""
+    _check_run(directory / file.name, history.plan.run)
     reading = Reading(directory, file)
     yield from reading
     if reading.problem:

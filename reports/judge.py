@@ -154,6 +154,7 @@ def judge(history: History) -> RunVerdict:
         rig=rig_table(history),
         problems=[
             *history.problems,
+            *_unchecked_certificates(history),
             *(f"{each.sentence} It did not act." for each in faults if each.acted is False),
             *_failed_checks(facts),
         ],
@@ -266,6 +267,17 @@ def _most_first(counts: Counter[str]) -> dict[str, int]:
 
 def _sorted(mapping: dict[str, str]) -> dict[str, str]:
     return dict(sorted(mapping.items()))
+
+
+def _unchecked_certificates(history: History) -> list[str]:
+    """A run that trusts anybody says so: what it measured may have been somebody else's."""
+    trusting = [
+        variant.name
+        for variant in history.plan.variants
+        if (target := from_raw(variant.target, Target)).insecure and target.url.startswith("https:")
+    ]
+    whose = [f" in variant {name}" if name is not None else "" for name in trusting]
+    return [f"The target's certificate was not checked{each} (insecure = true)." for each in whose]
 
 
 def _failed_checks(facts: Sequence[Facts]) -> list[str]:

@@ -599,7 +599,7 @@ def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, 
     if verdict.verdict == "pass":
         return ""
     if verdict.verdict == "fail":
-        return _where_to_look(verdict)
+        return _where_to_look(verdict, history)
     if verdict.code == "rig-late":
         widest = max(unit.width_ns for unit in measured.units if unit.cause == "rig")
         return (
@@ -613,11 +613,22 @@ def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, 
     return _further(claim, history, tally)
 
 
-def _where_to_look(verdict: Verdict) -> str:
+def _where_to_look(verdict: Verdict, history: History) -> str:
+    """The streams to look at, and what the first of them that says anything said."""
     if not verdict.examples:
         return ""
     word = "stream" if len(verdict.examples) == 1 else "streams"
-    return f"See {word} {joined([str(number) for number in verdict.examples])} in streams.jsonl."
+    text = f"See {word} {joined([str(number) for number in verdict.examples])} in streams.jsonl."
+    said = {
+        record.stream: record.detail
+        for record in history.streams
+        if record.variant == verdict.variant and record.stream in verdict.examples and record.detail
+    }
+    return f"{text} Stream {min(said)}: {printable(said[min(said)], _DETAIL_CHARS)}" if said else text
+
+
+_DETAIL_CHARS: Final = 200
+"""Enough for a status and the beginning of its body; the row holds more."""
 
 
 def _further(claim: Claim, history: History, tally: _Tally) -> str:

@@ -110,7 +110,7 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     "--max-requests", type=int, metavar="N", help="Upper limit of attempts, reconnections included."
 )
 @click.option("--workers", type=int, metavar="N", help="Load-generating processes.")
-@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; printed by each run.")
+@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; ends its folder's name.")
 @click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")
 @click.option("--label", "labels", metavar="K=V", multiple=True, help="Kept with the run.")
 @click.option(
@@ -237,7 +237,7 @@ def _repeatable(secrets: dict[str, str]) -> list[str]:
 
 
 @cli.command(context_settings=SETTINGS)
-@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; printed by each run.")
+@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; ends its folder's name.")
 @click.option(
     "--misbehave", default="", metavar="MODES", help="Plant defects in the robust service: loss,utf8,slow…"
 )

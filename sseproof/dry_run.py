@@ -10,8 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.environment import DESCRIPTORS_A_PROCESS
+from sseproof.loadtests.settings import Client
 from sseproof.planning import expected_units, fixed_units
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
+from sseproof.reports.words import count_of
 from sseproof.scenario import STAND_IN, Resolved
 
 
@@ -54,13 +56,15 @@ class DryRun(Struct):
         """As text of 80 columns."""
         needs = self.needs
         lines = [f"Nothing was sent. {self.scenario} would load {self.target}", ""]
-        size = f"{needs.streams} streams" if needs.streams else f"{needs.duration_s:g} s of admission"
+        size = count_of(needs.streams, "stream") if needs.streams else f"{needs.duration_s:g} s of admission"
         each = f" for each of the variants {' and '.join(self.variants)}" if self.variants else ""
-        lines.append(f"{size} by {needs.users} users in {needs.workers} worker(s){each}.")
+        by = f"{count_of(needs.users, 'user')} in {count_of(needs.workers, 'worker')}"
+        lines.append(f"{size} by {by}{each}.")
         if needs.requests_at_most is not None:
-            lines.append(f"At most {needs.requests_at_most} requests, reconnections included.")
+            at_most = count_of(needs.requests_at_most, "request")
+            lines.append(f"At most {at_most}, reconnections included, besides the one look before the run.")
         else:
-            lines.append("No upper limit of requests; set one with --max-requests.")
+            lines.append("No upper limit of requests; set one with --max-requests (load.max_requests).")
         lines.append(f"{needs.descriptors_a_worker} file descriptors a worker.")
         if not self.claims:
             lines.append("No claim: the run would only be recorded.")
@@ -83,8 +87,7 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
     load = scenario.load
     most = load.max_requests
     if most is None and load.streams is not None:
-        retries = 0 if scenario.client.profile == "legacy" else scenario.client.retries
-        most = None if scenario.client.profile == "browser" else load.streams * (1 + retries)
+        most = _most_requests(load.streams, scenario.client)
     return DryRun(
         scenario=scenario.name,
         target=scenario.target.url.replace(f"http://{STAND_IN}", "reference servers of its own, "),
@@ -99,6 +102,15 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
         ),
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
     )
+
+
+def _most_requests(streams: int, client: Client) -> int | None:
+    """Attempts of that many streams, None where each new event gives a stream all its retries back (sse.md C20)."""
+    if client.profile == "legacy" or (client.profile == "resilient" and client.retries == 0):
+        return streams
+    if client.profile == "resilient" and client.on_cut == "give-up":
+        return streams * client.retries
+    return None
 
 
 def _planned(resolved: Resolved, claim: Claim, expected_rate: float | None) -> PlannedVerdict:

@@ -213,6 +213,11 @@ class _Experiment:
         )
         upstream = service if variant.hop is None else self._started_hop(variant, service, parts)
         seen = self._preflight(variant, upstream)
+        if (variant.target.kind or seen.kind) == "subscription" and variant.load.streams is not None:
+            raise UsageError(
+                "The target is a subscription, which does not end by itself, so a number of streams says nothing about "
+                'how long they are held: give a duration (or kind = "answer" if its streams do end).'
+            )
         if not self._quiet:
             _say(_preflight_sentence(variant, seen))
         return _Side(variant=variant, service=service, upstream=upstream, seen=seen)

@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import msgspec
 from msgspec import Struct
 
-from sseproof.chaos.faults import FaultError
+from sseproof.chaos.faults import Clean, FaultError, kind_of
 from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
 from sseproof.loadtests.settings import Client, Load, Target
@@ -171,6 +171,7 @@ def load_scenario(
     _default_judged(scenario, tree)
     claims = _checked(scenario, origin)
     groups = _groups(scenario, origin)
+    _check_scopes(claims, scenario, groups, origin)
     secrets = Secrets()
     for variant in scenario.variant:
         _move_secrets(variant.target, secrets)
@@ -246,6 +247,30 @@ def _groups(scenario: Scenario, origin: "_Origins") -> list[GroupSpec]:
         raise UsageError(f"{origin.of('fault')}: {error}") from None
 
 
+def _check_scopes(
+    claims: list[Claim], scenario: Scenario, groups: list[GroupSpec], origin: "_Origins"
+) -> None:
+    """A claim about a name that the plan does not have could only come out unknown: refused before anything is sent."""
+    named = [spec.name for spec in groups]
+    kinds = [spec.name for spec in groups if not isinstance(spec.fault, Clean)]
+    kinds += [kind_of(spec.fault) for spec in groups if not isinstance(spec.fault, Clean)]
+    variants = [variant.name for variant in scenario.variant if variant.name is not None]
+    for claim in claims:
+        scope = claim.scope
+        for word, name, known in (
+            ("in variant", scope.variant, variants),
+            ("in group", scope.group, named),
+            ("after", scope.after, kinds),
+            ("in phase", scope.phase, []),
+        ):
+            if name is None or name in known:
+                continue
+            there = "there are: " + ", ".join(dict.fromkeys(known)) if known else "the scenario has none"
+            raise UsageError(
+                f'{origin.of("claims")}: the claim "{claim.text}" says {word} {name!r}; {there}.'
+            )
+
+
 class _Origins:
     """Where each value came from, by dotted key."""
 
@@ -265,6 +290,10 @@ class _Origins:
             else:
                 into[key] = value
                 self._places[dotted] = place
+
+    def has(self, dotted: str) -> bool:
+        """Whether some layer wrote this key or one below it."""
+        return any(place == dotted or place.startswith(f"{dotted}.") for place in self._places)
 
     def of(self, dotted: str) -> str:
         """The place a key came from, or its nearest parent's."""
@@ -391,11 +420,56 @@ def _convert(tree: Tree, origin: _Origins) -> Scenario:
         return msgspec.convert(tree, Scenario, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        dotted = re.sub(r"\[\.\.\.\]|\[\d+\]", "", path.rstrip("`"))
-        shown = message.replace("`", "")
+        dotted = _written(re.sub(r"\[\.\.\.\]|\[\d+\]", "", path.rstrip("`")), tree, origin)
+        shown = _in_plain_words(message.replace("`", ""), dotted)
         raise UsageError(
             f"{origin.of(dotted)}: {dotted or 'the scenario'}: {shown[:1].lower()}{shown[1:]}."
         ) from None
+
+
+def _in_plain_words(message: str, dotted: str) -> str:
+    """`Expected int | null, got str`, as somebody says it who does not write Python; a wrong word with the right ones."""
+    if message.startswith("Invalid enum value "):
+        return f"{message.removeprefix('Invalid enum value ')} is not one of {', '.join(_choices(dotted))}"
+    if not message.startswith("Expected "):
+        return message
+    return _TYPE_NAME.sub(lambda found: _PLAIN_WORDS[found[0]], message.replace(" | null", ""))
+
+
+def _choices(dotted: str) -> list[str]:
+    """The words that a key of the scenario takes."""
+    kind: Any = Scenario
+    for key in dotted.split("."):
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(_struct_of(kind) or kind)}
+        kind = fields[key]
+    options = [kind, *get_args(kind)]
+    return [word for option in options if get_origin(option) is Literal for word in get_args(option)]
+
+
+def _written(dotted: str, tree: Tree, origin: _Origins) -> str:
+    """The key as its writer wrote it: variants are laid out by us, and an entry of a table is named, not the table."""
+    shared = dotted.removeprefix("variant.")
+    if not origin.has("variant") or origin.has(shared):
+        dotted = shared
+    value: Any = tree["variant"][0] if dotted.startswith(_SHARED) else tree
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    wrong = (
+        [key for key, each in value.items() if not isinstance(each, str)] if isinstance(value, dict) else []
+    )
+    return f"{dotted}.{wrong[0]}" if len(wrong) == 1 else dotted
+
+
+_PLAIN_WORDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "object": "a table",
+    "array": "a list",
+    "null": "nothing",
+}
+_TYPE_NAME: Final = re.compile(r"\b(?:int|float|str|bool|object|array|null)\b")
 
 
 def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
@@ -482,6 +556,10 @@ def _check_target(target: Target, refuse: Any) -> None:
         raise refuse(
             "target.ca", f"{target.ca!r} is not a file; give the PEM file of your certificate authority."
         )
+    if target.ca is not None:
+        target.ca = str(
+            Path(target.ca).resolve()
+        )  # the processes that load have a working folder of their own
     if target.connect_to is not None and not re.fullmatch(
         r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):\d{1,5}", target.connect_to
     ):

@@ -60,6 +60,11 @@ def test_bad_usage(tmp_path, server, arguments, words):
     refused(sseproof(*arguments, cwd=tmp_path), tmp_path, 64, *words)
 
 
+def test_a_number_of_subscriptions(tmp_path, server):
+    done = sseproof("run", "--target", f"{server}?script=endless", "--streams", "3", cwd=tmp_path)
+    refused(done, tmp_path, 64, "subscription", "duration")
+
+
 def answering(payload: bytes) -> tuple[socket.socket, str]:
     """A listener that gives every connection the same bytes, then closes."""
     listener = socket.create_server(("127.0.0.1", 0))

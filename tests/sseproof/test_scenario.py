@@ -67,7 +67,7 @@ def test_the_file_names_the_scenario_unless_it_says_so(tmp_path):
         ("[laod]\nusers = 3\n", ["smoke.toml", "'laod'", "did you mean 'load'"]),
         ("[client.timeouts]\nidel = 3\n", ["[client.timeouts]", "did you mean 'idle'"]),
         ("[load]\nzzz = 3\n", ["'zzz'", "known are"]),
-        ('[load]\nusers = "many"\n', ["smoke.toml", "load.users", "expected int, got str"]),
+        ('[load]\nusers = "many"\n', ["smoke.toml", "load.users", "expected a whole number, got a text"]),
         ("[load]\nusers = 0\n", ["load.users", "is 0"]),
         ('[load]\nduration = "5 parsecs"\n', ["load.duration", "not a duration"]),
         ('[load]\nduration = "5s"\nstreams = 5\n', ["load.streams", "exclude each other"]),
@@ -240,3 +240,59 @@ def test_a_server_of_the_run_needs_no_address(tmp_path):
     (variant,) = load('[server]\nprofile = "legacy"\n', tmp_path).scenario.variant
     assert variant.server.profile == "legacy"
     assert variant.target.url.endswith("/api/v1/stream/chat")
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ("success >= 98% in group nobody", ["in group 'nobody'", "there are: late, clean"]),
+        ("success >= 98% in variant nobody", ["in variant 'nobody'", "the scenario has none"]),
+        ("recovery = 100% after cut", ["after 'cut'", "there are: late, slow-first-byte"]),
+        ("recovery = 100% after clean", ["after 'clean'", "there are: late"]),
+        ("success >= 98% in phase nobody", ["in phase 'nobody'", "the scenario has none"]),
+    ],
+)
+def test_a_claim_about_a_name_that_the_scenario_lacks_is_refused(tmp_path, claim, words):
+    fault = '[[fault]]\nname = "late"\nkind = "slow-first-byte"\nshare = "20%"\ndelay = "1s"\n'
+    text = f"claims = ['{claim}']\n[target]\nurl = \"{URL}\"\n{fault}"
+    sentence = refused(text, tmp_path)
+    for word in words:
+        assert word in sentence
+
+
+def test_a_claim_about_names_that_exist_is_taken(tmp_path):
+    claims = ["success >= 98% in group clean", "success >= 98% in variant a", "recovery = 100% after cut"]
+    text = f'claims = {claims}\n[target]\nurl = "{URL}"\n[[variant]]\nname = "a"\n'
+    text += '[[fault]]\nname = "gone"\nkind = "cut"\nshare = "20%"\nafter_bytes = 600\n'
+    assert load(text, tmp_path).scenario.claims == claims
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (
+            ["target.headers.X-Count=5"],
+            ["--set target.headers.X-Count: ", "expected a text, got a whole number"],
+        ),
+        (["target.headers=[1]"], ["--set target.headers: ", "expected a table, got a list"]),
+        (["labels.x=3"], ["--set labels.x: ", "expected a text"]),
+        (["target.kind=feed"], ["--set target.kind: ", "'feed' is not one of answer, subscription"]),
+        (["client.on_cut=stop"], ["'stop' is not one of resume, restart, give-up"]),
+    ],
+)
+def test_a_wrong_value_is_named_as_it_was_written(sets, words):
+    sentence = refused(sets=sets, flags={"target": {"url": URL}})
+    for word in words:
+        assert word in sentence
+
+
+def test_a_wrong_value_in_a_variant_names_the_file(tmp_path):
+    text = f'[target]\nurl = "{URL}"\n[[variant]]\nname = "a"\nload = {{ users = "x" }}\n'
+    assert refused(text, tmp_path).startswith(f"{tmp_path / 'smoke.toml'}: variant.load.users: ")
+
+
+def test_the_authority_is_found_from_any_working_folder(tmp_path, monkeypatch):
+    """The loading processes work in the run's folder: a relative name would be looked for there."""
+    (tmp_path / "ca.pem").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert load(flags={"target": {"url": URL, "ca": "ca.pem"}}).scenario.target.ca == str(tmp_path / "ca.pem")
