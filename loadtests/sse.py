@@ -307,10 +307,7 @@ class Parser:
         if match is None:
             return None
         own, kind, value = match.groups()
-        if not kind:
-            kind = "message"
-        elif not kind.isprintable():
-            return None
+        kind = kind or "message"
         if own is None:
             return Message(kind, value, self.last_event_id, self.offset, False)
         # Digits, the usual id, are printable and no spaces.

@@ -3,7 +3,7 @@
 Rules (design.md "Outcomes", decisions 2, 4, 6, 11, 14):
 - `Session.on_data` is the hot path: one call takes what one read brought, parses it and records it. No greenlet runs
   until the stream's end, or, where a test's own code iterates, until its next event. `_record` holds the rules for any
-  read; `_steady` is their short form for the read that is one exact token after another of the same.
+  read; `on_data` itself is their short form for a running stream's usual read, one token with an exact instant.
 - A gap is the time between two events of one attempt, from its first token on and heartbeats left out; the silence that
   ends in an idle time-out is a gap of at least its length. The earlier events of a read have its whole bracket.
 - An event is new unless its number came before. Without a number, an event that carries nothing to read (a greeting)
@@ -329,7 +329,6 @@ class Session:
         if self._stopping is not None:
             return
         self._stopping = reason
-        self._steady = False
         self._detail = self._detail or reason
         exchange = self._exchange
         if exchange is not None and not exchange.over:
@@ -610,18 +609,18 @@ class Session:
         items = parser.receive(data)
         if self._steady and exact and len(items) == 1:
             item = items[0]
-            gap = stamp_ns - self._last_hi
-            if type(item) is Message and item.end == parser.offset and gap >= 0:
+            if type(item) is Message and item.end == parser.offset:
                 meaning = self._read(item)
                 sequence = meaning.sequence
                 numbers = self._numbers
                 if meaning.kind == "token" and (sequence == numbers.next or sequence is None):
                     if sequence is not None:
                         numbers.next = sequence + 1
+                    gap = stamp_ns - self._last_hi
                     self._last_hi = stamp_ns
                     self._steady_tokens += 1
                     self._metrics.events += 1
-                    # Intervals.add_exact, twice, without the call; `longest_hi_ns` is the longer one always.
+                    # Intervals.add_exact, twice, without the call; `longest_hi_ns` is never the shorter one.
                     gaps = self._gaps
                     gaps.exact[bisect_left(self._edges, gap)] += 1
                     if gap > gaps.longest_lo_ns:
@@ -655,7 +654,6 @@ class Session:
             and self._last_lo == self._last_hi
             and self._break is None
             and self._listener is None
-            and self._stopping is None
             and not self._pending
             and not self._naive
         )

@@ -104,6 +104,10 @@ class TestSequence:
         assert Plain(sequence="id").read(message(own="9" * 19)).sequence is None
         assert Plain(sequence="id").read(message(own="9" * 100_000)).sequence is None
 
+    def test_empty_data_is_never_malformed(self):
+        plain = Plain(sequence="id", text="json:text", sent_at="json:at")
+        assert plain.read(message("", own="7")) == Meaning("other", "", 7)
+
     @pytest.mark.parametrize("word", [None, "none"])
     def test_off(self, word):
         assert Plain(sequence=word).read(message(own="7")).sequence is None

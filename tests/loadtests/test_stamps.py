@@ -131,6 +131,23 @@ def test_without_the_kernels_count_the_bracket_is_the_whole_poll(monkeypatch: py
         clock.close()
 
 
+def test_a_short_poll_is_bounded_without_asking_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can't have slept, and the poll before it can't have woken earlier than it began."""
+    clock = PollClock(gevent.get_hub().loop)
+    clock.close()  # its instants are then ours to set
+
+    def asked(_: PollClock) -> int:
+        pytest.fail("a system call")
+
+    monkeypatch.setattr(PollClock, "_waited_ns", asked)
+    clock.last_began_ns = 1_000 * MS
+    clock.last_returned_ns = clock.last_began_ns + stamps.WAKE_NS
+    clock.began_ns = clock.last_returned_ns + 30 * MS  # the loop was held meanwhile
+    clock.returned_ns = clock.began_ns + stamps.SLEPT_NS
+    assert not clock.slept
+    assert clock.lower_bound() == clock.last_began_ns
+
+
 def test_the_warm_socket_is_opened_once() -> None:
     warm_stamps()
     first = list(stamps._warm)

@@ -3,14 +3,17 @@
 import time
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sseproof.loadtests.connector import Attempted
+from sseproof.loadtests.request import Request
 from sseproof.loadtests.session import _Job
+from sseproof.loadtests.sse import Message
 from sseproof.loadtests.tally import LONG_PART_CHARS, PARTS_KEPT
 from sseproof.loadtests.transport import TLS, Address, Exchange, Limits
-from sseproof.rundir.rows import Instant, StreamRecord
+from sseproof.rundir.rows import AttemptEnd, Instant, StreamRecord
 from tests.loadtests.streaming import MS, Streams, timeouts
 
 BEGAN_NS = 1_700_000_000_000_000_000
@@ -24,44 +27,96 @@ class Read(NamedTuple):
     exact: bool = True
 
 
-class Feed:
-    """A session whose exchange never connects; every read is handed to it directly, on a clock of its own."""
+CUT = Read("cut")
 
-    def __init__(self, *, steady: bool) -> None:
+
+class Listening:
+    """Keeps the events it is handed."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def opened(self) -> None:
+        """Nothing to do."""
+
+    def push(self, message: Message) -> int:
+        """One more."""
+        self.messages.append(message)
+        return 0
+
+    def over(self) -> None:
+        """Nothing to do."""
+
+
+class Feed:
+    """A session whose connector opens no socket: it hands scripted reads over directly, on a clock of its own."""
+
+    def __init__(
+        self, reads: list[Read], *, short: bool, profile: str = "resilient", listen: bool = False
+    ) -> None:
         self.streams = Streams(
             "http://127.0.0.1:9/",
             kind="subscription",
+            profile=profile,
             terminal="event:done",
             sequence="id",
             text="json:text",
             sent_at="json:at",
         )
+        self.streams.client.connector = self
         self.session = self.streams.client._session(_Job(*[None] * 9))
-        self.exchange = Exchange(
-            self.session._request,
-            Address("127.0.0.1", 9),
-            limits=Limits.of(timeouts(), time.monotonic_ns()),
-            receiver=self.session,
-            metrics=self.streams.metrics,
-            tls=TLS(),
-        )
-        self.session.on_exchange(self.exchange)
-        # The bracket begins at the read before, whatever this hub's polls say.
-        self.exchange._drained = False
-        self.steady = steady
+        self.listening = Listening()
+        if listen:
+            self.session.listen(self.listening)
+        self.left = list(reads)
+        self.short = short
         self.short_reads = 0
+        self.held_bytes: list[int] = []
+        """What the process's ledger says after each read."""
         self.stamp_ns = BEGAN_NS
         self.number = 0
 
-    def read(self, what: Read) -> None:
-        data = self._bytes(what.kind)
-        lower, self.stamp_ns = self.stamp_ns, self.stamp_ns + what.gap_ns
-        self.exchange._lower_ns, self.exchange._stamp_ns = lower, self.stamp_ns
-        if not self.steady:
-            self.session._steady = False
-        before = self.session._steady_tokens
-        self.session.on_data(data, lower, self.stamp_ns, what.exact)
-        self.short_reads += self.session._steady_tokens > before
+    def attempt(self, request: Request, _place: object, limits: Limits, receiver: Any) -> Attempted:
+        """Reads up to the next cut; as `Connector.attempt`."""
+        exchange = Exchange(
+            request,
+            Address("127.0.0.1", 9),
+            limits=limits,
+            receiver=receiver,
+            metrics=self.streams.metrics,
+            tls=TLS(),
+        )
+        receiver.on_exchange(exchange)
+        # The bracket begins at the read before, whatever this hub's polls say.
+        exchange._drained = False
+        while self.left and (read := self.left.pop(0)) != CUT:
+            data = self._bytes(read.kind)
+            lower, self.stamp_ns = self.stamp_ns, self.stamp_ns + read.gap_ns
+            exchange._lower_ns, exchange._stamp_ns = lower, self.stamp_ns
+            if not self.short:
+                self.session._steady = False
+            before = self.session._steady_tokens
+            receiver.on_data(data, lower, self.stamp_ns, read.exact)
+            self.short_reads += self.session._steady_tokens > before
+            self.held_bytes.append(self.streams.ledger.total_bytes)
+        end: AttemptEnd = "fin" if self.left else "stopped"
+        exchange.stop("closed")
+        return Attempted(
+            exchange=exchange,
+            address="127.0.0.1:9",
+            started=Instant(BEGAN_NS),
+            connected=None,
+            secured=None,
+            sent=None,
+            end=end,
+            ended=Instant(self.stamp_ns + MS),
+            detail="",
+            redirects=0,
+            received_bytes=0,
+            reads=0,
+            unstamped_reads=0,
+            read_lag_max_ns=0,
+        )
 
     def _bytes(self, kind: str) -> bytes:
         sent_at = self.stamp_ns + 3 * MS
@@ -70,11 +125,13 @@ class Feed:
             return b'id: %d\ndata: {"text":"t\xc3\xa9%d ","at":%d}\n\n' % (self.number, self.number, sent_at)
         if kind == "two":
             return self._bytes("token") + self._bytes("token")
+        if kind == "one and a half":
+            return self._bytes("token") + self._bytes("half")
         if kind == "skip":
             self.number += 3
             return self._bytes("token")
         if kind == "again":
-            self.number -= 1
+            self.number = max(0, self.number - 2)
             return self._bytes("token")
         if kind == "long":
             self.number += 1
@@ -91,42 +148,31 @@ class Feed:
             "comment": b":\n\n",
             "ill-formed": b'data: {"text":"\xff"}\n\n',
             "half": b'data: {"text":',
+            "large half": b'data: {"text":' + b" " * 3_000,
             "rest": b'"r"}\n\n',
         }[kind]
 
-    def end(self) -> StreamRecord:
-        self.exchange.stop("closed")
-        session, ended = self.session, Instant(self.stamp_ns + MS)
-        attempted = Attempted(
-            exchange=self.exchange,
-            address="127.0.0.1:9",
-            started=Instant(BEGAN_NS),
-            connected=None,
-            secured=None,
-            sent=None,
-            end="stopped",
-            ended=ended,
-            detail="",
-            redirects=0,
-            received_bytes=0,
-            reads=0,
-            unstamped_reads=0,
-            read_lag_max_ns=0,
-        )
-        session._close_attempt(attempted, None, "")
-        return session._conclude("stopped", ended, 200, retry_after=False)
+    def run(self) -> StreamRecord:
+        """All attempts, one after another without a wait."""
+        session = self.session
+        limits = Limits.of(timeouts(), time.monotonic_ns())
+        while True:
+            attempted = session._attempt(limits, send_id=True)
+            if attempted.end == "stopped":
+                session._mend_not("stopped")
+                return session._conclude("stopped", attempted.ended, 200, retry_after=False)
+            session._open_break(attempted, 200)
 
 
-def both(reads: list[Read]) -> tuple[Feed, StreamRecord]:
+def both(reads: list[Read], **options: Any) -> tuple[Feed, StreamRecord]:
     """The feed that took the short way where it could, and the record, the same both ways."""
     results: list[tuple[Any, ...]] = []
-    feeds = [Feed(steady=True), Feed(steady=False)]
+    feeds = [Feed(reads, short=short, **options) for short in (True, False)]
     for feed in feeds:
-        for read in reads:
-            feed.read(read)
-        record = feed.end()
+        record = feed.run()
         metrics = feed.streams.metrics
-        results.append((record, metrics.events, metrics.coalesced_reads, feed.session._last_event_id))
+        counted = metrics.events, metrics.coalesced_reads, metrics.pending_bytes
+        results.append((record, feed.streams.breaks, counted, feed.held_bytes, feed.listening.messages))
     assert results[0] == results[1]
     assert not feeds[1].short_reads
     return feeds[0], results[0][0]
@@ -134,29 +180,36 @@ def both(reads: list[Read]) -> tuple[Feed, StreamRecord]:
 
 KINDS = [
     *["token"] * 8, "two", "skip", "again", "long", "no id", "undated", "future", "crlf", "plain", "other", "empty",
-    "heartbeat", "comment", "ill-formed", "half", "rest",
+    "heartbeat", "comment", "ill-formed", "half", "large half", "rest", "one and a half", "cut",
 ]  # fmt: skip
-reads_of_streams = st.lists(
+TOKEN = Read("token")
+streams_of_reads = st.lists(
     st.builds(
         Read,
         st.sampled_from(KINDS),
         st.sampled_from([10 * MS, 7 * MS, 900 * MS, 1, 0, -MS]),
         st.sampled_from([True, True, True, False]),
-    ),
+    ).map(lambda read: CUT if read.kind == "cut" else read),
     max_size=40,
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(reads_of_streams)
-@example([Read("token")] * (2 * PARTS_KEPT + 3))
-@example([Read("token"), Read("half"), Read("rest"), Read("token"), Read("token")])
-@example([Read("token"), Read("token", exact=False), Read("token"), Read("token")])
-@example([Read("token"), Read("token", -MS), Read("token")])
-@example([Read("token"), Read("long"), Read("long"), Read("future"), Read("token")])
-@example([Read("token"), Read("token"), Read("other"), Read("token", exact=False)])
-def test_the_short_way_records_what_the_long_one_does(reads: list[Read]) -> None:
-    both(reads)
+@pytest.mark.parametrize("profile", ["resilient", "legacy"])
+@settings(max_examples=200, deadline=None)
+@given(reads=streams_of_reads, listen=st.booleans())
+@example(reads=[TOKEN] * (2 * PARTS_KEPT + 3), listen=False)
+@example(reads=[TOKEN] * 5, listen=True)
+@example(reads=[TOKEN, TOKEN, Read("half"), Read("rest"), TOKEN, TOKEN], listen=False)
+@example(reads=[TOKEN, TOKEN, Read("large half"), Read("rest"), TOKEN, TOKEN], listen=False)
+@example(reads=[TOKEN, TOKEN, Read("one and a half"), Read("rest"), TOKEN, TOKEN], listen=False)
+@example(reads=[TOKEN, Read("token", exact=False), TOKEN, TOKEN], listen=False)
+@example(reads=[TOKEN, Read("token", -MS), TOKEN], listen=False)
+@example(reads=[TOKEN, Read("long"), Read("long"), Read("future"), TOKEN], listen=False)
+@example(reads=[TOKEN, TOKEN, Read("other"), Read("token", exact=False)], listen=False)
+@example(reads=[TOKEN, TOKEN, TOKEN, CUT, Read("again"), TOKEN, TOKEN, TOKEN], listen=False)
+@example(reads=[TOKEN, TOKEN, CUT, Read("other"), TOKEN, TOKEN], listen=False)
+def test_the_short_way_records_what_the_long_one_does(profile: str, reads: list[Read], listen: bool) -> None:
+    both(reads, profile=profile, listen=listen)
 
 
 def test_a_running_stream_takes_the_short_way() -> None:
@@ -171,13 +224,9 @@ def test_a_running_stream_takes_the_short_way() -> None:
     assert record.ages.count == 50
 
 
-def test_a_stopped_stream_takes_it_no_more() -> None:
-    feed = Feed(steady=True)
-    for _ in range(3):
-        feed.read(Read("token"))
-    assert feed.short_reads == 2
-    feed.session.stop("enough")
-    feed.read(Read("two"))
-    feed.read(Read("token"))
-    assert feed.short_reads == 2
-    assert feed.end().events == 5  # of the two in one read after the stop, the first
+def test_long_texts_are_not_kept() -> None:
+    feed = Feed([TOKEN, TOKEN, Read("long"), Read("long")], short=True)
+    feed.session._attempt(Limits.of(timeouts(), time.monotonic_ns()), send_id=True)
+    assert feed.short_reads == 3
+    assert not feed.session._text.parts
+    assert feed.session._text.chars > 2 * LONG_PART_CHARS

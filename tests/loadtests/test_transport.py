@@ -647,6 +647,26 @@ def test_a_bomb_of_small_lines_takes_turns_with_everybody_else() -> None:
     assert len(stages) >= 50
 
 
+def test_what_takes_turns_holds_off_the_idle_time_out_too() -> None:
+    """While such a piece is worked on nothing is read; the silence counts from the read that brought it."""
+    packer = zlib.compressobj(9, wbits=31)
+    first = packer.compress(event("one", number=1)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    comments = packer.compress((b": " + b"x" * 4_093 + b"\n") * 768) + packer.flush(zlib.Z_SYNC_FLUSH)
+    last = packer.compress(event("two", number=2)) + packer.flush()
+
+    def script(connection: Connection) -> None:
+        connection.send(GZIP_HEAD + chunk(first))
+        connection.server.tick.wait(0.25)
+        connection.send(chunk(comments))
+        connection.server.tick.wait(0.25)
+        connection.send(chunk(last) + LAST_CHUNK)
+        connection.until_gone()
+
+    with serving(script) as server:
+        record = single(server.url, gzip=True, timeouts=timeouts(idle=400)).run()
+    assert (record.end, record.events, record.heartbeats) == ("eof", 2, 768)
+
+
 def test_event_too_big() -> None:
     with serving(once(CLOSE_HEAD, b"data: ok\n\ndata: ", b"x" * (17 << 20), then="hang")) as server:
         record = single(server.url).run()
