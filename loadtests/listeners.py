@@ -49,6 +49,7 @@ from sseproof.rundir.files import (
 )
 from sseproof.rundir.groups import GroupRule
 from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE
+from sseproof.rundir.parent import RIG_ERROR_MARK, orphaned
 from sseproof.rundir.rows import (
     BreakRow,
     GeneratorRow,
@@ -62,8 +63,6 @@ from sseproof.rundir.units import from_raw
 
 DRAINED_MESSAGE: Final = "sseproof-drained"
 PLAN_MESSAGE: Final = "sseproof-plan"
-PARENT_VARIABLE: Final = "SSEPROOF_PARENT"
-RIG_ERROR_MARK: Final = "sseproof rig error: "
 OPEN_ROWS_EVERY_S: Final = 10
 BARE_STRIDE: Final = 1024
 """A bare locust master may get workers at any time: stream numbers leave room for this many."""
@@ -184,8 +183,7 @@ def stop_broken(environment: Any, error: SuiteError) -> None:
 
 def end_without_parent() -> None:
     """Leaves at once when the suite that started us is gone (pdeathsig does not cover the moment before exec)."""
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent is not None and os.getppid() != int(parent):
+    if orphaned():
         os._exit(EXIT_RIG)
 
 

@@ -9,8 +9,7 @@ import sys
 from sseproof.reference_server.app import run_server
 from sseproof.reference_server.settings import settings_from_json
 from sseproof.rundir.errors import EXIT_USAGE, SuiteError
-
-RIG_ERROR_MARK = "sseproof rig error: "
+from sseproof.rundir.parent import RIG_ERROR_MARK
 
 
 def main(arguments: list[str]) -> int:

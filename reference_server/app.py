@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
-import os
 import signal
 import socket
 import sys
@@ -41,10 +40,10 @@ from sseproof.reference_server.streams import Admission, Admitter, Ask, parse_na
 from sseproof.reference_server.witness import Connection, Witness
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import RigError, SuiteError, UsageError
+from sseproof.rundir.parent import orphaned
 from sseproof.rundir.rows import Instant, WitnessRow
 from sseproof.rundir.text import printable
 
-PARENT_VARIABLE: Final = "SSEPROOF_PARENT"
 BACKLOG: Final = 4_096
 """Thousands of streams may connect within one turn of the loop; the kernel caps it by somaxconn."""
 BODY_LIMIT_BYTES: Final = 64 * 1024
@@ -284,7 +283,7 @@ def run_server(settings: ServerSettings) -> None:
 
     Raises UsageError for a bad mode; RigError when the port is taken, the address is not ours, or rows can't be written.
     """
-    if _orphaned():
+    if orphaned():
         raise RigError("The process that started this server is gone.")
     _raise_descriptor_limit()
     service = Service(settings)
@@ -346,11 +345,6 @@ def _url(runner: web.AppRunner) -> str:
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _orphaned() -> bool:
-    parent = os.environ.get(PARENT_VARIABLE)
-    return parent is not None and parent != str(os.getppid())
 
 
 def _raise_descriptor_limit() -> None:

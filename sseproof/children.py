@@ -22,11 +22,9 @@ import msgspec
 
 from sseproof.chaos.processes import guarded
 from sseproof.rundir.errors import RigError
+from sseproof.rundir.parent import PARENT_VARIABLE, RIG_ERROR_MARK
 from sseproof.rundir.text import Redactor, printable
 
-PARENT_VARIABLE: Final = "SSEPROOF_PARENT"
-RIG_ERROR_MARK: Final = "sseproof rig error: "
-"""A child that breaks says why on standard error behind this mark."""
 LOG_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """Enough for any honest run; a target that makes us log without end fills no disk."""
 LINE_LIMIT_CHARS: Final = 2_000

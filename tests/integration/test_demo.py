@@ -62,7 +62,7 @@ with_nginx = pytest.mark.skipif(
 )
 
 KILLS = int(os.environ.get("SSEPROOF_TEST_KILLS", "3"))
-"""`make soak` asks for more."""
+"""Few in CI; set it higher for a soak."""
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = ("--seed", "7")

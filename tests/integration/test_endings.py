@@ -29,7 +29,7 @@ from tests.integration.suite import (
 pytestmark = pytest.mark.integration
 
 KILLS = int(os.environ.get("SSEPROOF_TEST_KILLS", "6"))
-"""`make soak` asks for 50."""
+"""Few in CI; set it to 50 for a soak."""
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sseproof.children import RIG_ERROR_MARK, Child, RunLog, end_all, run_to_end
+from sseproof.children import Child, RunLog, end_all, run_to_end
 from sseproof.rundir.errors import RigError
+from sseproof.rundir.parent import RIG_ERROR_MARK
 from sseproof.rundir.text import Redactor
 
 WAIT_S = 20
