@@ -3,17 +3,23 @@
 Rules (design.md decisions 3 and 4, measurement.md 2.3, capacity.md "How"):
 - A read's kernel stamp (SO_TIMESTAMPING, Linux) is the arrival of the last byte that the read returned.
 - Connects, FIN and RST carry no stamp. A poll of the event loop reports whatever is ready when it ends, so something
-  that this poll reported was not ready when the poll before was harvested; and where this poll slept, it was not ready
-  when the sleep began and woke us, so it happened at most the wake-up time before the poll returned.
-- The wake-up time is WAKE_NS plus the time the process waited for a core, which the kernel counts (schedstat).
+  that this poll reported was not ready when the poll before was harvested; and where nothing at all was ready when this
+  poll began, it came later and woke us, so it happened at most the wake-up time before the poll returned.
+- Whether something was ready is asked of the kernel just before each poll (0.6 µs): how long a poll took says nothing,
+  since the hypervisor or another thread of the process can hold up one that had all it wanted.
+- The wake-up time is WAKE_NS plus the time the process waited for a core, which the kernel counts (schedstat). Where we
+  gave the core up more than once, another thread may have had the interpreter meanwhile: then only the poll's begin counts.
 - The first packets after the option is first used on a machine can come unstamped: one stamped socket stays open.
 """
 
 import _socket
 import os
+import resource
+import select
 import struct
 import sys
 import weakref
+from collections.abc import Callable
 from time import time_ns
 from typing import Any, Final
 
@@ -32,11 +38,10 @@ unpack_stamp: Final = struct.Struct("qq").unpack_from
 WAKE_NS: Final = 200_000
 """From an event's arrival to the return of the poll that slept on it, the wait for a core apart. Measured on a loaded
 2-core virtual machine, 1,500 times: p99 12 µs, at most 53 µs."""
-SLEPT_NS: Final = 100_000
-"""A poll shorter than this may have found everything ready when it began."""
 CROWDED_READS: Final = 48
 """From about 64 ready descriptors on, one poll may leave some to the next (libev's first event array)."""
 _SAMPLE_EVERY_NS: Final = 10_000_000
+_WHOSE: Final = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
 _warm: list[int] = []
 
@@ -63,16 +68,21 @@ class PollClock:
         "__weakref__",
         "_check",
         "_handled_before",
+        "_last_slept",
+        "_last_waits",
         "_next_sample_ns",
+        "_pending",
         "_prepare",
         "_samples",
         "_schedstat",
+        "_waits",
         "began_ns",
         "handled",
         "last_began_ns",
         "last_returned_ns",
         "polls",
         "returned_ns",
+        "slept",
     )
 
     def __init__(self, loop: Any) -> None:
@@ -82,6 +92,10 @@ class PollClock:
         """Reads since the last poll returned; whoever reads adds to it."""
         self.began_ns = self.returned_ns = self.last_began_ns = self.last_returned_ns = now
         self._handled_before = 0
+        self.slept = self._last_slept = False
+        """Whether nothing was ready when the last poll began: all that it reported came later."""
+        self._pending = _pending_of(loop)
+        self._waits = self._last_waits = 0
         self._schedstat = _open_schedstat()
         self._samples = [(now, self._waited_ns())] * 2
         self._next_sample_ns = now + _SAMPLE_EVERY_NS
@@ -102,7 +116,11 @@ class PollClock:
 
     def _before_poll(self) -> None:
         self.last_began_ns = self.began_ns
-        self.began_ns = time_ns()
+        self.began_ns = time_ns()  # before the question: what is not ready then comes after this instant
+        self._last_slept, self._last_waits = self.slept, self._waits
+        self.slept = not self._pending(0)
+        if self.slept:
+            self._waits = _waits()
 
     def _after_poll(self) -> None:
         self.last_returned_ns = self.returned_ns
@@ -114,27 +132,18 @@ class PollClock:
             self._samples = [self._samples[1], (now, self._waited_ns())]
             self._next_sample_ns = now + _SAMPLE_EVERY_NS
 
-    @property
-    def slept(self) -> bool:
-        """Whether the last poll had to wait: nothing it reported was ready when it began."""
-        if self.returned_ns - self.began_ns <= SLEPT_NS:
-            return False  # without a system call
-        waited = self._waited_since(self.began_ns)
-        return waited is not None and self.returned_ns - self.began_ns - waited > SLEPT_NS
-
     def lower_bound(self) -> int:
         """The earliest that something which the last poll reported can have become ready.
 
         Only valid for a descriptor that was watched, and not ready, when the poll before that returned.
         """
-        if self._handled_before < CROWDED_READS and self.returned_ns - self.last_began_ns <= WAKE_NS:
-            # Polls follow each other closely: what the one before did not report came after it began. No system call.
-            return self.last_began_ns
         if self.slept:
-            return self._woken(self.began_ns, self.returned_ns)
+            return self._woken(self.began_ns, self.returned_ns, self._waits)
         if self._handled_before >= CROWDED_READS:
             return 0
-        return self._woken(self.last_began_ns, self.last_returned_ns)
+        if not self._last_slept:
+            return self.last_began_ns
+        return self._woken(self.last_began_ns, self.last_returned_ns, self._last_waits)
 
     def readiness(self, not_before_ns: int, *, fresh: bool = True) -> Instant:
         """The moment of something without a stamp that the last poll reported; `not_before_ns` is known otherwise.
@@ -148,10 +157,10 @@ class PollClock:
         lower = min(lower, returned)
         return Instant(returned, returned - lower)
 
-    def _woken(self, began_ns: int, returned_ns: int) -> int:
-        """The harvest of a poll that returned then: not before it began, not earlier than our wake-up time."""
-        if returned_ns - WAKE_NS <= began_ns:
-            return began_ns  # without a system call
+    def _woken(self, began_ns: int, returned_ns: int, waits: int) -> int:
+        """The harvest of a poll that slept: not before it began, not earlier than our wake-up time before it returned."""
+        if returned_ns - WAKE_NS <= began_ns or _waits() - waits > 1:
+            return began_ns
         waited = self._waited_since(began_ns)
         return began_ns if waited is None else max(began_ns, returned_ns - WAKE_NS - waited)
 
@@ -193,3 +202,18 @@ def _open_schedstat() -> int:
         return os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return -1
+
+
+def _pending_of(loop: Any) -> Callable[[int], object]:
+    """A question, asked with 0: is any descriptor that the loop watches ready? Where it can't be asked, always yes."""
+    try:
+        poll = select.poll()
+        poll.register(loop.fileno(), select.POLLIN)
+    except (AttributeError, OSError, TypeError, ValueError):
+        return lambda _: True
+    return poll.poll
+
+
+def _waits() -> int:
+    """How often this thread gave the core up to wait for something."""
+    return resource.getrusage(_WHOSE).ru_nvcsw

@@ -175,10 +175,17 @@ def listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0 and probe.getsockname() != probe.getpeername()
 
 
-def nobody_listens(ports: Sequence[int]) -> None:
-    """Each of them refuses."""
+def nobody_listens(ports: Sequence[int], limit_s: float = 0) -> None:
+    """Each of them refuses, at once or within the limit.
+
+    After a kill it takes a moment: a dying process loses its memory first, which takes it out of the lists of the living,
+    and its sockets last.
+    """
     assert ports
-    assert [port for port in ports if listening(port)] == []
+    deadline = time.monotonic() + limit_s
+    while (open_ports := [port for port in ports if listening(port)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert open_ports == []
 
 
 def carrying(marker: str) -> list[int]:

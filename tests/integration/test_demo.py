@@ -443,7 +443,7 @@ def test_killed_at_random_moments(tmp_path):
         for directory in (cwd / "runs").glob("*/*"):
             if directory.is_symlink() or directory.name.startswith("."):
                 continue
-            nobody_listens(ports_of(directory))
+            nobody_listens(ports_of(directory), 5)
             judged = sseproof("judge", str(directory), cwd=cwd)
             assert judged.returncode in {1, 2}, judged.stdout + judged.stderr
             assert (directory / REPORT_NAME).stat().st_size > 10_000
