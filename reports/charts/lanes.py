@@ -56,8 +56,8 @@ WORDS: Final[dict[Step, str]] = {
 }
 
 _ROW: Final = 44.0
-_LONGEST_LABEL_CHARS: Final = 60
-"""Of a lane, which fits a page of 400 px; the table has the whole."""
+_LONGEST_LABEL_CHARS: Final = 50
+"""Of a lane, which fits a page of 400 px in wide letters (DejaVu Sans) too; the table has the whole."""
 _START: Final = 4.0
 _END: Final = 990.0
 MOST_EPISODES: Final = 60
