@@ -19,21 +19,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sseproof.rundir.errors import UsageError
+from sseproof.rundir.text import SECRET_HEADERS
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-SECRET_HEADERS: Final = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "x-api-key",
-        "api-key",
-        "x-goog-api-key",
-        "x-auth-token",
-        "x-csrf-token",
-    }
-)
-"""Headers whose values are secret whoever sends them; `secret_headers` of the scenario adds more."""
 EVENT_STREAM: Final = "text/event-stream"
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_LIMIT: Final = 10

@@ -30,6 +30,7 @@ from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.reference_server.misbehave import parse_modes
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
 from sseproof.rundir.errors import UsageError
+from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
 
 OnUnknown = Literal["fail", "warn"]
@@ -40,20 +41,6 @@ INTERNAL_VARIABLES: Final = frozenset({"PLAN", "PARENT", "WORKER"})
 """Set by the suite for its own children, never by people."""
 SECRET_PREFIX: Final = "SSEPROOF_SECRET_"  # noqa: S105  # a variable's name
 
-SECRET_HEADERS: Final = frozenset(
-    {
-        "authorization",
-        "cookie",
-        "proxy-authorization",
-        "x-api-key",
-        "api-key",
-        "x-auth-token",
-        "x-goog-api-key",
-    }
-)
-_SECRET_QUERY: Final = re.compile(
-    r"(^|[_\-.])(key|apikey|token|secret|password|passwd|auth|sig|signature|credential)s?$"
-)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ENV_WHOLE: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _ENV_PART: Final = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -621,7 +608,7 @@ def _without_secrets(target: Target, secrets: Secrets) -> str:
             target.headers["Authorization"] = f"env:{secrets.keep('authorization', f'Basic {basic}')}"
     query = parts.query
     for name, value in parse_qsl(parts.query, keep_blank_values=False):
-        if _SECRET_QUERY.search(name.lower()) and not env_names(value):
+        if SECRET_QUERY.search(name.lower()) and not env_names(value):
             for pair in parts.query.split("&"):
                 key, _, raw = pair.partition("=")
                 if key == name and raw:

@@ -5,6 +5,7 @@ escapes; every other character stays (an Arabic error text stays Arabic).
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -16,6 +17,24 @@ DETAIL_LIMIT_CHARS: Final = 300
 SECRET_MASK: Final = "[secret]"  # noqa: S105  # the mask itself
 SHORTEST_SECRET_CHARS: Final = 4
 """Masking shorter values would garble ordinary text and hide nothing worth hiding."""
+
+SECRET_HEADERS: Final = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "x-auth-token",
+        "x-csrf-token",
+    }
+)
+"""Headers whose values are secret whoever sends them; `secret_headers` of the scenario adds more."""
+SECRET_QUERY: Final = re.compile(
+    r"(^|[_\-.])(key|apikey|token|secret|password|passwd|auth|sig|signature|credential)s?$"
+)
+"""Names of query parameters, in lower case, whose values are secret."""
 
 _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _ZERO_WIDTH_JOINERS: Final = frozenset("\u200c\u200d")  # part of ordinary Persian, Hindi and emoji
