@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,11 @@ sys.stdin.read()
 
 
 def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    """The workers; the master listens before it has forked them."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    deadline = time.monotonic() + 5
+    while not (text := path.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.002)
     return [int(one) for one in text.split()]
 
 

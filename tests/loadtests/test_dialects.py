@@ -28,7 +28,8 @@ class TestKinds:
         assert plain.read(message('{"text":"a"}', name, own="a-1")) == Meaning("heartbeat")
 
     @pytest.mark.parametrize(
-        ("name", "kind"), [*((n, "error") for n in ERROR_TYPES), *((n, "other") for n in OTHER_TYPES)]
+        ("name", "kind"),
+        [*((n, "error") for n in sorted(ERROR_TYPES)), *((n, "other") for n in sorted(OTHER_TYPES))],
     )
     def test_errors_and_others_are_numbered_and_carry_no_text(self, name, kind):
         assert Plain(sequence="id").read(message("text", name, own="a-3")) == Meaning(kind, sequence=3)
