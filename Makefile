@@ -10,6 +10,8 @@ UPGRADE ?=
 PYTHONS := 3.11 3.12 3.13 3.14
 UV := 0.13.9
 VENV := .venv
+# pytest's exit code when ARGS chose no test of one half
+NOTHING_CHOSEN := 5
 
 .DEFAULT_GOAL := help
 .PHONY: help demo venv test test-all-pythons check bench lock clean
@@ -24,7 +26,9 @@ venv: ## Set up .venv from the lock (the others do it first; nothing to do the s
 	@.ci/venv $(VENV) "$(PYTHON)"
 
 test: venv ## Run all tests
-	$(VENV)/bin/pytest $(ARGS)
+	@# What measures goes first and alone; the rest mostly waits, so as many as there are cores run side by side.
+	$(VENV)/bin/pytest -m alone $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
+	$(VENV)/bin/pytest -m "not alone" -n logical --dist loadfile $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
 
 test-all-pythons: venv ## Run the unit tests on every other supported Python of this machine
 	@.ci/pythons $(PYTHONS)

@@ -342,6 +342,16 @@ def test_ci_ends_with_the_tests() -> None:
     lines = (ROOT / ".ci" / "run").read_text("utf-8").rstrip().splitlines()
     assert lines[-1] == "exec make --no-print-directory test"
     assert "set -euo pipefail" in lines
+    before = "\n".join(lines[:-1])
+    assert "make --no-print-directory demo" in before, "a stranger's first command"
+    assert "make --no-print-directory check" in before
+
+
+@pytest.mark.integration
+def test_both_halves_of_the_tests_are_run() -> None:
+    """Each test is in one half, and a choice that is empty in one of them is no failure."""
+    steps = make("--dry-run", "test", "ARGS=-k parser").stdout
+    assert re.findall(r'-m "?((?:not )?alone)"?.* -k parser \|\|', steps) == ["alone", "not alone"]
 
 
 # --- what is built ---

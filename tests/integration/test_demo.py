@@ -55,7 +55,7 @@ from tests.integration.suite import (
     witnesses,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(180)]
 slow = pytest.mark.slow
 with_nginx = pytest.mark.skipif(
     find_nginx() is None and not os.environ.get("CI"), reason="nginx is not installed"

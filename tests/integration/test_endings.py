@@ -121,6 +121,7 @@ def test_a_killed_worker_is_named_and_the_run_goes_on(tmp_path):
     assert any("worker" in problem.lower() for problem in verdict.problems)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_four_thousand_open_streams_lose_no_row(tmp_path):
     """4,000 subscriptions held by two workers when the run ends: every row is there."""

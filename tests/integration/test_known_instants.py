@@ -5,7 +5,7 @@ import pytest
 from sseproof.rundir.files import GENERATOR, STREAMS
 from tests.integration.suite import claims, directory_of, rows, served, sseproof, verdict_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 BLOCKED = """
 import time
