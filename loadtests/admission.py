@@ -66,6 +66,11 @@ class Admission:
             self.close()
         return number
 
+    @property
+    def closed(self) -> bool:
+        """Whether admission has ended."""
+        return bool(self._closed.is_set())
+
     def close(self) -> None:
         """No further stream may start."""
         self._closed.set()

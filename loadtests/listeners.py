@@ -20,7 +20,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,12 +29,13 @@ import gevent.event
 import msgspec
 
 from sseproof.loadtests.admission import Admission
+from sseproof.loadtests.arrivals import part_ns
 from sseproof.loadtests.bare import make_bare_run
 from sseproof.loadtests.metrics import Metrics
 from sseproof.loadtests.session import AttemptBudget, StreamClient
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.rundir.clock import now_ns
-from sseproof.rundir.errors import EXIT_RIG, SuiteError
+from sseproof.rundir.errors import EXIT_RIG, RigError, SuiteError
 from sseproof.rundir.files import (
     BREAKS,
     GENERATOR,
@@ -53,6 +54,7 @@ from sseproof.rundir.parent import RIG_ERROR_MARK, orphaned
 from sseproof.rundir.rows import (
     BreakRow,
     GeneratorRow,
+    Instant,
     OpenRow,
     Plan,
     RunInfo,
@@ -63,6 +65,10 @@ from sseproof.rundir.units import from_raw
 
 DRAINED_MESSAGE: Final = "sseproof-drained"
 PLAN_MESSAGE: Final = "sseproof-plan"
+BEGIN_MESSAGE: Final = "sseproof-begin"
+BEGIN_MARGIN_NS: Final = 500_000_000
+"""From the master's word to the start instant: every worker has it by then."""
+BEGIN_WAIT_S: Final = 60.0
 OPEN_ROWS_EVERY_S: Final = 10
 BARE_STRIDE: Final = 1024
 """A bare locust master may get workers at any time: stream numbers leave room for this many."""
@@ -91,13 +97,18 @@ class WorkerRun:
         budget = None
         if self.load.max_requests is not None:
             budget = AttemptBudget(_share(self.load.max_requests, worker % stride, stride))
+        self._budget = budget
+        by_schedule = self.load.is_open
         self.admission = Admission(
             worker % stride,
             stride,
-            streams=self.load.streams,
-            duration_ns=None if self.load.duration is None else self.load.duration.ns,
+            streams=None if by_schedule else self.load.streams,
+            duration_ns=None if by_schedule or self.load.duration is None else self.load.duration.ns,
             budget=budget,
         )
+        self._part = worker % stride, stride
+        self._start: gevent.event.AsyncResult = gevent.event.AsyncResult()
+        self._walked = False
         self.metrics = Metrics(worker=worker, variant=variant.name)
         preflight = variant.preflight
         self.client = StreamClient(
@@ -121,6 +132,41 @@ class WorkerRun:
             environ=os.environ,
         )
         self.drain_ns = self.load.drain.ns if self.load.drain is not None else client.timeouts.total.ns
+
+    def begin(self, start_ns: int) -> None:
+        """The load's start instant, one for all workers; the warm-up and the schedule count from it."""
+        if self.load.warmup is not None:
+            self.client.warm_until_ns = start_ns + self.load.warmup.ns
+        self._start.set(start_ns)
+
+    def planned_starts(self) -> Iterator[tuple[int, Instant]]:
+        """(number, intended start) of this worker's part of the schedule, each when its time has come.
+
+        Only the first call gives any: Locust hands a dead worker's user to another worker, and a slice is never walked
+        twice (decision 5). Ends early when admission does, and ends admission. Starts that are late come at once.
+        """
+        if self._walked:
+            return
+        self._walked = True
+        try:
+            start_ns = self._start.get(timeout=BEGIN_WAIT_S)
+        except gevent.Timeout:
+            raise RigError("Locust's master did not say when the load begins.") from None
+        index, workers = self._part
+        for number, offset_ns in part_ns(self.load, self.plan.seed, self.variant.replay_ns, index, workers):
+            due_ns = start_ns + offset_ns
+            gevent.sleep(max(0, due_ns - now_ns()) / 1e9)
+            if self.admission.closed:
+                return
+            yield number, Instant(due_ns)
+        self.admission.close()
+
+    @property
+    def full(self) -> bool:
+        """Whether a start would be one too many: as many streams are open as may be, or no request is left."""
+        index, workers = self._part
+        spent = self._budget is not None and self._budget.left <= 0
+        return spent or self.busy >= _share(self.load.max_open, index, workers)
 
     def tick(self, *, with_open: bool) -> None:
         """Writes what this worker measured of itself; every 10 s also which streams are open."""
@@ -201,6 +247,8 @@ def _on_init(environment: Any, **_: object) -> None:
     elif plan_path is not None:
         path = Path(plan_path)
         _adopt(environment, path.parent, int(os.environ.get(WORKER_VARIABLE, "0")), stride=None)
+        if isinstance(runner, WorkerRunner):
+            runner.register_message(BEGIN_MESSAGE, _on_begin_message)
     elif isinstance(runner, WorkerRunner):
         runner.register_message(PLAN_MESSAGE, _on_plan_message)
     elif isinstance(runner, LocalRunner):
@@ -257,6 +305,12 @@ def _on_plan_message(environment: Any, msg: Any, **_: object) -> None:
     _adopt(environment, directory, environment.runner.worker_index, stride=BARE_STRIDE)
 
 
+def _on_begin_message(environment: Any, msg: Any, **_: object) -> None:
+    run = run_of(environment)
+    if run.load.is_open:
+        run.begin(msg.data["start_ns"])
+
+
 def _on_test_start(environment: Any, **_: object) -> None:
     run = _runs.get(id(environment))
     if run is None:
@@ -264,6 +318,8 @@ def _on_test_start(environment: Any, **_: object) -> None:
     gc.collect()
     gc.freeze()  # Locust's imports are for good: later collections need not walk through them
     run.admission.start(time.monotonic_ns())
+    if not run.load.is_open or isinstance(environment.runner, LocalRunner):
+        run.begin(now_ns())
     _guarded(environment, lambda: _tick_each_second(run))
     if PLAN_VARIABLE in os.environ:
         _guarded(environment, lambda: _drain_and_report(environment, run))
@@ -318,7 +374,12 @@ class _Master:
         if bare:
             environment.events.test_start.add_listener(self._start_bare)
         else:
+            environment.events.test_start.add_listener(self._say_when)
             gevent.spawn(self._quit_when_drained)
+
+    def _say_when(self, **_: object) -> None:
+        """One start instant for all workers; Locust sends its own order to begin after this."""
+        self._environment.runner.send_message(BEGIN_MESSAGE, {"start_ns": now_ns() + BEGIN_MARGIN_NS})
 
     def _on_drained(self, environment: Any, msg: Any, **_: object) -> None:
         del environment

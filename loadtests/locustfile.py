@@ -18,5 +18,8 @@ class ScenarioUser(SSEUser):
 
     @task
     def stream(self) -> None:
-        """One stream to its end."""
-        self.sse.request()
+        """One stream to its end; in an open loop this worker's part of the schedule."""
+        if self.sse.by_schedule:
+            self.sse.walk()
+        else:
+            self.sse.request()

@@ -21,6 +21,7 @@ from sseproof.loadtests.dialects import Dialect, Plain
 from sseproof.loadtests.metrics import Metrics
 from sseproof.loadtests.reconnect import Policy, policy
 from sseproof.loadtests.request import (
+    Endpoint,
     Request,
     build_request,
     checked_headers,
@@ -157,6 +158,8 @@ class StreamClient:
         self._identity_groups = frozenset(identity_groups)
         self._sessions: dict[int, Session] = {}
         self._next_number = 0
+        self.warm_until_ns = 0
+        """Streams that start before this instant are the warm-up's; 0 = there is none."""
         self.closing: str | None = None
         """Why subscriptions are closed as soon as they are open; None while they are not."""
         self.connector = Connector(
@@ -240,7 +243,7 @@ class StreamClient:
             self,
             request,
             number=number,
-            name=job.name or request.endpoint.target.partition("?")[0],
+            name=self._named(job.name, request.endpoint),
             intended=job.intended,
             group=group,
             place=partial(self._place, group, number),
@@ -292,6 +295,31 @@ class StreamClient:
                 )
             return host.strip("[]"), int(port)
         return None
+
+    def is_warmup(self, start: Instant) -> bool:
+        """Whether a stream with this start, planned or real, belongs to the warm-up."""
+        return start.ns < self.warm_until_ns
+
+    def drop(self, number: int, intended: Instant) -> None:
+        """Puts a planned start on record that is not made: too many streams are open (decision 5)."""
+        self.metrics.dropped += 1
+        self.on_start(
+            StartRow(
+                stream=number,
+                worker=self.worker,
+                name=self._named(None, self.endpoint),
+                variant=self.variant,
+                group=None if self._groups is None else group_of(self._groups, number),
+                warmup=self.is_warmup(intended),
+                intended=intended,
+                dropped=True,
+            )
+        )
+
+    @staticmethod
+    def _named(name: str | None, endpoint: Endpoint) -> str:
+        """The endpoint's name in tables: the caller's, else the path."""
+        return name or endpoint.target.partition("?")[0]
 
     def began(self, session: "Session") -> None:
         """Puts a stream on the list of open ones."""

@@ -82,11 +82,43 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True):
     """Streams at once that a public address may get, beyond the 50 that are allowed without."""
 
 
-class Load(Struct, kw_only=True, forbid_unknown_fields=True):
-    """How many streams, for how long."""
+class Stage(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A part of an open loop's schedule."""
 
-    model: Literal["closed"] = "closed"
+    duration: Duration
+    rate: float
+    """Starts a second when it begins."""
+    to: float | None = None
+    """Starts a second when it ends; None = it stays."""
+
+    @property
+    def last_rate(self) -> float:
+        """The rate at its end."""
+        return self.rate if self.to is None else self.to
+
+
+class Load(Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many streams, for how long.
+
+    Closed: each of `users` starts its next stream when the last has ended. Open: streams start by a schedule, whatever
+    the target does.
+    """
+
+    model: Literal["open", "closed"] | None = None
+    """None in a scenario: open when it has a rate, stages or a replay."""
     users: int = 10
+    """Of a closed loop: streams at once."""
+    rate: float | None = None
+    """Of an open loop: starts a second."""
+    arrivals: Literal["constant", "poisson"] = "constant"
+    stages: list[Stage] = []
+    """Instead of one rate: parts with rates of their own, one after the other."""
+    replay: str | None = None
+    """Instead of rates: a file of recorded start times, in seconds since the first, one a line."""
+    max_open: int = 1_000
+    """Of an open loop: a start that would make more streams at once is dropped, and counted as such."""
+    warmup: Duration | None = None
+    """Streams that start before it has passed are recorded and not judged."""
     duration: Duration | None = None
     """Admission of new streams ends after it."""
     streams: int | None = None
@@ -97,6 +129,16 @@ class Load(Struct, kw_only=True, forbid_unknown_fields=True):
     """Pause of a user between two streams."""
     max_requests: int | None = None
     """Upper limit of attempts, reconnections included."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether streams start by a schedule."""
+        return self.model == "open"
+
+    @property
+    def at_once(self) -> int:
+        """The most streams that are open at the same time."""
+        return self.max_open if self.is_open else self.users
 
 
 class PreflightRequest(Struct):

@@ -190,6 +190,7 @@ class Session:
         "_total_new",
         "_truth_id",
         "_wake",
+        "_warmup",
         "number",
         "record",
     )
@@ -225,6 +226,7 @@ class Session:
         self._read = client.dialect.read
         self._edges = client.gap_edges_ns
         self._dispatched = Instant(0)
+        self._warmup = False
         self._started_mono_ns = 0
         self._stopping: str | None = None
         self._forced = False
@@ -286,6 +288,12 @@ class Session:
         """The stream, from its first row to its last; blocks the greenlet."""
         self._dispatched = Instant(time.time_ns())
         self._started_mono_ns = time.monotonic_ns()
+        if self._intended is not None:
+            # Our own lateness is the plan's error: had we been on time, the stream had begun anywhere in between.
+            late_ns = max(0, self._dispatched.ns - self._intended.ns)
+            self._intended = Instant(self._intended.ns, 0, late_ns)
+            self._metrics.dispatch_lag(late_ns)
+        self._warmup = self._client.is_warmup(self._intended or self._dispatched)
         self._client.on_start(
             StartRow(
                 stream=self.number,
@@ -293,6 +301,7 @@ class Session:
                 name=self._name,
                 variant=self._client.variant,
                 group=self._group,
+                warmup=self._warmup,
                 intended=self._intended,
                 dispatched=self._dispatched,
             )
@@ -876,6 +885,7 @@ class Session:
             group=self._group,
             proxy_queue_ns=self._queue_ns,
             kind=client.kind,
+            warmup=self._warmup,
             intended=self._intended,
             dispatched=self._dispatched,
             sent=_first(each.sent for each in attempts),

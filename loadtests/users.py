@@ -14,10 +14,13 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import gevent
+import gevent.event
+
 from sseproof.loadtests.listeners import WorkerRun, run_of, stop_broken
 from sseproof.loadtests.session import OpenStream
 from sseproof.rundir.errors import SuiteError
-from sseproof.rundir.rows import SUCCESSES, StreamRecord
+from sseproof.rundir.rows import SUCCESSES, Instant, StreamRecord
 
 REQUEST_TYPE: Final = "SSE"
 
@@ -92,6 +95,36 @@ class SSEClient:
             finally:
                 if stream.record is not None:
                     self._report(stream.record)
+
+    @property
+    def by_schedule(self) -> bool:
+        """Whether streams start by the scenario's schedule instead of one after the other."""
+        return run_of(self._environment).load.is_open
+
+    def walk(self) -> None:
+        """Makes this worker's part of the schedule, then waits for the end of the run; each stream has a greenlet.
+
+        A start that would make too many streams at once is dropped and put on record.
+        """
+        run = run_of(self._environment)
+        try:
+            for number, intended in run.planned_starts():
+                if run.full:
+                    run.client.drop(number, intended)
+                    continue
+                run.busy += 1
+                gevent.spawn(self._planned, run, number, intended)
+        except SuiteError as error:
+            stop_broken(self._environment, error)
+        gevent.event.Event().wait()  # a user that ends would be started again
+
+    def _planned(self, run: WorkerRun, number: int, intended: Instant) -> None:
+        try:
+            self._report(run.client.run(number=number, intended=intended))
+        except SuiteError as error:
+            stop_broken(self._environment, error)
+        finally:
+            run.busy -= 1
 
     @contextlib.contextmanager
     def _admitted(self, run: WorkerRun) -> Iterator[int]:

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from sseproof.loadtests.arrivals import schedule_ns
 from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.facts import History, How
 from sseproof.rundir.errors import UsageError
@@ -35,6 +36,7 @@ from sseproof.rundir.files import (
     RowFile,
     read_document,
 )
+from sseproof.rundir.groups import GroupRule, group_of
 from sseproof.rundir.rows import (
     BreakRow,
     Header,
@@ -84,6 +86,7 @@ def read_history(directory: Path) -> History:
         if collecting:
             gc.enable()
     _note_workers(history)
+    _note_unmade(history)
     return history
 
 
@@ -205,6 +208,38 @@ def _note_workers(history: History) -> None:
     for (worker, sentence), count in counts.items():
         times = "" if count == 1 else f" ({count} times)"
         history.problems.append(f"Rig error in worker {worker}{times}: {sentence}")
+
+
+def _note_unmade(history: History) -> None:
+    """Starts of an open loop's schedule that no worker made are dropped; an interrupted schedule was not to be ended."""
+    if history.how != "finished":
+        return
+    rule = msgspec.json.decode(history.plan.groups, type=GroupRule | None)
+    for variant in history.plan.variants:
+        load = from_raw(variant.load, Load)
+        if not load.is_open:
+            continue
+        made = {
+            start.stream for start in (*history.unfinished, *history.dropped) if start.variant == variant.name
+        }
+        made |= {record.stream for record in history.streams if record.variant == variant.name}
+        warm_ns = 0 if load.warmup is None else load.warmup.ns
+        unmade = [
+            StartRow(
+                stream=number,
+                variant=variant.name,
+                group=None if rule is None else group_of(rule, number),
+                dropped=True,
+            )
+            for number, offset in enumerate(schedule_ns(load, history.plan.seed, variant.replay_ns))
+            if offset >= warm_ns and number not in made
+        ]
+        if unmade:
+            history.dropped += unmade
+            whose = f" of {variant.name}" if variant.name else ""
+            history.problems.append(
+                f"{_some(len(unmade), 'planned start')}{whose} had no worker to make them."
+            )
 
 
 def _some(count: int, noun: str) -> str:

@@ -639,6 +639,11 @@ def _further(claim: Claim, history: History, tally: _Tally) -> str:
         more = statistics.further_units(tally.worst, tally.n, claim.required_share(), claim.confidence)
     if more is None:
         return "So close to the limit no number of units decides: claim a margin, such as `margin 1%`."
+    if more == 0 and tally.open["dropped"]:
+        return (
+            "Run again so that every planned start is made: fewer starts, a higher load.max_open (--set load.max_open=N), "
+            "or more workers (--workers)."
+        )
     if more == 0:
         return "Run again with a higher drain limit (--set load.drain=…), so that no stream is left open."
     text = f"{more:,} more {_unit_text(claim, more)} like these would decide"

@@ -100,6 +100,7 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--body", metavar="TEXT", help="Request body, or @FILE.")
 @click.option("--users", type=int, metavar="N", help="Streams held at once (closed loop).")
+@click.option("--rate", type=float, metavar="N", help="Streams started a second (open loop).")
 @click.option("--duration", metavar="TIME", help="How long new streams are admitted, such as 30s.")
 @click.option("--streams", type=int, metavar="N", help="A fixed number of streams instead of a duration.")
 @click.option(
@@ -191,6 +192,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     put("target", "allow", list(options["allow"]) or None)
     put("target", "allow_load", options["allow_load"])
     put("load", "users", options["users"])
+    put("load", "rate", options["rate"])
     put("load", "duration", options["duration"])
     put("load", "streams", options["streams"])
     put("load", "max_requests", options["max_requests"])

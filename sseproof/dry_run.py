@@ -10,8 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.environment import DESCRIPTORS_A_PROCESS
-from sseproof.loadtests.settings import Client
-from sseproof.planning import expected_units, fixed_units
+from sseproof.loadtests.arrivals import expected_starts, length_ns
+from sseproof.loadtests.settings import Client, Load
+from sseproof.planning import expected_streams, expected_units, fixed_units
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.reports.words import count_of
 from sseproof.scenario import STAND_IN, Resolved
@@ -23,7 +24,11 @@ class Needs(Struct):
     users: int
     workers: int
     streams: int | None
-    """None in a run by duration: it depends on how long an answer lasts."""
+    """None in a closed loop by duration: it depends on how long an answer lasts."""
+    at_once: int
+    """The most streams that are open at the same time, of each variant."""
+    by_schedule: bool
+    """An open loop: streams start when the schedule says so."""
     duration_s: float | None
     requests_at_most: int | None
     descriptors_a_worker: int
@@ -58,7 +63,10 @@ class DryRun(Struct):
         lines = [f"Nothing was sent. {self.scenario} would load {self.target}", ""]
         size = count_of(needs.streams, "stream") if needs.streams else f"{needs.duration_s:g} s of admission"
         each = f" for each of the variants {' and '.join(self.variants)}" if self.variants else ""
-        by = f"{count_of(needs.users, 'user')} in {count_of(needs.workers, 'worker')}"
+        workers = count_of(needs.workers, "worker")
+        by = f"{count_of(needs.users, 'user')} in {workers}"
+        if needs.by_schedule:
+            by = f"schedule in {workers}, within {needs.duration_s:g} s and at most {needs.at_once:,} at once"
         lines.append(f"{size} by {by}{each}.")
         if needs.requests_at_most is not None:
             at_most = count_of(needs.requests_at_most, "request")
@@ -86,8 +94,12 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
     scenario = resolved.scenario
     load = scenario.load
     most = load.max_requests
-    if most is None and load.streams is not None:
-        most = _most_requests(load.streams, scenario.client)
+    streams = expected_streams(resolved)
+    if load.is_open and load.warmup is not None and streams is not None:
+        every = msgspec.structs.replace(load, warmup=None)
+        streams = expected_starts(every) if load.replay is None else len(resolved.replays[-1])
+    if most is None and streams is not None:
+        most = _most_requests(streams, scenario.client)
     return DryRun(
         scenario=scenario.name,
         target=scenario.target.url.replace(f"http://{STAND_IN}", "reference servers of its own, "),
@@ -95,13 +107,22 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
         needs=Needs(
             users=load.users,
             workers=scenario.workers,
-            streams=load.streams,
-            duration_s=None if load.duration is None else load.duration.seconds,
+            streams=streams,
+            at_once=load.at_once,
+            by_schedule=load.is_open,
+            duration_s=_admission_s(load, resolved),
             requests_at_most=most,
-            descriptors_a_worker=-(-load.users // scenario.workers) + DESCRIPTORS_A_PROCESS,
+            descriptors_a_worker=-(-load.at_once // scenario.workers) + DESCRIPTORS_A_PROCESS,
         ),
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
     )
+
+
+def _admission_s(load: Load, resolved: Resolved) -> float | None:
+    """How long new streams are admitted; None in a closed loop of a fixed number."""
+    if load.is_open:
+        return length_ns(load, resolved.replays[-1]) / 1e9
+    return None if load.duration is None else load.duration.seconds
 
 
 def _most_requests(streams: int, client: Client) -> int | None:

@@ -12,6 +12,7 @@ Rules:
 
 import contextlib
 import http.client
+import math
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, with_ports
 from sseproof.chaos.processes import PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.judging import judged
+from sseproof.loadtests.arrivals import length_ns
 from sseproof.loadtests.settings import PreflightRequest, adopted
 from sseproof.planning import fixed_units
 from sseproof.progress import Progress, RowCounter
@@ -82,6 +84,8 @@ WITNESS_WAIT_S: Final = 5.0
 """How long a server may take to notice that the last connections are gone."""
 START_ALLOWANCE_S: Final = 3.0
 """Start-up of the Locust processes, for the time left."""
+OPEN_HEADROOM: Final = 2.0
+"""Streams at once of an open loop, over rate times length: a Poisson schedule and slow answers pile some up."""
 HOP_FOLDER: Final = "sseproof-hop"
 EARLY_LINES: Final = 1_000
 """Lines of children kept until there is a run.log for them."""
@@ -182,6 +186,7 @@ class _Experiment:
     def run(self, command: list[str]) -> RunResult:
         with contextlib.ExitStack() as parts:
             self._seed = self._scenario.seed if self._scenario.seed is not None else new_seed()
+            self._scenario.seed = self._seed  # what the plan fixes may depend on it
             self._check_machine()
             self._sides = [self._side(variant, parts) for variant in self._scenario.variant]
             created_ns = now_ns()
@@ -201,9 +206,9 @@ class _Experiment:
 
     def _check_machine(self) -> None:
         """The limits that all variants together must fit in."""
-        users = sum(variant.load.users for variant in self._scenario.variant)
+        users = sum(variant.load.at_once for variant in self._scenario.variant)
         environment.check_descriptors(
-            max(variant.load.users for variant in self._scenario.variant), self._scenario.workers
+            max(variant.load.at_once for variant in self._scenario.variant), self._scenario.workers
         )
         environment.check_ephemeral_ports(users)
 
@@ -305,9 +310,7 @@ class _Experiment:
         """Groups, proxies with their ports, windows; None in a run without faults."""
         if not self._resolved.groups:
             return None
-        durations = [
-            side.variant.load.duration for side in self._sides if side.variant.load.duration is not None
-        ]
+        lengths = [length for side in self._sides if (length := self._admission_ns(side)) is not None]
         try:
             plan = plan_faults(
                 self._resolved.groups,
@@ -315,12 +318,33 @@ class _Experiment:
                 seed=self._seed,
                 upstreams={side.variant.name: _place(side.upstream) for side in self._sides},
                 connect_ns=max(side.seen.connect_ns or 0 for side in self._sides),
-                at_once=max(side.variant.load.users for side in self._sides),
-                load_ms=round(min(duration.ms for duration in durations)) if durations else None,
+                at_once=max(self._at_once(side) for side in self._sides),
+                load_ms=round(min(lengths) / 1e6) if lengths else None,
             )
         except FaultError as error:
             raise UsageError(f"{self._resolved.source}: {error}") from None
         return with_ports(plan, parts.enter_context(PortLease(len(plan.proxies))).ports)
+
+    def _admission_ns(self, side: _Side) -> int | None:
+        """How long new streams are admitted; None in a closed loop of a fixed number."""
+        load = side.variant.load
+        if load.is_open:
+            return length_ns(load, self._replay_ns(side))
+        return None if load.duration is None else load.duration.ns
+
+    def _replay_ns(self, side: _Side) -> list[int]:
+        return self._resolved.replays[self._scenario.variant.index(side.variant)]
+
+    def _at_once(self, side: _Side) -> int:
+        """About how many streams are open at the same time; in an open loop the rate and the look's length say it."""
+        load = side.variant.load
+        if not load.is_open or side.seen.length_ns is None:
+            return load.at_once
+        fastest = max((max(stage.rate, stage.last_rate) for stage in load.stages), default=load.rate or 0.0)
+        if load.replay is not None:
+            replay = self._replay_ns(side)
+            fastest = len(replay) / max(1.0, replay[-1] / 1e9)
+        return min(load.at_once, math.ceil(OPEN_HEADROOM * fastest * side.seen.length_ns / 1e9) + 1)
 
     def _planned(self, created_ns: int) -> Plan:
         scenario = self._scenario
@@ -361,6 +385,7 @@ class _Experiment:
             identity_groups=[group.name for group in self._resolved.groups if isinstance(group.fault, Slice)],
             preflight=side.seen,
             master_port=master_port,
+            replay_ns=self._replay_ns(side),
         )
 
     def _described(self, command: list[str]) -> RunInfo:
@@ -442,7 +467,8 @@ class _Experiment:
         environ = {**self._environ, PLAN_VARIABLE: str((self._directory / PLAN_NAME).resolve())}
         port = str(self._plan.variants[position].master_port)
         parts = urlsplit(side.variant.target.url)
-        users = str(side.variant.load.users)
+        # In an open loop each worker has one user, who walks the worker's part of the schedule.
+        users = str(self._plan.workers if side.variant.load.is_open else side.variant.load.users)
         suffix = f" {side.variant.name}" if side.variant.name else ""
         common = ["-f", str(locustfile), "--headless", "--loglevel", "WARNING", "--exit-code-on-error", "0"]
         as_master = [
@@ -500,13 +526,15 @@ class _Experiment:
 
     def _expected_s(self) -> float | None:
         ends = [
-            side.variant.load.duration.seconds + (side.seen.length_ns or 0) / 1e9
+            (length + (side.seen.length_ns or 0)) / 1e9
             for side in self._sides
-            if side.variant.load.duration is not None
+            if (length := self._admission_ns(side)) is not None
         ]
         return START_ALLOWANCE_S + max(ends) if len(ends) == len(self._sides) else None
 
     def _all_streams(self) -> int | None:
+        if any(side.variant.load.is_open for side in self._sides):
+            return None  # time is the better measure of a schedule
         fixed = [side.variant.load.streams for side in self._sides]
         return sum(number or 0 for number in fixed) if all(fixed) else None
 
@@ -639,7 +667,7 @@ def _checked_address(variant: Variant) -> AddressPlan:
         name, _, text = target.connect_to.rpartition(":")
         host, port = name.strip("[]"), int(text)
     found = environment.resolve(host, port)
-    environment.check_consent(host, found, variant.load.users, target.allow, target.allow_load)
+    environment.check_consent(host, found, variant.load.at_once, target.allow, target.allow_load)
     return AddressPlan(host=found[0], port=port)
 
 

@@ -28,6 +28,7 @@ from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.reference_server.misbehave import parse_modes
+from sseproof.replay import read_replay
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY
@@ -51,6 +52,8 @@ REFERENCE_PATH: Final = "/api/v1/stream/chat"
 STAND_IN: Final = "reference.invalid"
 """The host in the URL of a target whose server the run starts itself, until that server says where it listens."""
 MOST_USERS: Final = 1_000_000
+MOST_RATE: Final = 100_000.0
+"""Starts a second: far above what one machine can make, below what would fill its memory with a schedule."""
 
 Tree = dict[str, Any]
 
@@ -125,6 +128,8 @@ class Resolved(Struct):
     """Environment variables for the children."""
     source: str
     """The scenario file, or the flags."""
+    replays: list[list[int]] = []
+    """Of each variant: recorded starts in ns since the first, empty without a replay."""
 
 
 def load_scenario(
@@ -169,6 +174,10 @@ def load_scenario(
         groups=groups,
         secrets=secrets.variables,
         source=str(path) if path else "the command line",
+        replays=[
+            [] if variant.load.replay is None else read_replay(Path(variant.load.replay))
+            for variant in scenario.variant
+        ],
     )
 
 
@@ -474,7 +483,7 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
     if scenario.seed is not None and scenario.seed < 0:
         raise refuse("seed", f"is {scenario.seed}; give a whole number from 0 up.")
     for variant in scenario.variant:
-        _check_variant(variant, refuse)
+        _check_variant(variant, scenario.workers, refuse)
     scenario.load, scenario.client = scenario.variant[-1].load, scenario.variant[-1].client
     claims = []
     for text in scenario.claims:
@@ -485,16 +494,21 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
     scenario.claims = [claim.text for claim in claims]
     if scenario.locustfile is not None and not Path(scenario.locustfile).is_file():
         raise refuse("locustfile", f"{scenario.locustfile!r} is not a file.")
+    if scenario.locustfile is not None and any(variant.load.is_open for variant in scenario.variant):
+        raise refuse(
+            "locustfile",
+            "has users that start their own streams, one after the other: leave out what makes an open loop.",
+        )
     return claims
 
 
-def _check_variant(variant: Variant, refuse: Any) -> None:
+def _check_variant(variant: Variant, workers: int, refuse: Any) -> None:
     if variant.name is not None and not _NAME.fullmatch(variant.name):
         raise refuse(
             "variant.name", f"{variant.name!r} can't be a name; use letters, digits, dot, dash, underscore."
         )
     _check_target(variant.target, refuse)
-    _check_load(variant.load, refuse)
+    _check_load(variant.load, workers, refuse)
     if variant.server is not None:
         try:
             parse_modes(variant.server.misbehave)
@@ -553,7 +567,7 @@ def _check_target(target: Target, refuse: Any) -> None:
         raise refuse("target.connect_to", f"{target.connect_to!r} is not HOST:PORT.")
 
 
-def _check_load(load: Load, refuse: Any) -> None:
+def _check_load(load: Load, workers: int, refuse: Any) -> None:
     if not 1 <= load.users <= MOST_USERS:
         raise refuse("load.users", f"is {load.users}; give 1 to {MOST_USERS}.")
     if load.duration is not None and load.streams is not None:
@@ -564,8 +578,69 @@ def _check_load(load: Load, refuse: Any) -> None:
         raise refuse("load.duration", "is 0; give a length, such as 30s.")
     if load.max_requests is not None and load.max_requests < 1:
         raise refuse("load.max_requests", f"is {load.max_requests}; give 1 or more.")
-    if load.duration is None and load.streams is None:
+    paced = [key for key in ("rate", "stages", "replay") if getattr(load, key)]
+    if load.model is None:
+        load.model = "open" if paced or load.rate is not None else "closed"
+    if load.is_open:
+        _check_schedule(load, paced, workers, refuse)
+    elif paced or load.rate is not None:
+        raise refuse(
+            f"load.{(paced or ['rate'])[0]}",
+            'belongs to an open loop; leave load.model out, or write "open".',
+        )
+    by_length = load.duration is None and load.streams is None
+    if by_length and not load.stages and load.replay is None:
         load.duration = DEFAULT_DURATION
+    _check_warmup(load, refuse)
+
+
+def _check_schedule(load: Load, paced: list[str], workers: int, refuse: Any) -> None:
+    """An open loop has one source of starts, which can be walked."""
+    if len(paced) > 1:
+        raise refuse(f"load.{paced[1]}", f"and load.{paced[0]} exclude each other; give one of them.")
+    if load.rate is not None and not 0 < load.rate <= MOST_RATE:
+        raise refuse(
+            "load.rate", f"is {load.rate:g}; give a number of starts a second above 0, up to {MOST_RATE:g}."
+        )
+    if not paced:
+        raise refuse(
+            "load.model", 'is "open" without starts; give load.rate, [[load.stages]] or load.replay.'
+        )
+    for number, stage in enumerate(load.stages, 1):
+        if stage.duration.ns == 0:
+            raise refuse(
+                "load.stages",
+                f"has a stage, number {number}, with a duration of 0; give a length, such as 30s.",
+            )
+        for key, rate in (("rate", stage.rate), ("to", stage.last_rate)):
+            if not 0 <= rate <= MOST_RATE:
+                raise refuse(
+                    "load.stages",
+                    f"has {key} = {rate:g} in stage {number}; give 0 to {MOST_RATE:g} starts a second.",
+                )
+    if load.stages and all(stage.rate == stage.last_rate == 0 for stage in load.stages):
+        raise refuse("load.stages", "has no stage with a rate above 0, so no stream would ever start.")
+    if not workers <= load.max_open <= MOST_USERS:
+        raise refuse(
+            "load.max_open",
+            f"is {load.max_open}; give {workers} (one for each worker) to {MOST_USERS} streams at once.",
+        )
+    if load.think.ns:
+        raise refuse(
+            "load.think", "is a pause of a closed loop's users; an open loop has none: leave it out."
+        )
+
+
+def _check_warmup(load: Load, refuse: Any) -> None:
+    if load.warmup is None:
+        return
+    if not load.is_open and load.streams is not None:
+        raise refuse(
+            "load.warmup",
+            "leaves out an unknown part of a fixed number of streams; give a duration instead of streams.",
+        )
+    if load.duration is not None and load.warmup.ns >= load.duration.ns:
+        raise refuse("load.warmup", f"({load.warmup}) is not below load.duration ({load.duration}).")
 
 
 def split_url(url: str, refuse: Any) -> Any:

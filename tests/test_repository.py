@@ -489,6 +489,9 @@ def test_every_scenario_key_is_documented() -> None:
     tables["client.timeouts"] = next(
         field.type for field in msgspec.structs.fields(tables["client"]) if field.name == "timeouts"
     )
+    tables["load.stages"] = table_of(
+        next(field.type for field in msgspec.structs.fields(tables["load"]) if field.name == "stages")
+    )
     documented = documented_keys("###")
     assert documented.keys() == tables.keys() | {"fault"}
     for name, kind in tables.items():

@@ -461,6 +461,8 @@ class VariantPlan(Row, kw_only=True):
     addresses: list[AddressPlan] = []
     preflight: PreflightResult | None = None
     master_port: int | None = None
+    replay_ns: list[int] = []
+    """Recorded starts that an open loop repeats, in ns since the first."""
 
 
 class PlannedClaim(Row, kw_only=True):

@@ -338,6 +338,18 @@ class TestUnits:
         assert (unit.worst, unit.best, unit.cause) == (worst, best, cause)
         assert unit.width_ns == 30 * MS
 
+    @pytest.mark.parametrize(
+        ("limit", "worst", "best", "cause"),
+        [("1s", 1, 1, None), ("100ms", 0, 1, "rig"), ("70ms", 0, 0, None)],
+    )
+    def test_our_own_late_start_is_charged_and_known(self, run, limit, worst, best, cause):
+        """Planned at 0, made 30 ms late, answered 80 ms after that: a claim at 1 s holds all the same."""
+        planned = Instant(run.at(0).ns, 0, 30 * MS)
+        run.stream(intended=planned, sent=run.at(30, 0), first_token=run.at(110, 0))
+        (unit,) = units_of(run, f"ttft p95 <= {limit}").units
+        assert (unit.worst, unit.best, unit.cause) == (worst, best, cause)
+        assert (unit.value_ns, unit.width_ns) == (110 * MS, 30 * MS)
+
     def test_time_in_our_own_proxy_is_taken_off_the_favourable_end(self, run):
         run.stream(sent=run.at(0), first_token=run.at(1_050), proxy_queue_ns=100 * MS)
         (unit,) = units_of(run, "ttft p95 <= 1s").units
