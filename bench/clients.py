@@ -1,7 +1,9 @@
 """CPU per event and error of the assigned instant: sseproof inside Locust against Locust's FastHttpUser.
 
 Both run as one Locust process with the same users on the same source, one after the other, several rounds in turn;
-CPU is the process's own user and system time over a window in the middle, events are what the source wrote in it.
+CPU is the process's own user and system time over a window in the middle, events are what the source wrote in it; over the
+whole run what each client received is held against what was written, and against what the source had to leave out because
+the client was behind: a client that drops its work would look cheap.
 "error" is the instant the client assigned to an event minus the send time inside it. sseproof records in full (parser,
 dialect, gaps, ages, rows); its errors are read from the rows' histograms, so p99 is the edge below which 99 % lie.
 """
@@ -42,6 +44,10 @@ class ClientRow(msgspec.Struct):
     error_p50_ms: float
     error_p99_ms: float
     within_1ms: float
+    received_share: float
+    """Events received over events written, of the whole run; what was in flight when streams were closed is missing."""
+    left_out: int
+    """Events that the source did not write because the client's buffers were full."""
     source_lag_p99_ms: float
 
 
@@ -61,13 +67,13 @@ def _sseproof() -> ClientRow:
         directory = _plan(Path(folder), source.port)
         environ = {**os.environ, PLAN_VARIABLE: str(directory / PLAN_NAME)}
         window = _watched([str(LOCUSTFILE), "--host", f"http://127.0.0.1:{source.port}"], environ, source)
-        lag = source.stop()
+        summary = source.stop()
         errors = [0] * (len(GAP_GRID_NS) + 1)
         for record in Reading(directory, STREAMS):
             for bucket, count in enumerate(record.ages.hi if record.ages else []):
                 errors[bucket] += count
         edges_ms = [edge / 1e6 for edge in GAP_GRID_NS] + [float("inf")]
-        return _row("sseproof", window, dict(zip(edges_ms, errors, strict=True)), lag)
+        return _row("sseproof", window, dict(zip(edges_ms, errors, strict=True)), summary)
 
 
 def _plan(root: Path, port: int) -> Path:
@@ -108,9 +114,9 @@ def _fasthttp() -> ClientRow:
             *["--host", f"http://127.0.0.1:{source.port}", "--run-time", f"{RAMP_S + WINDOW_S + 1:.0f}s"],
         ]
         window = _watched(arguments, environ, source)
-        lag = source.stop()
+        summary = source.stop()
         ages = {int(us) / 1000: count for us, count in json.loads(result.read_text("ascii")).items()}
-        return _row("Locust FastHttpUser (readline)", window, ages, lag)
+        return _row("Locust FastHttpUser (readline)", window, ages, summary)
 
 
 class _Window(msgspec.Struct):
@@ -147,6 +153,14 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+class _Summary(msgspec.Struct):
+    """What the source says at its end."""
+
+    written: int
+    blocked: int
+    lag_p99_ms: float
+
+
 class _Source:
     """The event source as a child."""
 
@@ -164,18 +178,18 @@ class _Source:
         self._process.send_signal(signal.SIGUSR1)
         return int(self._process.stdout.readline())
 
-    def stop(self) -> float:
-        """Ends it; its own p99 lag in ms."""
+    def stop(self) -> "_Summary":
+        """Ends it; what it wrote, and how late."""
         self._process.send_signal(signal.SIGTERM)
         out, _ = self._process.communicate(timeout=10)
-        return float(json.loads(out)["lag_p99_ms"])
+        return msgspec.json.decode(out, type=_Summary)
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 
 
-def _row(name: str, window: _Window, errors_ms: dict[float, int], lag_ms: float) -> ClientRow:
+def _row(name: str, window: _Window, errors_ms: dict[float, int], summary: _Summary) -> ClientRow:
     total = sum(errors_ms.values())
     return ClientRow(
         client=name,
@@ -184,7 +198,9 @@ def _row(name: str, window: _Window, errors_ms: dict[float, int], lag_ms: float)
         error_p50_ms=_percentile(errors_ms, total, 0.5),
         error_p99_ms=_percentile(errors_ms, total, 0.99),
         within_1ms=sum(count for ms, count in errors_ms.items() if ms <= 1) / total,
-        source_lag_p99_ms=lag_ms,
+        received_share=total / summary.written,
+        left_out=summary.blocked,
+        source_lag_p99_ms=summary.lag_p99_ms,
     )
 
 
