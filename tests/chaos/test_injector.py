@@ -2,34 +2,34 @@
 
 import fcntl
 import itertools
+import shlex
+import shutil
 import socket
 import struct
+import subprocess
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from sseproof.chaos.injector import Injector, heal_leftovers
-from sseproof.chaos.plan import (
-    FaultPlan,
-    addresses,
-    parse_groups,
-    plan_faults,
-    proxies_needed,
-    with_ports,
-)
+from sseproof.chaos.install import Found
+from sseproof.chaos.plan import FaultPlan, addresses, parse_groups, plan_faults, with_ports
 from sseproof.chaos.processes import PortLease
 from sseproof.chaos.toxiproxy import MismatchError, ProxyState, Server, ServerError, WedgedError
 from sseproof.rundir.errors import RigError
-from sseproof.rundir.rows import FaultRow
+from sseproof.rundir.rows import FaultRow, Instant
+from tests.chaos.conftest import absent
 from tests.chaos.wire import (
     HEAD,
     REQUEST,
+    Heard,
     Listener,
     Upstream,
     answer,
@@ -43,6 +43,7 @@ from tests.chaos.wire import (
     rows,
     ticking,
 )
+from tests.reports.conftest import RunBuilder
 
 pytestmark = pytest.mark.integration
 
@@ -453,22 +454,105 @@ def test_what_a_crash_left_on_a_server_is_found_by_its_names(
     assert set(client.proxies()) == {"theirs"}
 
 
+CONNECT_NS = 20_000_000
+TWO_HUNDRED = 200
+
+
+@pytest.fixture
+def slow_dialler(found: Found, tmp_path: Path) -> Iterator[Server]:
+    """The real server, each of whose own connects takes 20 ms: nothing on loopback takes that long by itself.
+
+    The tracer delays the system call and nothing else; detached, it leaves the server our child.
+    """
+    tracer = shutil.which("strace")
+    assert found.path is not None
+    delay = f"inject=connect:delay_enter={CONNECT_NS // 1_000}"
+    traced = [
+        *(str(tracer), "-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"),
+        *("-e", "trace=connect", "-e", delay),
+    ]
+    if tracer is None or subprocess.run([*traced, "true"], capture_output=True, check=False).returncode:
+        absent("strace not found, or it may not trace: install it (Debian: apt-get install strace).")
+    program = tmp_path / "slow-dialler"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(traced)} {shlex.quote(str(found.path))} "$@"\n')
+    program.chmod(0o755)
+    running = Server(structs.replace(found, path=program), say=lambda line: None)
+    yield running
+    running.close()
+
+
+class Returning(threading.Thread):
+    """A client that dials again as soon as its first connection ends."""
+
+    def __init__(self, first: int, later: int) -> None:
+        super().__init__(daemon=True)
+        self._ports = (first, later)
+        self.heard: list[Heard] = []
+        self.start()
+
+    def run(self) -> None:
+        self.heard = [fetch(port) for port in self._ports]
+
+
+@pytest.mark.parametrize(("planned_ns", "together"), [(CONNECT_NS, True), (0, False)])
 def test_two_hundred_streams_cut_at_once_come_back_together(
-    server: Server, lease: PortLease, tmp_path: Path
+    slow_dialler: Server, tmp_path: Path, planned_ns: int, together: bool
 ) -> None:
-    """Serial dialling would make the last of 200 wait 4 s behind an upstream of 20 ms; the plan spreads them."""
-    assert proxies_needed(20_000_000, 200) == 80
+    """One proxy dials for one connection after the other: the last of 200 would wait 4 s, and the claim would fail.
+
+    The plan spreads them by the measured connect time. A plan that takes connecting for free shows the difference.
+    """
     whole = answer(50)
-    with Upstream(at_once(whole)) as upstream:
+    every_one_is_there = threading.Event()
+
+    def together_then(connection: socket.socket) -> None:
+        if upstream.requests >= TWO_HUNDRED:
+            every_one_is_there.set()
+        every_one_is_there.wait(30)
+        connection.sendall(whole)
+
+    with PortLease(160) as lease, Upstream(together_then) as upstream:
         plan = one_group(
-            {"kind": "cut", "after_bytes": [300, 1500], "by": "rst"}, upstream.place, lease, at_once=200
+            {"kind": "cut", "after_bytes": [300, 1500], "by": "rst"},
+            upstream.place,
+            lease,
+            at_once=TWO_HUNDRED,
+            connect_ns=planned_ns,
         )
-        with injecting(plan, server, tmp_path):
-            faulty = [proxy for proxy in plan.proxies if proxy.attempts == "first"]
-            first = [Listener(faulty[number % len(faulty)].port) for number in range(200)]
-            cuts = [(len(each.result().data), each.result().end) for each in first]
-            later = [proxy for proxy in plan.proxies if proxy.attempts == "later"]
-            second = [Listener(later[number % len(later)].port) for number in range(200)]
-            back = [each.result() for each in second]
-    assert cuts == [(faulty[number % len(faulty)].cut_after_bytes, "rst") for number in range(200)]
+        first = [proxy for proxy in plan.proxies if proxy.attempts == "first"]
+        later = [proxy for proxy in plan.proxies if proxy.attempts == "later"]
+        assert len(later) == (80 if together else 1)
+        with injecting(plan, slow_dialler, tmp_path):
+            clients = [
+                Returning(first[number % len(first)].port, later[number % len(later)].port)
+                for number in range(TWO_HUNDRED)
+            ]
+            for client in clients:
+                client.join(30)
+    cut, back = zip(*(client.heard for client in clients), strict=True)
+    assert [(len(each.data), each.end) for each in cut] == [
+        (first[number % len(first)].cut_after_bytes, "rst") for number in range(TWO_HUNDRED)
+    ]
     assert all(each.data == whole and each.end == "fin" for each in back)
+    waits_ns = sorted(b.at_ns[0] - a.ended_ns for a, b in zip(cut, back, strict=True))
+    if not together:
+        assert waits_ns[-1] >= (TWO_HUNDRED - 1) * CONNECT_NS
+    assert judged(tmp_path / "run", plan, cut, back) == ("pass" if together else "fail"), waits_ns[-1] / 1e9
+
+
+def judged(folder: Path, plan: FaultPlan, cut: Sequence[Heard], back: Sequence[Heard]) -> str:
+    """The verdict on what these clients saw, from rows as a worker would have written them."""
+    folder.mkdir()
+    run = RunBuilder(folder)
+    (place, *_) = addresses(plan)
+    for number, (before, after) in enumerate(zip(cut, back, strict=True)):
+        run.stream(breaks=1, ended=Instant(after.ended_ns))
+        run.break_(
+            number,
+            seen=Instant(before.ended_ns),
+            first_new=Instant(after.at_ns[0]),
+            proxy_queue_ns=place.queue_ns,
+        )
+    verdict = run.one("reconnect p95 < 1s")
+    run.close()
+    return verdict.verdict

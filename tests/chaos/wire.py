@@ -183,10 +183,13 @@ def one_group(
     at_once: int = 1,
     name: str = "g",
     seed: int = 1,
+    connect_ns: int = 0,
 ) -> FaultPlan:
     """A plan with one group that all streams belong to."""
     spec = GroupSpec(name=name, share="100%", fault=parse_fault(table))
-    plan = plan_faults([spec], run=RUN, seed=seed, upstreams={None: upstream}, connect_ns=0, at_once=at_once)
+    plan = plan_faults(
+        [spec], run=RUN, seed=seed, upstreams={None: upstream}, connect_ns=connect_ns, at_once=at_once
+    )
     return with_ports(plan, lease.ports[: len(plan.proxies)])
 
 

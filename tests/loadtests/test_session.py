@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import gevent
 import pytest
+from msgspec import structs
 
 from sseproof.loadtests.dialects import Meaning, Plain
 from sseproof.loadtests.session import AttemptBudget
@@ -17,7 +18,7 @@ from sseproof.loadtests.sse import Message
 from sseproof.loadtests.stream import QUEUE_HIGH_EVENTS, Ledger, Session
 from sseproof.loadtests.transport import Exchange
 from sseproof.rundir.errors import RigError, UsageError
-from sseproof.rundir.rows import GAP_GRID_NS, BreakRow
+from sseproof.rundir.rows import GAP_GRID_NS, AddressPlan, BreakRow
 from tests.loadtests.rawserver import (
     CHUNKED_HEAD,
     CLOSE_HEAD,
@@ -691,6 +692,16 @@ def test_streams_of_a_group_take_its_addresses_in_turn() -> None:
             assert streams.run(number=number, group="g").outcome == "complete"
         assert (len(one.connections), len(two.connections)) == (2, 2)
         assert one.connections[0].header("host") == "service.invalid"
+
+
+def test_rows_carry_how_long_their_own_proxy_may_have_held_a_connection() -> None:
+    with serving(cut_then(numbered(1, 2), numbered(3, 4) + event("x", type_="done", number=5))) as server:
+        place = AddressPlan(host="127.0.0.1", port=server.port, group="g", queue_ns=40 * MS)
+        streams = robust(server.url, addresses=[place, structs.replace(place, group="other", queue_ns=9)])
+        record = streams.run(group="g")
+        alone = streams.run(group="nobody's")
+    (row,) = streams.breaks
+    assert (row.proxy_queue_ns, record.proxy_queue_ns, alone.proxy_queue_ns) == (40 * MS, 40 * MS, None)
 
 
 @pytest.mark.parametrize("sink", ["on_start", "on_break", "on_end"])

@@ -279,6 +279,15 @@ class TestRigLate:
         run.generator(at_ns=run.t0 + 800 * MS, interval_ns=500 * MS, clock_step_ns=200 * MS)
         assert run.one("ttft p95 <= 1s").code == "rig-late"
 
+    @pytest.mark.parametrize(("queue_ms", "answer"), [(40, ("unknown", "rig-late")), (10, ("fail", None))])
+    def test_a_wait_in_our_own_proxy_is_no_lateness_of_the_service(self, run, queue_ms, answer):
+        """1,020 ms, of which up to 40 may have been spent waiting for our proxy to dial."""
+        for number in range(200):
+            run.stream(breaks=1)
+            run.break_(number, seen_ms=500, back_ms=1_520, proxy_queue_ns=queue_ms * MS)
+        result = run.one("reconnect p95 < 1s")
+        assert (result.verdict, result.code) == answer
+
 
 class TestUnfinished:
     """Decision 6: pass only if it would with all of them failed, fail only if it would with all of them good."""
