@@ -10,7 +10,7 @@ Rules:
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal
 
 from msgspec import Struct, structs
@@ -164,10 +164,21 @@ def fault_evidence(faults: Sequence[FaultRow], name: str) -> FaultEvidence:
 
 
 class Scoped:
-    """The part of a history that a claim covers in one variant, and the clock steps that bend it."""
+    """The part of a history that a claim covers in one variant, and the clock steps that bend it.
 
-    def __init__(self, claim: Claim, variant: str | None, history: History, facts: Sequence[Facts]) -> None:
+    `without` are groups to leave out: those whose fault did not act are no witnesses of what follows on it.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        variant: str | None,
+        history: History,
+        facts: Sequence[Facts],
+        without: Collection[str] = (),
+    ) -> None:
         self.claim = claim
+        self._without = frozenset(without)
         self.history = history
         scope = claim.scope
         self.windows = (
@@ -205,7 +216,7 @@ class Scoped:
         self, variant: str | None, group: str | None, phase: str | None, until_ns: int | None
     ) -> bool:
         scope = self.claim.scope
-        if variant != self._variant:
+        if variant != self._variant or group in self._without:
             return False
         if scope.group is not None and group != scope.group:
             return False

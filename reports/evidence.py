@@ -1,16 +1,19 @@
 """Whether a planned fault really acted, from the rows of the streams that were to meet it.
 
 Nothing is judged by what the injector was told: a toxic can stand on a proxy that nobody used. Rules, a fault each:
-- cut: first (or any) attempts of the group that ended by the planned FIN or RST, after exactly the planned byte of
-  what came off the socket. Without TLS and redirects the count is exact; a compressed answer counts compressed.
+- cut: nine in ten of the connections that got as far ended there, by the planned FIN or RST, after exactly the planned
+  byte of what came off the socket. Without TLS and redirects the count is exact; a compressed answer counts compressed.
 - slow first byte: the time from sending to the headers of the answer is at least the planned delay, and longer than
   in nine of ten answers of the clean group: a hop that buffers is slow without any fault.
 - slice: reads that ended inside an event or a character, more of them a read than in the clean group.
 - stall: a silence of at least nine tenths of the planned length in a stream that was open in the window, and longer
   than in nine of ten streams of the clean group.
-- refused: attempts that were refused, or connections that ended, between the applied and the healed bracket.
+- refused: connections that were refused in the window, which nothing but a closed proxy does; or connections that
+  lived when the proxy was closed and ended with it, by half of them more than in the clean group: answers end by
+  themselves, too.
 
-Pure: rows in, evidence out. `acted` is None where no stream of the group ran, which proves nothing.
+Pure: rows in, evidence out. `acted` is None where no stream of the group ran, or where it would have to be told from
+what a clean group does and no stream of one ran: that proves nothing.
 """
 
 from collections.abc import Sequence
@@ -30,6 +33,13 @@ ENOUGH_OF_A_STALL: Final = 0.9
 """What was under way in buffers when the link stalled still arrives in its first moments."""
 CHANCE: Final = 0.2
 """Of a group's occasions: one in ten lies above nine tenths of the clean group by chance, twice as many do not."""
+MOST: Final = 0.9
+"""Of the connections that reach the place of a cut: the limit stands on all of them, so none should pass. Some may, after
+a server that broke was replaced by a clean one; then the group's streams are no longer those that a cut was planned for."""
+HALF: Final = 0.5
+"""Of the connections that live when their proxy is switched off: it ends all, and few end by themselves in that moment."""
+SWITCH_SLACK_NS: Final = 100_000_000
+"""How long after the answer to the switching call the end of a connection may reach its client, scheduling included."""
 SLICED_SHARE: Final = 0.05
 """Of the group's reads, beyond the clean group's share: loopback reads of whole events end inside one by chance."""
 
@@ -41,7 +51,7 @@ class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: str
     variant: str | None
     acted: bool | None
-    """None where it can't be known: no stream of the group ran."""
+    """None where it can't be known: no stream of the group ran, or none of the clean group to compare with."""
     failed: bool = False
     """The injector could not apply it."""
     count: int = 0
@@ -100,12 +110,14 @@ class _Look:
         fault = self._group.fault
         if isinstance(fault, Cut):
             return self._cut(fault)
+        if isinstance(fault, Refused):
+            return self._refused()
+        if not self._others:
+            return self._made(None, 0, 0, "can't be told from the service's own doing: no stream was clean.")
         if isinstance(fault, SlowFirstByte):
             return self._slow(fault)
         if isinstance(fault, Stall):
             return self._stall(fault)
-        if isinstance(fault, Refused):
-            return self._refused()
         return self._slice()
 
     def _made(self, acted: bool | None, count: int, of: int, words: str) -> Evidence:
@@ -120,26 +132,25 @@ class _Look:
             sentence=f"The fault of group {self._group.name}{where} {words}",
         )
 
-    def _attempts(self) -> list[Attempt]:
-        """Connections that reached the service's bytes through the group's proxies."""
-        return [attempt for record in self._mine for attempt in record.attempts]
-
     def _cut(self, fault: Cut) -> Evidence:
         ends = {"rst"} if fault.by == "rst" else {"fin", "eof"}
-        met = [(each, self._addresses.get(each.address)) for each in self._attempts()]
-        meant = [
-            (each, place) for each, place in met if place is not None and place.cut_after_bytes is not None
-        ]
-        cut = [
-            each for each, place in meant if each.end in ends and each.received_bytes == place.cut_after_bytes
-        ]
-        name = fault.by.upper()
-        return self._made(
-            bool(cut),
-            len(cut),
-            len(meant),
-            f"cut {len(cut)} of {len(meant)} connections by {name}, each after exactly the planned byte.",
+        cut = reached = 0
+        for each in _attempts(self._mine):
+            place = self._addresses.get(each.address)
+            if place is None or place.cut_after_bytes is None or each.received_bytes < place.cut_after_bytes:
+                continue  # an answer that was shorter, or ended before, can't show it
+            there = each.received_bytes == place.cut_after_bytes
+            if there and each.end in _DONE:
+                continue
+            reached += 1
+            cut += there and each.end in ends
+        words = (
+            f"cut {cut} of the {reached} connections that got as far, by {fault.by.upper()} "
+            "after exactly the planned byte."
+            if reached
+            else "met no connection that got as far as its place."
         )
+        return self._made(reached > 0 and cut >= MOST * reached, cut, reached, words)
 
     def _slow(self, fault: SlowFirstByte) -> Evidence:
         waits = _waits(self._mine)
@@ -154,7 +165,7 @@ class _Look:
 
     def _slice(self) -> Evidence:
         def split(records: Sequence[StreamRecord]) -> tuple[int, int, int]:
-            attempts = [attempt for record in records for attempt in record.attempts]
+            attempts = _attempts(records)
             return (
                 sum(each.split_events for each in attempts),
                 sum(each.split_chars for each in attempts),
@@ -163,10 +174,8 @@ class _Look:
 
         events, chars, reads = split(self._mine)
         clean_events, _, clean_reads = split(self._others)
-        share = events / reads if reads else 0.0
-        usual = clean_events / clean_reads if clean_reads else 0.0
         return self._made(
-            share > usual + SLICED_SHARE,
+            _share(events, reads) > _share(clean_events, clean_reads) + SLICED_SHARE,
             events,
             reads,
             f"ended {events} of {reads} reads inside an event, {chars} of them inside a character.",
@@ -187,24 +196,61 @@ class _Look:
         )
 
     def _refused(self) -> Evidence:
-        windows = self._windows()
-        hit = [
-            each
-            for each in self._attempts()
-            if each.end in {"refused", "fin", "rst", "eof"}
-            and any(_within(each.ended, window) for window in windows)
-        ]
-        refused = sum(each.end == "refused" for each in hit)
+        mine, clean = _attempts(self._mine), _attempts(self._others)
+        refused, dialled = self._turned_away(mine)
+        clean_refused, clean_dialled = self._turned_away(clean)
+        ended, lived = self._ended_by_the_switch(mine)
+        clean_ended, clean_lived = self._ended_by_the_switch(clean)
+        shut = refused > 0 and _share(refused, dialled) > _share(clean_refused, clean_dialled)
+        broke = bool(clean) and _share(ended, lived) > _share(clean_ended, clean_lived) + HALF
         return self._made(
-            bool(hit),
-            len(hit),
-            len(self._attempts()),
-            f"refused {refused} connections and ended {len(hit) - refused}.",
+            shut or broke,
+            (refused if shut else 0) + (ended if broke else 0),
+            dialled + lived,
+            f"refused {refused} of the {dialled} connections tried while it lasted, and {ended} of the {lived} that "
+            f"lived ended as it began (of the clean group's {clean_ended} of {clean_lived}).",
         )
+
+    def _turned_away(self, attempts: Sequence[Attempt]) -> tuple[int, int]:
+        """How many of the connections that were tried in a window were refused, and how many were tried."""
+        windows = self._windows()
+        tried = [each for each in attempts if any(_within(each.started, window) for window in windows)]
+        return sum(each.end == "refused" for each in tried), len(tried)
+
+    def _ended_by_the_switch(self, attempts: Sequence[Attempt]) -> tuple[int, int]:
+        """How many of the connections that lived when the proxies were switched off ended by it, and how many lived."""
+        switches = [
+            (row.call_sent_ns, row.call_answered_ns + SWITCH_SLACK_NS)
+            for row in self._rows
+            if row.step == "applied"
+            and row.window is not None
+            and row.call_sent_ns is not None
+            and row.call_answered_ns is not None
+        ]
+        lived = ended = 0
+        for sent_ns, over_ns in switches:
+            for each in attempts:
+                if each.connected is None or each.connected.hi_ns >= sent_ns or each.ended.hi_ns < sent_ns:
+                    continue
+                lived += 1
+                ended += each.end in {"fin", "rst", "eof"} and _within(each.ended, (sent_ns, over_ns))
+        return ended, lived
 
     def _windows(self) -> list[tuple[int, int]]:
         """From the call that applied the fault to the answer of the one that healed it."""
         return [(window.since_ns, window.healed_ns or 1 << 63) for window in fault_windows(self._rows)]
+
+
+_DONE: Final = frozenset({"terminal", "no-content", "inband-error", "stopped"})
+"""Ends of ours: the client had all it wanted, or was told to leave, before a FIN could show."""
+
+
+def _attempts(records: Sequence[StreamRecord]) -> list[Attempt]:
+    return [attempt for record in records for attempt in record.attempts]
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
 
 
 def _waits(records: Sequence[StreamRecord]) -> list[int]:

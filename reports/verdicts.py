@@ -236,39 +236,46 @@ def _judge(
             verdict.sentence = printable(evidence.sentence)
             verdict.next = _FAULT_NEXT[evidence.seen]
             return
-    unseen = _unseen(claim, variant, history)
-    if unseen is not None and unseen.failed:
-        verdict.code = "injector-failed"
-        verdict.sentence = printable(unseen.sentence)
-        verdict.next = _FAULT_NEXT["failed"]
+    unseen, acted = _unseen(claim, variant, history)
+    scoped = Scoped(claim, variant, history, facts, without=[each.group for each in unseen])
+    if unseen and not acted:
+        _doubt(verdict, unseen)
         return
-    if unseen is not None:
-        verdict.code = "fault-not-seen"
-        verdict.sentence = printable(unseen.sentence)
-        verdict.next = "Check that streams run through this fault's proxies and last long enough to meet it, then run again."
-        return
-    scoped = Scoped(claim, variant, history, facts)
     measured = measure(scoped)
     tally = _tally(measured.units)
     _fill(verdict, claim, scoped, measured, tally)
     _decide(verdict, claim, history, measured, tally)
+    if unseen and verdict.verdict != "fail":
+        _doubt(verdict, unseen)
 
 
-def _unseen(claim: Claim, variant: str | None, history: History) -> Evidence | None:
-    """What there is instead of proof for a fault that this claim speaks of (`after FAULT`, `in group G`) and that did not act."""
-    named = {claim.scope.after, claim.scope.group} - {None}
-    if not named:
-        return None
+def _unseen(claim: Claim, variant: str | None, history: History) -> tuple[list[Evidence], bool]:
+    """The faults that this claim speaks of (`after FAULT`, `in group G`) and that did not act; whether any other did."""
+    after, group = claim.scope.after, claim.scope.group
+    if after is None and group is None:
+        return [], False
     meant = [
-        each for each in evidence_of(history) if each.variant == variant and named & {each.kind, each.group}
+        each
+        for each in evidence_of(history)
+        if each.variant == variant and after in {None, each.kind, each.group} and group in {None, each.group}
     ]
-    if not meant or any(each.acted for each in meant):
-        return None
-    return next((each for each in meant if each.failed), meant[0])
+    unseen = [each for each in meant if not each.acted]
+    return unseen, len(unseen) < len(meant)
+
+
+def _doubt(verdict: Verdict, unseen: Sequence[Evidence]) -> None:
+    """Unknown: what follows on these faults was not seen. What others showed stays counted."""
+    failed = [each for each in unseen if each.failed]
+    first = (failed or unseen)[0]
+    verdict.verdict, verdict.code = "unknown", "injector-failed" if failed else "fault-not-seen"
+    verdict.sentence = " ".join(filter(None, [printable(first.sentence), verdict.sentence]))
+    verdict.next = _FAULT_NEXT["failed" if failed else "unproved"]
 
 
 _FAULT_NEXT: Final = {
     "failed": "See faults.jsonl and run.log for the call that failed, then run again.",
+    "unproved": "Check that streams run through this fault's proxies and last long enough to meet it, beside a clean group, "
+    "then run again.",
     "not-seen": "Plan a fault of this class ([[fault]] in the scenario), or judge without `after`.",
 }
 

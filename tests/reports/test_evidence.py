@@ -14,8 +14,8 @@ MS = 1_000_000
 START = 1_800_000_000_000 * MS
 
 
-def planned(table: dict, records, faults=()) -> History:
-    """A history of 20 clean streams and those of one fault's group."""
+def planned(table: dict, records, faults=(), clean=()) -> History:
+    """A history of 20 clean streams, unless others are given, and those of one fault's group."""
     specs: list[GroupSpec] = parse_groups([{"name": "hit", "share": "50%", **table}])
     plan = plan_faults(specs, run="r", seed=1, upstreams={None: "127.0.0.1:9"}, connect_ns=0, at_once=4)
     plan = with_ports(plan, range(20_000, 20_000 + len(plan.proxies)))
@@ -33,9 +33,8 @@ def planned(table: dict, records, faults=()) -> History:
         variants=[variant],
         faults=msgspec.Raw(msgspec.json.encode(plan)),
     )
-    made = [record(n, group="clean") for n in range(20)] + [
-        make(variant, n) for n, make in enumerate(records, 100)
-    ]
+    made = [record(n, group="clean", **values) for n, values in enumerate(clean or [{}] * 20)]
+    made += [make(variant, n) for n, make in enumerate(records, 100)]
     return History(plan=whole, streams=made, faults=list(faults))
 
 
@@ -138,13 +137,114 @@ def test_a_hop_that_is_slow_by_itself_proves_nothing(table, value):
     assert evidence.count == 0
 
 
-def test_a_refused_link_shows_inside_its_window_only():
-    table = {"kind": "refused", "after": "1s", "duration": "1s"}
-    inside = {"end": "refused", "ended": Instant(START + 2_500 * MS)}
-    outside = {"end": "refused", "ended": Instant(START + 3_900 * MS)}
-    for attempt, acted in ((inside, True), (outside, False)):
-        (evidence,) = evidence_of(planned(table, [hit(attempt=attempt)] * 3, applied("refused")))
-        assert evidence.acted is acted
+@pytest.mark.parametrize(
+    ("records", "acted", "count", "of"),
+    [
+        ([cut()] + [cut(off=400)] * 40, False, 1, 41),
+        ([cut()] * 9 + [cut(off=1)], True, 9, 10),
+        ([cut()] * 8 + [cut(off=1)] * 2, False, 8, 10),
+        ([cut()] * 8 + [cut(end="idle-timeout")] * 2, False, 8, 10),
+        ([cut()] * 3 + [cut(off=-200, end="terminal")] * 40, True, 3, 3),
+        ([cut()] * 3 + [cut(end="terminal"), cut(end="stopped")], True, 3, 3),
+        ([cut(off=-1, end="eof")] * 40, False, 0, 0),
+    ],
+    ids=[
+        "one-of-41",
+        "most",
+        "too-few",
+        "held-at-its-place",
+        "shorter",
+        "done-at-its-place",
+        "none-got-there",
+    ],
+)
+def test_a_cut_has_to_meet_most_of_those_that_got_as_far(records, acted, count, of):
+    (evidence,) = evidence_of(planned(CUT, records))
+    assert (evidence.acted, evidence.count, evidence.of) == (acted, count, of), evidence.sentence
+
+
+REFUSED = {"kind": "refused", "after": "1s", "duration": "1s"}
+
+
+def dialled(at_ms: int, end: str, ended_ms: int | None = None) -> dict:
+    """An attempt that was begun so long after the start and ended 1 ms later, unless it lived longer."""
+    started = START + at_ms * MS
+    return {
+        "started": Instant(started),
+        "connected": None if end == "refused" else Instant(started + MS // 2),
+        "sent": None,
+        "headers": None,
+        "ended": Instant(START + ended_ms * MS if ended_ms else started + MS),
+        "end": end,
+    }
+
+
+def refused_run(mine: list[dict], clean: list[dict]) -> History:
+    """Every attempt is a stream of its own; the link is down from 2 to 3 s."""
+    return planned(
+        REFUSED,
+        [hit(attempt=attempt) for attempt in mine],
+        applied("refused"),
+        [{"attempt": attempt} for attempt in clean],
+    )
+
+
+TURNED_AWAY = dialled(2_500, "refused")
+LONG = dialled(500, "eof", 3_800)
+"""Lives from before the fault until after it."""
+
+
+@pytest.mark.parametrize(
+    ("mine", "clean", "acted"),
+    [
+        ([TURNED_AWAY, *[LONG] * 9], [LONG] * 10, True),
+        ([dialled(3_900, "refused"), *[LONG] * 9], [LONG] * 10, False),
+        ([TURNED_AWAY] * 10, [TURNED_AWAY] * 10, False),
+        ([dialled(500, "fin", 2_001)] * 10, [LONG] * 10, True),
+        ([dialled(500, "eof", 2_050)] * 10, [LONG] * 10, True),
+        ([dialled(500, "eof", 2_500)] * 10, [LONG] * 10, False),
+        (
+            [dialled(500, "eof", 2_050 + 400 * n) for n in range(5)],
+            [dialled(500, "eof", 2_050 + 400 * n) for n in range(5)],
+            False,
+        ),
+        ([dialled(500, "fin", 2_050)] * 10, [dialled(500, "fin", 2_050)] * 10, False),
+        ([dialled(500, "terminal", 2_050)] * 10, [LONG] * 10, False),
+    ],
+    ids=[
+        "one-refusal",
+        "after-it",
+        "all-refused",
+        "ended",
+        "ended-cleanly",
+        "in-the-middle",
+        "end-by-themselves",
+        "the-service-ends-all",
+        "done",
+    ],
+)
+def test_a_refused_link_shows_by_what_it_alone_does(mine, clean, acted):
+    (evidence,) = evidence_of(refused_run(mine, clean))
+    assert evidence.acted is acted, evidence.sentence
+    assert (evidence.count > 0) is acted
+
+
+@pytest.mark.parametrize(
+    ("table", "values", "acted"),
+    [
+        (SLOW, {"wait_ms": 660}, None),
+        (STALL, {"silence_ms": 1_050}, None),
+        (SLICE, {"attempt": {"split_events": 8}}, None),
+        (REFUSED, {"attempt": dialled(500, "eof", 2_050)}, False),
+        (REFUSED, {"attempt": TURNED_AWAY}, True),
+    ],
+    ids=["slow", "stall", "slice", "refused-by-ends", "refused"],
+)
+def test_without_a_clean_stream_only_what_nothing_else_does_is_proof(table, values, acted):
+    history = planned(table, [hit(**values)] * 10, applied(table["kind"]))
+    history.streams = [each for each in history.streams if each.group != "clean"]
+    (evidence,) = evidence_of(history)
+    assert evidence.acted is acted, evidence.sentence
 
 
 def test_a_fault_that_could_not_be_applied_says_so():

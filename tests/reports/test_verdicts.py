@@ -1,7 +1,9 @@
 """Known answers: every verdict, every code, at both ends of what is uncertain."""
 
+import msgspec
 import pytest
 
+from sseproof.chaos.plan import addresses, parse_groups, plan_faults, with_ports
 from sseproof.reports import checks, verdicts
 from sseproof.reports.claims import parse_claim
 from sseproof.reports.facts import all_facts
@@ -479,6 +481,102 @@ class TestFaults:
         run.streams(10, group="b")
         result = run.one("success >= 98% after cut")
         assert (result.verdict, result.n) == ("pass", 200)
+
+
+CUTS = ({"name": "cut-fin", "by": "fin"}, {"name": "cut-rst", "by": "rst"})
+AFTER_CUT = "recovery = 100% after cut"
+
+
+class TestFaultsThatDidNotAct:
+    """Two groups of one kind: what follows on a cut is known when both were cut."""
+
+    def plan(self, run, variant=None):
+        tables = [{"kind": "cut", "share": "40%", "after_bytes": 700, **table} for table in CUTS]
+        plan = plan_faults(
+            parse_groups(tables),
+            run="r",
+            seed=1,
+            upstreams={variant: "127.0.0.1:9"},
+            connect_ns=0,
+            at_once=1,
+        )
+        plan = with_ports(plan, range(20_000, 20_000 + len(plan.proxies)))
+        run.plan.faults = msgspec.Raw(msgspec.json.encode(plan))
+        self.places = {each.group: each for each in addresses(plan, variant) if each.cut_after_bytes}
+        run.plan.variants[0].addresses = addresses(plan, variant)
+        for table in CUTS:
+            run.fault("applied", fault=table["name"], group=table["name"], call_sent_ns=run.t0)
+
+    def met(self, run, group, count=60, *, cut=True, recovered=True):
+        place = self.places[group]
+        for _ in range(count):
+            first = run.attempt(
+                address=f"{place.host}:{place.port}",
+                received_bytes=place.cut_after_bytes if cut else 9_000,
+                end=group.removeprefix("cut-") if cut else "terminal",
+            )
+            fields = {} if recovered else {"outcome": "cut", "end": "rst"}
+            record = run.stream(group=group, attempts=[first], breaks=int(cut), **fields)
+            if cut:
+                run.break_(record.stream, group=group, back_ms=700 if recovered else None)
+
+    def test_both_acted(self, run):
+        self.plan(run)
+        self.met(run, "cut-fin")
+        self.met(run, "cut-rst")
+        result = run.one(AFTER_CUT)
+        assert (result.verdict, result.n) == ("pass", 120), result.sentence
+
+    @pytest.mark.parametrize("others", [60, 0], ids=["without-effect", "met-nobody"])
+    def test_one_that_did_not_act_leaves_it_unknown_whatever_the_other_shows(self, run, others):
+        self.plan(run)
+        self.met(run, "cut-fin")
+        self.met(run, "cut-rst", others, cut=False)
+        run.claims(AFTER_CUT, f"{AFTER_CUT}-fin", f"{AFTER_CUT}-rst", "recovery = 100%")
+        both, fin, rst, all_ = run.judge().verdicts
+        assert (both.verdict, both.code, both.n) == ("unknown", "fault-not-seen", 60)
+        assert "group cut-rst" in both.sentence
+        assert (fin.verdict, all_.verdict) == ("pass", "pass")
+        assert (rst.verdict, rst.code, rst.n) == ("unknown", "fault-not-seen", 0)
+        assert "clean group" in rst.next
+
+    def test_a_violation_after_the_one_that_acted_fails_all_the_same(self, run):
+        self.plan(run)
+        self.met(run, "cut-fin")
+        self.met(run, "cut-fin", 1, recovered=False)
+        self.met(run, "cut-rst", cut=False)
+        result = run.one(AFTER_CUT)
+        assert (result.verdict, result.code, result.n) == ("fail", None, 61)
+
+    def test_what_breaks_without_its_fault_is_no_violation_after_it(self, run):
+        """Streams of a group whose fault did not act are no witnesses of what follows on it."""
+        self.plan(run)
+        self.met(run, "cut-fin", 160)
+        run.streams(100, group="cut-rst", outcome="cut", end="rst")
+        result = run.one("success >= 98% after cut")
+        assert (result.verdict, result.code, result.n, result.k) == ("unknown", "fault-not-seen", 160, 160)
+
+    @pytest.mark.parametrize("claim", [f"{AFTER_CUT}-rst", "success >= 98% in group cut-rst"])
+    def test_a_fault_that_no_stream_met_is_not_seen(self, run, claim):
+        self.plan(run)
+        run.streams(200, group="clean")
+        result = run.one(claim)
+        assert (result.verdict, result.code) == ("unknown", "fault-not-seen")
+        assert "nobody of its group ran" in result.sentence
+
+    def test_a_group_within_a_kind_is_judged_by_itself(self, run):
+        self.plan(run)
+        self.met(run, "cut-fin")
+        self.met(run, "cut-rst", cut=False)
+        assert run.one("recovery = 100% in group cut-fin").verdict == "pass"
+
+    def test_one_that_could_not_be_applied_is_the_injectors_failure(self, run):
+        self.plan(run)
+        self.met(run, "cut-fin")
+        run.fault("failed", fault="cut-rst", group="cut-rst", ok=False, detail="no answer in 5 s")
+        result = run.one(AFTER_CUT)
+        assert (result.verdict, result.code) == ("unknown", "injector-failed")
+        assert "no answer in 5 s" in result.sentence
 
 
 class TestVariants:
