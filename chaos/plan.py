@@ -10,7 +10,8 @@ Rules (design.md decision 8, toxiproxy.md 1.0, 1.1 and 8.4):
 - Toxiproxy's accept loop dials one connection after the other. With connect time c and r connections at once the last
   of them waits r * c on one proxy, so a group gets as many proxies as keep that wait within `QUEUE_BUDGET_NS`; what
   remains is written down (`queue_ns`) and belongs to the error bracket, not to the service.
-- The same specs and seed give the same plan but for ports: draws are named after group and proxy.
+- The same specs and seed give the same plan but for ports: draws are named after group and proxy, and the connect time
+  is a fixed one, or rounded so coarsely that a little more or less of it is the same.
 """
 
 import math
@@ -39,6 +40,9 @@ from sseproof.rundir.seeds import named_random
 CLEAN_GROUP: Final = "clean"
 QUEUE_BUDGET_NS: Final = 50_000_000
 """A twentieth of the second within which a stream is claimed to be back."""
+OWN_CONNECT_NS: Final = 1_000_000
+"""For one connect to a server or hop of our own on loopback: ten times what the kernel takes for it. One measured connect
+is as late as this machine is busy, and the same seed would not give the same plan."""
 MOST_PROXIES_A_GROUP: Final = 128
 """Each costs about four calls at the start and 50 KB a connection; beyond it the wait is told, not avoided."""
 OFFSETS_A_RANGE: Final = 8
@@ -116,7 +120,7 @@ class FaultPlan(Struct, frozen=True, kw_only=True):
     run: str
     seed: int
     connect_ns: int
-    """Measured time of one connect to the upstream."""
+    """Of one connect to the upstream, as planned with (`planned_connect_ns`)."""
     rule: GroupRule
     groups: list[GroupPlan]
     proxies: list[ProxyPlan]
@@ -215,7 +219,7 @@ def plan_faults(
     """The plan, its ports still 0.
 
     `upstreams` maps each variant (None without variants) to the host:port behind its proxies; `connect_ns` is the
-    measured time of one connect there; `at_once` is how many streams one variant has open at the same moment;
+    time of one connect there (`planned_connect_ns`); `at_once` is how many streams one variant has open at the same moment;
     `load_ms` is the length of the load where it is fixed.
 
     Raises FaultError when a window would lie beyond the load.
@@ -264,6 +268,14 @@ def addresses(plan: FaultPlan, variant: str | None = None) -> list[AddressPlan]:
         for proxy in plan.proxies
         if proxy.variant == variant
     ]
+
+
+def planned_connect_ns(measured_ns: int | None, *, own: bool) -> int:
+    """The connect time to plan with: fixed for a server of our own, else the measured one up to the next 1, 2, 4, 8 … ms."""
+    if own or not measured_ns:
+        return OWN_CONNECT_NS
+    steps = math.ceil(measured_ns / _MS)
+    return _MS << (steps - 1).bit_length()
 
 
 def proxies_needed(connect_ns: int, at_once: int) -> int:

@@ -32,7 +32,7 @@ from msgspec import Struct
 
 from sseproof import environment
 from sseproof.chaos.faults import FaultError, Slice
-from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, with_ports
+from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_connect_ns, with_ports
 from sseproof.chaos.processes import PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.judging import judged
@@ -158,6 +158,11 @@ class _Side(Struct, kw_only=True):
     upstream: AddressPlan
     """What clients (or their proxies) dial: the hop, else the target."""
     seen: PreflightResult
+
+    @property
+    def upstream_is_ours(self) -> bool:
+        """A server or hop that this run started, on loopback."""
+        return self.variant.server is not None or self.variant.hop is not None
 
 
 class _Experiment:
@@ -317,7 +322,10 @@ class _Experiment:
                 run=self._run_id,
                 seed=self._seed,
                 upstreams={side.variant.name: _place(side.upstream) for side in self._sides},
-                connect_ns=max(side.seen.connect_ns or 0 for side in self._sides),
+                connect_ns=max(
+                    planned_connect_ns(side.seen.connect_ns, own=side.upstream_is_ours)
+                    for side in self._sides
+                ),
                 at_once=max(self._at_once(side) for side in self._sides),
                 load_ms=round(min(lengths) / 1e6) if lengths else None,
             )
@@ -344,7 +352,9 @@ class _Experiment:
         if load.replay is not None:
             replay = self._replay_ns(side)
             fastest = len(replay) / max(1.0, replay[-1] / 1e9)
-        return min(load.at_once, math.ceil(OPEN_HEADROOM * fastest * side.seen.length_ns / 1e9) + 1)
+        # Up to a power of two: the same plan must not depend on how long the look took.
+        found = math.ceil(OPEN_HEADROOM * fastest * side.seen.length_ns / 1e9) + 1
+        return min(load.at_once, 1 << (found - 1).bit_length())
 
     def _planned(self, created_ns: int) -> Plan:
         scenario = self._scenario

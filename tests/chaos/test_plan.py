@@ -10,12 +10,14 @@ from sseproof.chaos.faults import Cut, FaultError
 from sseproof.chaos.plan import (
     CLEAN_GROUP,
     MOST_PROXIES_A_GROUP,
+    OWN_CONNECT_NS,
     QUEUE_BUDGET_NS,
     FaultPlan,
     addresses,
     longest_queue_ns,
     parse_groups,
     plan_faults,
+    planned_connect_ns,
     proxies_needed,
     rule_of,
     with_ports,
@@ -65,6 +67,23 @@ def test_the_seed_decides_and_nothing_else() -> None:
     assert [proxy.cut_after_bytes for proxy in first.proxies] != [
         proxy.cut_after_bytes for proxy in other.proxies
     ]
+
+
+@pytest.mark.parametrize("measured_ms", [None, 0.03, 0.9, 5.0, 5.6, 40.0])
+def test_a_server_of_our_own_is_planned_for_alike_however_busy_the_machine(measured_ms) -> None:
+    measured_ns = None if measured_ms is None else round(measured_ms * 1_000_000)
+    assert planned_connect_ns(measured_ns, own=True) == OWN_CONNECT_NS == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("measured_ms", "planned_ms"),
+    [(0.03, 1), (1, 1), (1.001, 2), (5.0, 8), (5.6, 8), (8, 8), (8.1, 16), (20, 32), (300, 512)],
+)
+def test_a_little_more_or_less_of_connecting_is_the_same_plan(measured_ms, planned_ms) -> None:
+    measured_ns = round(measured_ms * 1_000_000)
+    connect_ns = planned_connect_ns(measured_ns, own=False)
+    assert connect_ns == planned_ms * 1_000_000
+    assert connect_ns >= measured_ns, "the bracket must hold the wait"
 
 
 def test_both_variants_meet_the_same() -> None:
