@@ -3,6 +3,8 @@
 Rules:
 - It is the user's own nginx, run as the user who runs us, with a configuration of ours and everything it writes in one
   folder: nothing of the machine's nginx is read or touched.
+- What takes connections is never root: started by root, its workers are `nobody`, who owns the folders they write in.
+  All paths are relative to the folder it is started in, so nobody has to get through the folders above.
 - It ends with us: `setpriv --pdeathsig TERM` reaches the master when our thread is gone, and a master that gets TERM
   ends its workers (one that gets KILL leaves them behind). Ending it ourselves ends its whole process group.
 - Its messages come through a pipe into `say`, capped; there is no log file.
@@ -10,6 +12,7 @@ Rules:
 """
 
 import contextlib
+import grp
 import os
 import pwd
 import re
@@ -35,6 +38,8 @@ HOW_TO_GET_NGINX: Final = (
 START_LIMIT_S: Final = 10.0
 LINES_KEPT: Final = 50
 MOST_DESCRIPTORS: Final = 65_536
+ORDINARY_USER: Final = "nobody"
+CONFIGURATION: Final = "nginx.conf"
 
 _UPSTREAM: Final = re.compile(r"[A-Za-z0-9_.\-\[\]:]+:\d{1,5}")
 _PLACES: Final = "/usr/sbin:/usr/local/sbin:/sbin:/opt/homebrew/bin"
@@ -60,19 +65,16 @@ def find_nginx() -> Path | None:
     return Path(found) if found else None
 
 
-def nginx_config(
-    kind: HopKind, *, port: int, upstream: str, folder: Path, user: str | None, descriptors: int
-) -> str:
-    """The whole configuration. `user` is named only for root, whose workers would else become another user.
+def nginx_config(kind: HopKind, *, port: int, upstream: str, user: str | None, descriptors: int) -> str:
+    """The whole configuration. `user` (with its group) is named only by root: others may not change theirs.
 
-    Raises RigError for an upstream or folder that a configuration can't hold.
+    Raises RigError for an upstream that a configuration can't hold.
     """
     if not _UPSTREAM.fullmatch(upstream):
         raise RigError(f"{upstream!r} is no host:port that nginx could pass requests to.")
     settings = "\n".join(f"            {line}" for line in _SETTINGS[kind])
     temporary = "\n".join(
-        f"    {name}_temp_path {_quoted(folder / name)};"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"    {name}_temp_path {name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     return f"""\
 daemon off;
@@ -80,7 +82,7 @@ master_process on;
 worker_processes 1;
 worker_rlimit_nofile {descriptors};
 {f"user {user};" if user else ""}
-pid {_quoted(folder / "nginx.pid")};
+pid nginx.pid;
 error_log stderr warn;
 events {{
     worker_connections {max(descriptors - 64, 64)};
@@ -97,14 +99,6 @@ http {{
     }}
 }}
 """
-
-
-def _quoted(path: Path) -> str:
-    text = str(path)
-    if any(char in text for char in "\n\r\0"):
-        raise RigError("The folder of a hop has a line break in its name, which nginx can't read.")
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 class Hop:
@@ -132,11 +126,12 @@ class Hop:
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._lease = PortLease(1)
         try:
-            config = self._written(folder.absolute(), upstream)
+            self._write(folder, upstream)
             self._child = Child(
                 kind,
-                [str(program), "-e", "stderr", "-p", str(folder.absolute()), "-c", str(config)],
+                [str(program.absolute()), "-e", "stderr", "-p", "./", "-c", CONFIGURATION],
                 say=self._said,
+                cwd=folder,
                 death_signal="TERM",
                 process_group=True,
             )
@@ -182,22 +177,22 @@ class Hop:
     ) -> None:
         self.close()
 
-    def _written(self, folder: Path, upstream: str) -> Path:
+    def _write(self, folder: Path, upstream: str) -> None:
+        as_root = os.geteuid() == 0
         text = nginx_config(
             self.kind,
             port=self._lease.ports[0],
             upstream=upstream,
-            folder=folder,
-            user=pwd.getpwuid(0).pw_name if os.geteuid() == 0 else None,
+            user=_ordinary_user() if as_root else None,
             descriptors=_descriptors(),
         )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / "nginx.conf"
-            path.write_text(text, "utf-8")
+            (folder / CONFIGURATION).write_text(text, "utf-8")
+            if as_root:
+                folder.chmod(0o755)
         except OSError as error:
             raise RigError(f"{folder} can't be written: {error.strerror}.") from error
-        return path
 
     def _said(self, line: str) -> None:
         self._lines.append(line)
@@ -214,6 +209,18 @@ class Hop:
                 return
             time.sleep(0.01)
         raise RigError(f"nginx did not accept connections within {START_LIMIT_S:g} s.")
+
+
+def _ordinary_user() -> str:
+    """`nobody` and its group, as the `user` directive takes them. Raises RigError where there is no such user."""
+    try:
+        user = pwd.getpwnam(ORDINARY_USER)
+        return f"{user.pw_name} {grp.getgrgid(user.pw_gid).gr_name}"
+    except KeyError:
+        raise RigError(
+            f"No hop: root's nginx needs the user {ORDINARY_USER} and its group for its workers, and there is none: "
+            "make it, or run as an ordinary user."
+        ) from None
 
 
 def _descriptors() -> int:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import IO, Final, Self
 
 from sseproof.rundir.errors import RigError
@@ -129,6 +130,7 @@ class Child:
         environ: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
         process_group: bool = False,
+        cwd: Path | None = None,
     ) -> None:
         """Starts it, its standard input an open pipe that closes with us.
 
@@ -148,6 +150,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=None if environ is None else dict(environ),
+                cwd=cwd,
                 start_new_session=True,
             )
         except OSError as error:

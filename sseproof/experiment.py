@@ -636,8 +636,6 @@ def _swept_folder() -> Iterator[str]:
             shutil.rmtree(left, ignore_errors=True)
     folder = tempfile.mkdtemp(prefix=f"{HOP_FOLDER}-{os.getpid()}-")
     try:
-        # nginx started by root drops to an ordinary user, who must get through.
-        Path(folder).chmod(0o755)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
