@@ -322,6 +322,9 @@ def _on_test_start(environment: Any, **_: object) -> None:
         run.begin(now_ns())
     _guarded(environment, lambda: _tick_each_second(run))
     if PLAN_VARIABLE in os.environ:
+        environment.events.spawning_complete.add_listener(
+            lambda **_: gevent.spawn(_close_without_users, environment, run)
+        )
         _guarded(environment, lambda: _drain_and_report(environment, run))
 
 
@@ -341,6 +344,20 @@ def _tick_each_second(run: WorkerRun) -> None:
     for second in itertools.count(1):
         gevent.sleep(1)
         run.tick(with_open=second % OPEN_ROWS_EVERY_S == 0)
+
+
+def _close_without_users(environment: Any, run: WorkerRun) -> None:
+    """Ends admission when the users have all gone by themselves (StopUser, an error in on_start): nobody takes the rest.
+
+    A load shape may bring others later, and ends the test itself.
+    """
+    runner = environment.runner
+    runner.user_greenlets.join()
+    if environment.shape_class is not None or run.admission.closed:
+        return
+    if runner.target_user_count:
+        print("every user stopped before the load was over: no stream is started any more", file=sys.stderr)
+    run.admission.close()
 
 
 def _drain_and_report(environment: Any, run: WorkerRun) -> None:

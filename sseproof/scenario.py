@@ -484,6 +484,18 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
         raise refuse("seed", f"is {scenario.seed}; give a whole number from 0 up.")
     for variant in scenario.variant:
         _check_variant(variant, scenario.workers, refuse)
+        if (
+            variant.load.streams is not None
+            and not variant.load.is_open
+            and scenario.workers > variant.load.users
+        ):
+            # The numbers of the streams are split over the workers: one without a user would never take its own.
+            users = variant.load.users
+            raise refuse(
+                "workers",
+                f"is {scenario.workers}, more than the users ({users}), and a number of streams needs a user in every "
+                f"worker: give --workers {users} or fewer, or --users {scenario.workers} or more.",
+            )
     scenario.load, scenario.client = scenario.variant[-1].load, scenario.variant[-1].client
     claims = []
     for text in scenario.claims:

@@ -40,7 +40,7 @@ def served(*options: str) -> Iterator[str]:
 
 
 def sseproof(
-    *arguments: str, cwd: Path, environ: dict[str, str] | None = None
+    *arguments: str, cwd: Path, environ: dict[str, str] | None = None, limit_s: float = RUN_LIMIT_S
 ) -> subprocess.CompletedProcess[str]:
     """One command line to its end."""
     return subprocess.run(
@@ -49,7 +49,7 @@ def sseproof(
         env={**os.environ, **(environ or {})},
         capture_output=True,
         text=True,
-        timeout=RUN_LIMIT_S,
+        timeout=limit_s,
         check=False,
     )
 

@@ -46,6 +46,14 @@ def refused(done: subprocess.CompletedProcess[str], cwd: Path, code: int, *words
         (["run", "--target", "URL", "--header", "no-colon-here"], ["--header"]),
         (["run", "--target", "URL", "--body", "@missing.json"], ["missing.json"]),
         (["run", "--target", "URL", "--streams", "5", "--duration", "5s"], ["exclude"]),
+        (
+            ["run", "--target", "URL", *["--streams", "9", "--users", "1", "--workers", "2"]],
+            ["--workers 1", "--users 2"],
+        ),
+        (
+            ["run", "--target", "URL", *["--streams", "9", "--users", "1", "--workers", "2", "--dry-run"]],
+            ["--workers 1"],
+        ),
         (["run", "--target", "http://no-such-host.invalid/x"], ["no-such-host.invalid", "does not resolve"]),
         (["run", "--target", "http://192.0.2.1/x"], ["--allow-target 192.0.2.1"]),
         (["run", "--target", "http://127.0.0.1:9/x"], ["refused"]),

@@ -148,6 +148,39 @@ def test_your_own_locustfile(tmp_path):
     assert {row.end for row in streams if row.name == "leaver"} == {"stopped"}
 
 
+SHORT_LIVED = """
+from locust import task
+from locust.exception import StopUser
+from sseproof import SSEUser
+
+
+class Brief(SSEUser):
+    @task
+    def ask(self):
+        self.sse.get(name="brief")
+        raise StopUser
+"""
+
+
+def test_users_who_all_stop_early_end_the_run(tmp_path):
+    """Nobody is left to take the rest of the hundred streams: the run ends with what there is."""
+    (tmp_path / "brief.py").write_text(SHORT_LIVED)
+    with served() as url:
+        options = ["--users", "5", "--workers", "2", "--streams", "100", "--locustfile", "brief.py"]
+        done = sseproof(
+            "run",
+            *["--target", f"{url}?events=4&interval_ms=5", *options],
+            *claims("success >= 98%"),
+            cwd=tmp_path,
+            limit_s=60,
+        )
+    directory = directory_of(tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert {row.outcome for row in rows(directory, STREAMS)} == {"complete"}
+    assert len(rows(directory, STREAMS)) == 5
+    assert "every user stopped" in (directory / "run.log").read_text()
+
+
 def test_json_and_quiet_leave_standard_error_alone(tmp_path):
     with served() as url:
         address = f"{url}?events=4&interval_ms=5"

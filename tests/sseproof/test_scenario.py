@@ -151,6 +151,40 @@ def test_set_names_itself_as_the_source():
     assert "--set load.usres" in refused(sets=["load.usres=3"], flags={"target": {"url": URL}})
 
 
+@pytest.mark.parametrize(
+    "above", [[], ["load.users=1", "workers=2"], ["load.users=1", "workers=1", "load.streams=10"]]
+)
+def test_workers_may_stay_without_a_user_when_a_duration_ends_them(above):
+    load(flags={"target": {"url": URL}}, sets=above)
+
+
+def test_a_number_of_streams_needs_a_user_in_every_worker():
+    sentence = refused(
+        flags={"target": {"url": URL}, "load": {"users": 1, "streams": 10}, "workers": 2},
+    )
+    assert "--workers 1" in sentence
+    assert "--users 2" in sentence
+    assert sentence.startswith("the command line: workers is 2")
+
+
+def test_a_variant_with_fewer_users_than_workers_and_a_number_of_streams(tmp_path):
+    text = f"""
+workers = 3
+[target]
+url = "{URL}"
+[load]
+streams = 30
+users = 3
+[[variant]]
+name = "before"
+[variant.load]
+users = 2
+[[variant]]
+name = "after"
+"""
+    assert "workers is 3" in refused(text, tmp_path)
+
+
 def test_literal_secrets_leave_the_scenario():
     headers = {"Authorization": "Bearer s3cr3t-value", "X-Plain": "seen", "X-Mine": "hidden-value"}
     resolved = load(
