@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sseproof.rundir.errors import UsageError
-from sseproof.rundir.text import SECRET_HEADERS
+from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 EVENT_STREAM: Final = "text/event-stream"
@@ -27,7 +27,7 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_LIMIT: Final = 10
 """Browsers stop at 20; nobody means more than a few (C12)."""
 
-_ENV: Final = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+ENV_PART: Final = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _WHOLE_ENV: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE_REFUSED: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -98,7 +98,7 @@ def resolve_env(text: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
         return environ[name]
 
     whole = _WHOLE_ENV.fullmatch(text.strip())
-    resolved = value(whole) if whole else _ENV.sub(value, text)
+    resolved = value(whole) if whole else ENV_PART.sub(value, text)
     return resolved, found
 
 
@@ -196,6 +196,13 @@ def secret_values(headers: Iterable[tuple[str, str]], secret_headers: Collection
     """The values of all headers that are secret by name."""
     names = SECRET_HEADERS | {name.lower() for name in secret_headers}
     return [value for name, value in headers if name.lower() in names]
+
+
+def secret_query_values(endpoint: Endpoint) -> list[str]:
+    """The values of all query parameters that are secret by name, as they are sent and as they are meant."""
+    pairs = (pair.partition("=") for pair in endpoint.target.partition("?")[2].split("&"))
+    found = [value for name, _, value in pairs if SECRET_QUERY.search(unquote(name).lower())]
+    return [*found, *(unquote(value) for value in found)]
 
 
 def is_event_stream(content_type: str) -> bool:

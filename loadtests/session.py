@@ -27,6 +27,7 @@ from sseproof.loadtests.request import (
     checked_headers,
     parse_url,
     resolve_env,
+    secret_query_values,
     secret_values,
     user_information,
 )
@@ -135,7 +136,9 @@ class StreamClient:
             self._body, found = resolve_env(target.body, environ)
             secrets += found
         secrets += secret_values(self._headers.items(), self._secret_headers)
+        self._secrets = frozenset(secrets)
         self.redact = Redactor(secrets)
+        """Masks the secrets of the target; `masked` knows those of one call as well."""
         self._target = target
         self.client = client
         self.run_id = run
@@ -227,6 +230,17 @@ class StreamClient:
         self.closing = reason
         for session in list(self._sessions.values()):
             session.close_if_open()
+
+    def masked(self, text: str, request: Request) -> str:
+        """The text without the target's secrets and without those that this request carries.
+
+        A call's own secrets are looked up where there is something to show, and not kept: each stream may have others.
+        """
+        if not text:
+            return text
+        carried = secret_values(request.headers, self._secret_headers) + secret_query_values(request.endpoint)
+        own = [value for value in carried if value not in self._secrets]
+        return (Redactor([*self._secrets, *own]) if own else self.redact)(text)
 
     def _session(self, job: "_Job") -> "Session":
         number = self._next_number if job.number is None else job.number

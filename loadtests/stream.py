@@ -494,7 +494,9 @@ class Session:
             coalesced_reads=self._coalesced,
             unstamped_reads=attempted.unstamped_reads,
             read_lag_max_ns=attempted.read_lag_max_ns,
-            detail=self._client.redact("; ".join(part for part in (attempted.detail, note) if part)),
+            detail=self._client.masked(
+                "; ".join(part for part in (attempted.detail, note) if part), self._request
+            ),
         )
         self._attempts_total += 1
         if len(self._attempts) >= ATTEMPTS_IN_ROW:
@@ -923,7 +925,7 @@ class Session:
             text_bytes=text.bytes,
             text_sha256=text.sha256,
             truth_id=self._truth_id,
-            detail=client.redact(self._detail) or (attempts[-1].detail if attempts else ""),
+            detail=client.masked(self._detail, self._request) or (attempts[-1].detail if attempts else ""),
         )
         client.on_end(record)
         return record

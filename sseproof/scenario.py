@@ -42,6 +42,7 @@ INTERNAL_VARIABLES: Final = frozenset({"PLAN", "PARENT", "WORKER"})
 """Set by the suite for its own children, never by people."""
 SECRET_PREFIX: Final = "SSEPROOF_SECRET_"  # noqa: S105  # a variable's name
 
+_WRITTEN_PASSWORD: Final = re.compile(r"((?:\{env:\w+\}|[^:{])*):([^{]+)")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ENV_WHOLE: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _ENV_PART: Final = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -687,8 +688,14 @@ def _move_secrets(target: Target, secrets: Secrets) -> None:
 def _without_secrets(target: Target, secrets: Secrets) -> str:
     parts = urlsplit(target.url)
     netloc = parts.netloc
-    if "@" in netloc:
-        user, _, netloc = netloc.rpartition("@")
+    user, at, place = netloc.rpartition("@")
+    if at and env_names(user):
+        # The client looks the names up and makes the header; only a password written out beside them leaves.
+        written = _WRITTEN_PASSWORD.fullmatch(user)
+        if written:
+            netloc = f"{written[1]}:{{env:{secrets.keep('url_password', written[2])}}}@{place}"
+    elif at:
+        netloc = place
         secrets.keep("url_user", user)  # known to the log and the reports, so that they can mask it
         if "authorization" not in {name.lower() for name in target.headers}:
             basic = base64.b64encode(user.encode()).decode("ascii")

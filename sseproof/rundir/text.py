@@ -14,6 +14,7 @@ from urllib.parse import quote, quote_plus
 DETAIL_LIMIT_CHARS: Final = 300
 """A sentence of evidence fits; a gigabyte of error body does not."""
 
+CUT_MARK: Final = "… (cut)"
 SECRET_MASK: Final = "[secret]"  # noqa: S105  # the mask itself
 SHORTEST_SECRET_CHARS: Final = 4
 """Masking shorter values would garble ordinary text and hide nothing worth hiding."""
@@ -46,7 +47,7 @@ def printable(text: str | bytes, limit: int = DETAIL_LIMIT_CHARS) -> str:
         text = text[: limit * 4 + 4].decode("utf-8", "replace")
     cut = len(text) > limit
     shown = "".join(_escaped(char) for char in text[:limit])
-    return f"{shown}… (cut)" if cut else shown
+    return f"{shown}{CUT_MARK}" if cut else shown
 
 
 def _escaped(char: str) -> str:
@@ -60,7 +61,7 @@ def _escaped(char: str) -> str:
 class Redactor:
     """Masks known secrets in any text, also those a target echoes back at us, in a URL's or JSON's writing too.
 
-    It comes before `printable`, which may cut a secret in half.
+    It comes before `printable` where it can. What was cut before may end in half a secret, which is masked too.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -76,6 +77,17 @@ class Redactor:
         """The text with every known secret replaced by a mask."""
         for secret in self._secrets:
             text = text.replace(secret, SECRET_MASK)
+        if CUT_MARK in text:
+            *cut, rest = text.split(CUT_MARK)
+            text = CUT_MARK.join([*(self._without_half(part) for part in cut), rest])
+        return text
+
+    def _without_half(self, text: str) -> str:
+        """The text without a secret's beginning at its end."""
+        for secret in self._secrets:
+            for length in range(min(len(secret), len(text)), SHORTEST_SECRET_CHARS - 1, -1):
+                if text.endswith(secret[:length]):
+                    return text[:-length] + SECRET_MASK
         return text
 
 

@@ -2,10 +2,13 @@
 
 import socket
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.integration.suite import claims, sseproof
+from sseproof.rundir.files import STREAMS
+from tests.integration.suite import claims, directory_of, rows, sseproof
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +37,9 @@ def refusal(request: bytes) -> bytes:
     )
 
 
-def test_planted_secrets_are_found_nowhere(tmp_path):
+@pytest.fixture
+def careless() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a service that repeats requests, every other time in a refusal; and what it was asked."""
     listener = socket.create_server(("127.0.0.1", 0))
     seen: list[bytes] = []
 
@@ -52,27 +57,83 @@ def test_planted_secrets_are_found_nowhere(tmp_path):
                 connection.sendall(refusal(request) if len(seen) % 2 == 0 else echo(request))
 
     threading.Thread(target=serve, daemon=True).start()
-    port = listener.getsockname()[1]
-    url = f"http://me:{SECRETS['user']}@127.0.0.1:{port}/s?api_key={SECRETS['query']}&q=plain-question"
     with listener:
-        done = sseproof(
-            *["run", "--target", url, "--method", "POST", "--streams", "10", "--users", "2"],
-            *["--header", f"X-Api-Key: {SECRETS['header']}", "--header", "X-Env: env:PLANTED"],
-            *["--header", f"X-Marked: {SECRETS['marked']}", "--set", 'target.secret_headers=["x-marked"]'],
-            *["--body", '{"token": "{env:PLANTED_BODY}"}', "--label", "kind=secrets"],
-            *claims("success >= 98%"),
-            cwd=tmp_path,
-            environ={"PLANTED": SECRETS["env"], "PLANTED_BODY": SECRETS["body"]},
-        )
+        yield listener.getsockname()[1], seen
+
+
+def found_nowhere(secrets: dict[str, str], folder: Path, *outputs: str) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"streams.jsonl", "run.log", "report.html", "verdict.json"} <= {path.name for path in files}
+    assert b"plain-question" in b"".join(path.read_bytes() for path in files), "the search itself works"
+    for name, secret in secrets.items():
+        for output in outputs:
+            assert secret not in output, name
+        for path in files:
+            assert secret.encode() not in path.read_bytes(), f"{name} in {path.name}"
+
+
+def judged_again(folder: Path) -> list[str]:
+    """What `judge` prints of the run in this folder, as text and as JSON."""
+    run = str(directory_of(folder))
+    again = [sseproof("judge", run, *options, cwd=folder) for options in ([], ["--json"])]
+    return [text for done in again for text in (done.stdout, done.stderr)]
+
+
+def test_planted_secrets_are_found_nowhere(tmp_path, careless):
+    port, seen = careless
+    url = f"http://me:{SECRETS['user']}@127.0.0.1:{port}/s?api_key={SECRETS['query']}&q=plain-question"
+    done = sseproof(
+        *["run", "--target", url, "--method", "POST", "--streams", "10", "--users", "2"],
+        *["--header", f"X-Api-Key: {SECRETS['header']}", "--header", "X-Env: env:PLANTED"],
+        *["--header", f"X-Marked: {SECRETS['marked']}", "--set", 'target.secret_headers=["x-marked"]'],
+        *["--body", '{"token": "{env:PLANTED_BODY}"}', "--label", "kind=secrets"],
+        *claims("success >= 98%"),
+        cwd=tmp_path,
+        environ={"PLANTED": SECRETS["env"], "PLANTED_BODY": SECRETS["body"]},
+    )
     assert len(seen) > 10, done.stderr
     for name, secret in SECRETS.items():
         if name == "user":
             continue  # goes out as Basic credentials
         assert any(secret.encode() in request for request in seen), f"{name} was sent"
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any(path.name == "streams.jsonl" for path in files)
-    assert b"plain-question" in b"".join(path.read_bytes() for path in files), "the search itself works"
-    for name, secret in SECRETS.items():
-        assert secret not in done.stdout + done.stderr, name
-        for path in files:
-            assert secret.encode() not in path.read_bytes(), f"{name} in {path.name}"
+    found_nowhere(SECRETS, tmp_path, done.stdout, done.stderr, *judged_again(tmp_path))
+
+
+LOCUSTFILE = """
+import os
+from locust import task
+from sseproof import SSEUser
+
+
+class Customer(SSEUser):
+    @task
+    def ask(self):
+        # Another token for each call, as users of their own have; and one that only the scenario calls secret.
+        token = os.environ["PLANTED_CALL"] + f"-{id(self)}"
+        headers = {"Authorization": f"Bearer {token}", "X-Marked": os.environ["PLANTED_MARK"]}
+        self.sse.post(json={"q": "plain-question"}, headers=headers, name="ask")
+        with self.sse.open("POST", json={"q": "plain-question"}, headers=headers, name="read") as stream:
+            list(stream)
+"""
+
+
+def test_secrets_of_single_calls_are_found_nowhere(tmp_path, careless):
+    """A user's own locustfile, and the answer as JSON."""
+    port, seen = careless
+    (tmp_path / "mine.py").write_text(LOCUSTFILE)
+    planted = {"PLANTED_CALL": "cll-55d0f7aa-secret", "PLANTED_MARK": "cmk-0e9b3c61-secret"}
+    done = sseproof(
+        *["run", "--target", f"http://127.0.0.1:{port}/s?q=plain-question", "--method", "POST"],
+        *["--streams", "10", "--users", "2", "--locustfile", "mine.py", "--json"],
+        *["--body", "{}", "--set", 'target.secret_headers=["x-marked"]'],
+        *claims("success >= 98%"),
+        cwd=tmp_path,
+        environ=planted,
+    )
+    for name, secret in planted.items():
+        assert any(secret.encode() in request for request in seen), f"{name} was sent"
+    details = [row.detail for row in rows(directory_of(tmp_path), STREAMS)]
+    assert sum("[secret]" in detail for detail in details) >= 3, (
+        "refusals that repeat the request are on record"
+    )
+    found_nowhere(planted, tmp_path, done.stdout, done.stderr, *judged_again(tmp_path))

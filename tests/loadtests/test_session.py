@@ -919,3 +919,43 @@ def test_an_id_that_no_header_can_carry_is_left_out_and_said() -> None:
         assert server.connections[1].header("last-event-id") is None
     assert "control characters" in record.attempts[1].detail
     assert record.attempts[1].last_event_id is None
+
+
+# Secrets that a call brings along.
+
+
+def echoing(connection: Connection) -> None:
+    """A careless service: it repeats the request's head in the body of its refusal."""
+    head = b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n" % len(connection.head)
+    connection.send(head + connection.head)
+    connection.until_gone()
+
+
+def test_secrets_of_a_call_are_masked_where_the_target_echoes_them() -> None:
+    with serving(echoing) as server:
+        streams = Streams(server.url, retries=0, headers={"X-Api-Key": "abc-common-key"})
+        for number in range(2):
+            record = streams.run(
+                f"/s?q=question&api_key=query{number}-of-the-call",
+                headers={
+                    "Authorization": f"Bearer abc-common-key-{number}-of-the-call",
+                    "Cookie": "cookie-of-the-call",
+                },
+            )
+            for shown in (record.detail, record.attempts[-1].detail):
+                assert "q=question" in shown, "the target did echo"
+                assert "Authorization: [secret]" in shown
+                assert "Cookie: [secret]" in shown
+                assert "of-the-call" not in shown
+                assert "abc-common-key" not in shown
+        assert len(server.connections) == 2
+
+
+def test_secrets_of_past_calls_are_not_kept() -> None:
+    """A million users with a token each need no memory for a million tokens."""
+    with serving(echoing) as server:
+        streams = Streams(server.url, retries=0)
+        masks = streams.client.redact
+        streams.run(headers={"Authorization": "Bearer token-of-the-call"})
+        assert streams.client.redact is masks
+        assert masks("token-of-the-call") == "token-of-the-call"

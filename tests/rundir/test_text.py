@@ -149,3 +149,13 @@ def test_no_secret_stays_in_any_text(secrets, data):
     )
     masked = Redactor(secrets)("".join(pieces))
     assert not any(secret in masked for secret in secrets)
+
+
+def test_half_a_secret_at_a_cut_is_masked_too():
+    redact = Redactor(["token-12345678"])
+    for kept in range(4, 15):
+        text = printable("x" * 50 + "token-12345678" + "y" * 50, 50 + kept)
+        assert "toke" not in redact(text)
+        assert redact(f"{text}; and more") == f"{redact(text)}; and more"
+    assert redact("it is a toke") == "it is a toke", "only a cut hides what would have followed"
+    assert redact("… (cut)") == "… (cut)"

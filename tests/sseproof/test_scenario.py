@@ -213,6 +213,20 @@ def test_names_of_variables_stay_names(monkeypatch):
     assert resolved.secrets == {}
 
 
+def test_names_of_variables_stay_names_in_the_user_information_too(monkeypatch):
+    """The client looks them up; encoding the name would send the name as the password."""
+    monkeypatch.setenv("MY_PASSWORD", "the-password")
+    url = "http://me:{env:MY_PASSWORD}@127.0.0.1:8000/s?token={env:MY_PASSWORD}"
+    resolved = load(flags={"target": {"url": url}})
+    assert resolved.scenario.target.url == url
+    assert resolved.scenario.target.headers == {}
+    assert resolved.secrets == {}
+    resolved = load(flags={"target": {"url": "http://{env:MY_PASSWORD}:written@127.0.0.1:8000/s"}})
+    url = resolved.scenario.target.url
+    assert url == "http://{env:MY_PASSWORD}:{env:SSEPROOF_SECRET_URL_PASSWORD}@127.0.0.1:8000/s"
+    assert resolved.secrets == {"SSEPROOF_SECRET_URL_PASSWORD": "written"}
+
+
 VARIANTS = f"""
 [target]
 url = "{URL}"
