@@ -8,17 +8,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from sseproof.loadtests.request import DEFAULT_PORTS, ENV_PART
 from sseproof.loadtests.settings import Client, Load, PreflightRequest, Target, Timeouts, adopted
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.layout import create_run_directory, new_run_id
+from sseproof.rundir.machine import host_facts, versions
 from sseproof.rundir.rows import GAP_GRID_NS, AddressPlan, Plan, PreflightResult, RunInfo, VariantPlan
 from sseproof.rundir.seeds import new_seed
+from sseproof.rundir.text import SECRET_QUERY, printable
 from sseproof.rundir.units import encode_hook, to_raw
 
 SEED_VARIABLE: Final = "SSEPROOF_SEED"
@@ -27,22 +30,22 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 PREFLIGHT_LIMIT_S: Final = 60
 
 
-def make_bare_run(host: str | None, workers: int) -> Path:
-    """Creates the run directory of a bare Locust test.
+def make_bare_run(host: str | None, workers: int, options: Any = None) -> Path:
+    """Creates the run directory of a bare Locust test; `options` are Locust's own, as it parsed them.
 
-    Raises UsageError without a usable host, or when the target gives no event stream.
+    Raises UsageError without a usable host, with a secret written out in it, with a wrong seed, or when the target gives
+    no event stream.
     """
     if not host:
         raise UsageError(
             "No target: give Locust the address of the stream, --host http://127.0.0.1:8000/stream."
         )
-    parts = urlsplit(host)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError(f"--host {host!r} is not an http:// or https:// address.")
-    if parts.hostname not in LOOPBACK:
+    name, port = _checked(host)
+    seed = _seed(os.environ.get(SEED_VARIABLE, ""))
+    if name not in LOOPBACK:
         raise UsageError(
-            f"{parts.hostname} is not this machine: load on it needs consent, "
-            f"which `sseproof run --allow-target {parts.hostname}` takes."
+            f"{name} is not this machine: load on it needs consent, "
+            f"which `sseproof run --allow-target {name}` takes."
         )
     target = Target(url=host)
     preflight = _preflight(target)
@@ -50,10 +53,7 @@ def make_bare_run(host: str | None, workers: int) -> Path:
         raise UsageError(preflight.sentence)
     target = adopted(target, preflight)
     created_ns = now_ns()
-    seed = int(os.environ.get(SEED_VARIABLE, "") or new_seed())
-    address = AddressPlan(
-        host=preflight.addresses[0], port=parts.port or (443 if parts.scheme == "https" else 80)
-    )
+    address = AddressPlan(host=preflight.addresses[0], port=port)
     run = new_run_id(seed, created_ns)
     # Locust decides when a bare test ends: no duration, no number of streams.
     variant = VariantPlan(
@@ -73,9 +73,62 @@ def make_bare_run(host: str | None, workers: int) -> Path:
         gap_edges_ns=list(GAP_GRID_NS),
     )
     info = RunInfo(
-        run=run, started_ns=created_ns, command=["locust", "-f", "loadtests/locustfile.py", "--host", host]
+        run=run,
+        started_ns=created_ns,
+        versions=versions(),
+        host=host_facts(),
+        command=_command(host, options),
     )
     return create_run_directory(Path(os.environ.get(OUT_VARIABLE) or "runs"), plan, info)
+
+
+def _checked(host: str) -> tuple[str, int]:
+    """The host's name and port. Raises UsageError, which shows no part of the address that may be secret."""
+    try:
+        parts = urlsplit(host)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"--host is not an http:// or https:// address: {error}.") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError("--host is not an http:// or https:// address; write http://HOST:PORT/PATH.")
+    user, colon, password = ENV_PART.sub("", parts.netloc.rpartition("@")[0]).partition(":")
+    written = [("password", password) if colon else ("user", user)]
+    written += [
+        (name, ENV_PART.sub("", value))
+        for name, value in parse_qsl(parts.query)
+        if SECRET_QUERY.search(name.lower())
+    ]
+    for name, value in written:
+        if value:
+            raise UsageError(
+                f"--host holds a secret ({printable(name, 40)}), which would be written into the run directory: "
+                "put it into an environment variable, and {env:NAME} into the address."
+            )
+    return parts.hostname, port or DEFAULT_PORTS[parts.scheme]
+
+
+def _seed(text: str) -> int:
+    """The seed of SSEPROOF_SEED, a new one without it."""
+    if not text:
+        return new_seed()
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"{SEED_VARIABLE} is {printable(text, 40)!r}; give a whole number from 0 up.")
+    return int(text)
+
+
+def _command(host: str, options: Any) -> list[str]:
+    """The command that repeats the load. Of Locust's options only these: others may hold secrets of the locustfile's."""
+    command = ["locust", "-f", str(getattr(options, "locustfile", None) or "locustfile.py")]
+    command += [f"--{name}" for name in ("headless", "master") if getattr(options, name, False)]
+    command += ["--host", host]
+    for option, value, unit in (
+        ("-u", getattr(options, "num_users", None), ""),
+        ("-r", getattr(options, "spawn_rate", None), ""),
+        ("-t", getattr(options, "run_time", None), "s"),
+    ):
+        if value:
+            command += [option, f"{value:g}{unit}" if isinstance(value, int | float) else f"{value}"]
+    return command
 
 
 def _preflight(target: Target) -> PreflightResult:

@@ -12,6 +12,7 @@ Rules:
 
 # locust comes first: gevent must patch before anything imports ssl (RecursionError otherwise).
 from locust import events
+from locust.exception import StopUser
 from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, WorkerRunner
 
 # isort: split
@@ -214,8 +215,14 @@ _runs: dict[int, WorkerRun] = {}
 
 
 def run_of(environment: Any) -> WorkerRun:
-    """The run this environment works for."""
-    return _runs[id(environment)]
+    """The run this environment works for.
+
+    Raises StopUser where the run was refused at its start: Locust spawns users all the same until it has quit.
+    """
+    try:
+        return _runs[id(environment)]
+    except KeyError:
+        raise StopUser from None
 
 
 def stop_broken(environment: Any, error: SuiteError) -> None:
@@ -269,7 +276,7 @@ def _adopt(environment: Any, directory: Path, worker: int, *, stride: int | None
 def _start_bare(environment: Any, **_: object) -> None:
     """`locust -f …` without the front door: a run directory of its own for each test."""
     try:
-        directory = make_bare_run(environment.host, workers=1)
+        directory = make_bare_run(environment.host, workers=1, options=environment.parsed_options)
     except SuiteError as error:
         print(f"sseproof: {error}", file=sys.stderr, flush=True)
         environment.process_exit_code = error.exit_code
@@ -314,6 +321,8 @@ def _on_begin_message(environment: Any, msg: Any, **_: object) -> None:
 def _on_test_start(environment: Any, **_: object) -> None:
     run = _runs.get(id(environment))
     if run is None:
+        if isinstance(environment.runner, WorkerRunner):
+            print("sseproof: this worker joined after the test began and has no part in it.", file=sys.stderr)
         return
     gc.collect()
     gc.freeze()  # Locust's imports are for good: later collections need not walk through them
@@ -413,7 +422,9 @@ class _Master:
 
     def _start_bare(self, environment: Any, **_: object) -> None:
         try:
-            directory = make_bare_run(environment.host, workers=BARE_STRIDE)
+            directory = make_bare_run(
+                environment.host, workers=BARE_STRIDE, options=environment.parsed_options
+            )
         except SuiteError as error:
             print(f"sseproof: {error}", file=sys.stderr, flush=True)
             environment.process_exit_code = error.exit_code

@@ -7,7 +7,6 @@ Rules:
 """
 
 import ipaddress
-import os
 import platform
 import resource
 import socket
@@ -15,13 +14,13 @@ import struct
 import sys
 import time
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from sseproof.rundir.errors import RigError, UsageError
+from sseproof.rundir.machine import version_of
 
 DESCRIPTORS_A_PROCESS: Final = 200
 """Interpreter, Locust, its sockets, row files and room for a file or two of the user's own."""
@@ -167,7 +166,7 @@ def findings() -> list[Finding]:
             else "install util-linux: without it a killed run may leave its workers for some seconds.",
         ),
         Finding("python", sys.version_info >= (3, 11), platform.python_version()),
-        Finding("locust", True, _version("locust")),
+        Finding("locust", True, version_of("locust")),
     ]
 
 
@@ -198,35 +197,6 @@ def parts(toxiproxy: str | None, *, build: bool) -> list[Finding]:
             "nginx", nginx is not None, "found" if nginx else "not found", "" if nginx else HOW_TO_GET_NGINX
         ),
     ]
-
-
-def versions() -> dict[str, str]:
-    """Versions that belong into run.json."""
-    return {
-        "sseproof": _version("sseproof"),
-        "python": platform.python_version(),
-        "locust": _version("locust"),
-        "gevent": _version("gevent"),
-        "kernel": f"{platform.system()} {platform.release()}",
-    }
-
-
-def host_facts() -> dict[str, str]:
-    """Facts of this machine that explain a figure; its name and paths are nobody's business."""
-    facts = {"cores": str(os.cpu_count() or 1), "machine": platform.machine()}
-    try:
-        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-        facts["memory_mib"] = str(pages * size // (1 << 20))
-    except (OSError, ValueError):
-        pass
-    return facts
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _on_path(command: str) -> bool:

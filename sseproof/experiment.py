@@ -54,6 +54,7 @@ from sseproof.rundir.errors import (
 )
 from sseproof.rundir.files import FAULTS, LOG_NAME, PLAN_NAME, RUN_NAME, WITNESS, Appender, write_document
 from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE, alive, create_run_directory, new_run_id
+from sseproof.rundir.machine import host_facts, versions
 from sseproof.rundir.rows import (
     AddressPlan,
     FaultRow,
@@ -403,8 +404,8 @@ class _Experiment:
             run=self._plan.run,
             started_ns=self._plan.created_ns,
             labels=self._scenario.labels,
-            versions=environment.versions() | self._engine_version(),
-            host=environment.host_facts(),
+            versions=versions() | self._engine_version(),
+            host=host_facts(),
             command=[self._redact(part) for part in command],
         )
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sseproof.chaos.processes import PortLease
-from sseproof.rundir.files import RUN_NAME, STREAMS, read_document
-from sseproof.rundir.rows import RunInfo
+from sseproof.rundir.files import PLAN_NAME, RUN_NAME, STREAMS, read_document
+from sseproof.rundir.machine import host_facts, versions
+from sseproof.rundir.rows import Plan, RunInfo
 from tests.integration.suite import directory_of, numbers, rows, served, sseproof
 
 pytestmark = pytest.mark.integration
@@ -17,11 +18,11 @@ pytestmark = pytest.mark.integration
 LOCUSTFILE = Path(__file__).resolve().parents[2] / "loadtests" / "locustfile.py"
 
 
-def locust(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+def locust(*arguments: str, cwd: Path, environ: dict[str, str] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", *arguments],
         cwd=cwd,
-        env=dict(os.environ),
+        env={**os.environ, **(environ or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -30,19 +31,27 @@ def locust(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def test_one_process(tmp_path):
+    secret = "pw-5b20e8d4-secret"
     with served() as url:
-        address = f"{url}?events=4&interval_ms=20"
-        out, _ = locust("--host", address, "-u", "5", "-r", "5", "-t", "5s", cwd=tmp_path).communicate(
-            timeout=60
-        )
+        address = f"{url}?events=4&interval_ms=20".replace("//", "//me:{env:PLANTED}@")
+        options = ["--host", address, "-u", "5", "-r", "5", "-t", "5s"]
+        environ = {"PLANTED": secret, "SSEPROOF_SEED": "11"}
+        out, _ = locust(*options, cwd=tmp_path, environ=environ).communicate(timeout=60)
     directory = directory_of(tmp_path)
     began, ended = numbers(directory)
     assert began == ended, out
     assert len(ended) > 20
     outcomes = {row.outcome for row in rows(directory, STREAMS)}
     assert outcomes <= {"complete", "unfinished"}
-    assert read_document(directory / RUN_NAME, RunInfo, "run").how == "finished"
+    info = read_document(directory / RUN_NAME, RunInfo, "run")
+    assert info.how == "finished"
+    assert info.command == ["locust", "-f", str(LOCUSTFILE), "--headless", *options]
+    assert (info.versions, info.host) == (versions(), host_facts())
+    assert read_document(directory / PLAN_NAME, Plan, "plan").seed == 11
     assert "sseproof judge" in out
+    assert secret not in out
+    for path in directory.iterdir():
+        assert secret.encode() not in path.read_bytes(), path.name
     judged = sseproof("judge", str(directory), cwd=tmp_path)
     assert judged.returncode == 0, judged.stdout + judged.stderr
 
@@ -66,6 +75,32 @@ def test_a_master_and_two_workers(tmp_path):
     assert began == ended, out
     assert len(set(began)) == len(began), "no number was given twice"
     assert {row.worker for row in rows(directory, STREAMS)} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("host", "environ", "words"),
+    [
+        ("http://192.0.2.1/stream", {}, ["192.0.2.1 is not this machine", "--allow-target 192.0.2.1"]),
+        ("http://me:pa55-word@127.0.0.1:9/s", {}, ["--host", "password", "{env:NAME}"]),
+        ("http://k3y-value@127.0.0.1:9/s", {}, ["--host", "user", "{env:NAME}"]),
+        ("http://127.0.0.1:9/s?q=1&api_key=k3y-value", {}, ["--host", "api_key", "{env:NAME}"]),
+        ("http://127.0.0.1:bad/s", {}, ["--host", "not an http:// or https:// address"]),
+        ("http://127.0.0.1:9/s", {"SSEPROOF_SEED": "abc"}, ["SSEPROOF_SEED", "'abc'", "whole number"]),
+        ("http://127.0.0.1:9/s", {"SSEPROOF_SEED": "-1"}, ["SSEPROOF_SEED", "'-1'"]),
+    ],
+    ids=["consent", "password", "user", "query", "port", "seed", "negative seed"],
+)
+def test_what_it_refuses(tmp_path, host, environ, words):
+    process = locust("--host", host, "-u", "1", "-t", "5s", cwd=tmp_path, environ=environ)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 64, out
+    (sentence,) = [line for line in out.splitlines() if line.startswith("sseproof: ")]
+    for word in words:
+        assert word in sentence
+    for secret in ("pa55-word", "k3y-value"):
+        assert secret not in sentence
+    assert "Traceback" not in out
+    assert not (tmp_path / "runs").exists()
 
 
 def test_without_a_host_it_says_what_to_give(tmp_path):

@@ -1,6 +1,5 @@
 """Limits of the machine, names and consent: refused before the first connection, in one sentence."""
 
-import socket
 import subprocess
 import sys
 
@@ -91,9 +90,3 @@ def test_kernel_stamps_are_found_on_linux():
 def test_findings_name_the_limits():
     names = {finding.name for finding in environment.findings()}
     assert {"file descriptors", "outgoing ports", "kernel stamps"} <= names
-
-
-def test_host_facts_name_no_host():
-    facts = environment.host_facts()
-    assert socket.gethostname() not in facts.values() or socket.gethostname() in {"1", "2"}
-    assert int(facts["cores"]) >= 1
