@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -70,6 +70,32 @@ def check_consent(
             f"{users} streams at once against the public host {host} need a second consent: add --allow-load {users}, "
             f"or stay at {FREE_LOAD} or fewer."
         )
+
+
+class Aim(Struct, kw_only=True, frozen=True):
+    """Where one variant's load would go, how much of it, and what was consented to."""
+
+    host: str
+    addresses: list[str]
+    port: int
+    users: int
+    allow: list[str]
+    allow_load: int | None
+
+
+def check_consents(aims: Sequence[Aim]) -> None:
+    """Consent for all variants together: they run at once, and a host bears what all of them send it.
+
+    Two names of one address are one host. Raises UsageError as `check_consent` does.
+    """
+    for aim in aims:
+        same = [
+            other
+            for other in aims
+            if other.host.lower() == aim.host.lower() or set(other.addresses) & set(aim.addresses)
+        ]
+        allowed = max(other.allow_load or 0 for other in same)
+        check_consent(aim.host, aim.addresses, sum(other.users for other in same), aim.allow, allowed)
 
 
 def check_descriptors(users: int, workers: int) -> None:

@@ -194,7 +194,11 @@ class _Experiment:
             self._seed = self._scenario.seed if self._scenario.seed is not None else new_seed()
             self._scenario.seed = self._seed  # what the plan fixes may depend on it
             self._check_machine()
-            self._sides = [self._side(variant, parts) for variant in self._scenario.variant]
+            services = self._checked_services()
+            self._sides = [
+                self._side(variant, service, parts)
+                for variant, service in zip(self._scenario.variant, services, strict=True)
+            ]
             created_ns = now_ns()
             self._run_id = new_run_id(self._seed, created_ns)
             self._faults = self._planned_faults(parts)
@@ -218,10 +222,14 @@ class _Experiment:
         )
         environment.check_ephemeral_ports(users)
 
-    def _side(self, variant: Variant, parts: contextlib.ExitStack) -> _Side:
-        service = (
-            self._started_server(variant, parts) if variant.server is not None else _checked_address(variant)
-        )
+    def _checked_services(self) -> list[AddressPlan | None]:
+        """Where each variant's target is, with consent for all of them; None for those that the run starts itself."""
+        aims = [_aim(variant) if variant.server is None else None for variant in self._scenario.variant]
+        environment.check_consents([aim for aim in aims if aim is not None])
+        return [None if aim is None else AddressPlan(host=aim.addresses[0], port=aim.port) for aim in aims]
+
+    def _side(self, variant: Variant, service: AddressPlan | None, parts: contextlib.ExitStack) -> _Side:
+        service = service or self._started_server(variant, parts)
         upstream = service if variant.hop is None else self._started_hop(variant, service, parts)
         seen = self._preflight(variant, upstream)
         if (variant.target.kind or seen.kind) == "subscription" and variant.load.streams is not None:
@@ -665,8 +673,8 @@ def _secret_values(scenario: Scenario, environ: Mapping[str, str]) -> list[str]:
     return [environ[name] for text in texts for name in env_names(text) if name in environ]
 
 
-def _checked_address(variant: Variant) -> AddressPlan:
-    """Resolves the target once and checks consent."""
+def _aim(variant: Variant) -> environment.Aim:
+    """Where a variant's load goes; its name is resolved here, once."""
     target = variant.target
     parts = urlsplit(target.url)
     assert parts.hostname is not None
@@ -675,9 +683,14 @@ def _checked_address(variant: Variant) -> AddressPlan:
     if target.connect_to is not None:
         name, _, text = target.connect_to.rpartition(":")
         host, port = name.strip("[]"), int(text)
-    found = environment.resolve(host, port)
-    environment.check_consent(host, found, variant.load.at_once, target.allow, target.allow_load)
-    return AddressPlan(host=found[0], port=port)
+    return environment.Aim(
+        host=host,
+        addresses=environment.resolve(host, port),
+        port=port,
+        users=variant.load.at_once,
+        allow=target.allow,
+        allow_load=target.allow_load,
+    )
 
 
 def _preflight_sentence(variant: Variant, seen: PreflightResult) -> str:

@@ -38,6 +38,44 @@ def test_consent_that_is_missing(host, addresses, users, allow, allow_load, advi
         environment.check_consent(host, addresses, users, allow, allow_load)
 
 
+def aimed(host: str, address: str, users: int, allow_load: int | None = None) -> environment.Aim:
+    return environment.Aim(
+        host=host,
+        addresses=[address],
+        port=443,
+        users=users,
+        allow=["example.org", "www.example.org", "other.org"],
+        allow_load=allow_load,
+    )
+
+
+@pytest.mark.parametrize(
+    "aims",
+    [
+        [aimed("example.org", "93.184.216.34", 25), aimed("example.org", "93.184.216.34", 25)],
+        [aimed("example.org", "93.184.216.34", 50), aimed("other.org", "93.184.216.99", 50)],
+        [aimed("example.org", "93.184.216.34", 50, 100), aimed("example.org", "93.184.216.34", 50)],
+        [aimed("localhost", "127.0.0.1", 500), aimed("localhost", "127.0.0.1", 500)],
+    ],
+)
+def test_consent_that_is_enough_for_all_variants(aims):
+    environment.check_consents(aims)
+
+
+@pytest.mark.parametrize(
+    "aims",
+    [
+        [aimed("example.org", "93.184.216.34", 50), aimed("Example.org", "93.184.216.35", 50)],
+        [aimed("example.org", "93.184.216.34", 50), aimed("www.example.org", "93.184.216.34", 50)],
+        [aimed("example.org", "93.184.216.34", 50, 99), aimed("example.org", "93.184.216.34", 50, 99)],
+    ],
+    ids=["one name", "one address", "too little"],
+)
+def test_variants_on_one_public_host_add_up(aims):
+    with pytest.raises(UsageError, match=r"^100 streams at once .*example\.org .*--allow-load 100"):
+        environment.check_consents(aims)
+
+
 def test_a_name_that_does_not_resolve():
     with pytest.raises(UsageError, match=r"'no-such-host\.invalid' does not resolve"):
         environment.resolve("no-such-host.invalid", 80)
