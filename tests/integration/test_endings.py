@@ -66,6 +66,7 @@ def test_an_interrupt_before_the_first_row(tmp_path):
 def test_killed_at_random_moments(tmp_path):
     """SIGKILL of the front process: no process of the run lives on, its ports are free, the directory judges."""
     chance = random.Random(2026)
+    found = 0
     with served() as url:
         for round_number in range(KILLS):
             cwd = tmp_path / str(round_number)
@@ -90,6 +91,7 @@ def test_killed_at_random_moments(tmp_path):
             directories = [
                 path for path in (cwd / "runs").glob("*/*") if not path.is_symlink() and path.name[0] != "."
             ]
+            found += len(directories)
             for directory in directories:
                 port = read_document(directory / PLAN_NAME, Plan, "plan").variants[0].master_port
                 assert port is not None
@@ -97,6 +99,7 @@ def test_killed_at_random_moments(tmp_path):
                 judged = sseproof("judge", str(directory), cwd=cwd)
                 assert judged.returncode in {1, 2}, judged.stdout + judged.stderr
                 assert "interrupted" in judged.stdout.lower() or "unknown" in judged.stdout.lower()
+    assert found, "no kill met a run that had begun"
 
 
 def test_a_killed_worker_is_named_and_the_run_goes_on(tmp_path):

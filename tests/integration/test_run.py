@@ -1,9 +1,11 @@
 """`sseproof run` against the real reference server: figures, known answers, a gentle end."""
 
+import json
+
 import pytest
 
 from sseproof.rundir.files import PLAN_NAME, RUN_NAME, STARTS, STREAMS, read_document
-from sseproof.rundir.rows import Plan, RunInfo
+from sseproof.rundir.rows import SUCCESSES, Plan, RunInfo
 from tests.integration.suite import (
     claims,
     directory_of,
@@ -146,6 +148,47 @@ def test_your_own_locustfile(tmp_path):
     assert outcomes["mine"] == outcomes["reader"] == {"complete"}, done.stdout + done.stderr
     assert outcomes["leaver"] == {"unfinished"}
     assert {row.end for row in streams if row.name == "leaver"} == {"stopped"}
+
+
+LISTENING = """
+import json
+from locust import events, task
+from sseproof import SSEUser
+
+
+class Mine(SSEUser):
+    @task
+    def ask(self):
+        self.sse.request(name="whole")
+        with self.sse.open("GET", name="read") as stream:
+            list(stream)
+
+
+@events.request.add_listener
+def note(request_type, name, response_time, response_length, exception, context, **_):
+    with open("requests.jsonl", "a") as file:
+        row = [request_type, name, response_time, response_length, exception and str(exception), context["stream"]]
+        print(json.dumps(row), file=file, flush=True)
+"""
+
+
+def test_locust_gets_one_request_event_a_stream_and_failures_are_bad_outcomes(tmp_path):
+    (tmp_path / "mine.py").write_text(LISTENING)
+    with served("--misbehave", "truncate", "--misbehave-share", "0.5", "--seed", "3") as url:
+        options = ["--users", "4", "--streams", "40", "--locustfile", "mine.py", "--set", "client.retries=0"]
+        done = sseproof("run", "--target", f"{url}?events=6&interval_ms=5", *options, cwd=tmp_path)
+    streams = {row.stream: row for row in rows(directory_of(tmp_path), STREAMS)}
+    told = [json.loads(line) for line in (tmp_path / "requests.jsonl").read_text().splitlines()]
+    assert sorted(number for *_, number in told) == sorted(streams) == list(range(40)), (
+        done.stdout + done.stderr
+    )
+    bad = {number: row.outcome for number, row in streams.items() if row.outcome not in SUCCESSES}
+    assert 5 < len(bad) < 35
+    assert {number: failure for *_, failure, number in told if failure is not None} == bad
+    for kind, name, ms, length, _, number in told:
+        row = streams[number]
+        assert (kind, name, length) == ("SSE", row.name, row.body_bytes)
+        assert ms == pytest.approx((row.first_token.ns - row.sent.ns) / 1e6)
 
 
 SHORT_LIVED = """
