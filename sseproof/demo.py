@@ -14,9 +14,10 @@ from sseproof.rundir.errors import UsageError
 from sseproof.scenario import Resolved, load_scenario
 
 SCENARIO: Final = Path(__file__).resolve().parent / "demo.toml"
-EXPECTED_RATE: Final = 0.9999
-"""Share of good units that `--dry-run` assumes of the careful stack: a failure in ten thousand, no more than its
-own bookkeeping shows."""
+EXPECTED_RATE: Final = 0.999
+"""Share of good units that `--dry-run` assumes of the careful stack: one failure in a thousand. Nothing in the faults is
+meant to defeat it, so what remains is the machine's own hiccups; eight demos without a failed stream (3,360 streams) show
+as much at 95 %."""
 
 
 class Demo(Struct):

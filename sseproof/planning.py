@@ -2,18 +2,29 @@
 
 - Streams: a fixed number of streams, or of starts in the schedule of an open loop without its warm-up, times the share
   of the group that the claim names. A Poisson schedule is fixed by the seed; before there is one, its mean is expected.
-- Breaks: a cut of the first connection breaks each stream of its group exactly once; a link that is away breaks what
-  is open then, in closed load as many streams of the group as its share of the users, in each window.
-- Gaps and streams by duration depend on the target: not known before the run.
+- Breaks: a cut of the first connection breaks each stream of its group exactly once. A link that is away breaks what is
+  open then: in closed load each window finds as many streams open as there are users, and of those of the group it is
+  chance how many. What is expected is what so many draws bring nearly always: their mean less three deviations.
+- Gaps: from a reference server of the run that was asked for so many events, one before each event after the first
+  token, the terminal one included, in groups whose connections nothing ends. Otherwise, and in
+  closed loops by duration, they depend on the target and are not known before the run.
 """
 
+import math
 from fractions import Fraction
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
 
 from sseproof.chaos.faults import Clean, Cut, Refused, kind_of
 from sseproof.chaos.plan import GroupSpec
 from sseproof.loadtests.arrivals import count_starts, expected_starts
+from sseproof.loadtests.settings import Load
+from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim
 from sseproof.scenario import Resolved, Variant
+
+DEVIATIONS: Final = 3
+"""Fewer breaks than the mean less so many standard deviations come about once in 700 runs."""
 
 _EVERYBODY = GroupSpec(name="all", share="100%", fault=Clean())
 
@@ -36,7 +47,8 @@ def fixed_units(resolved: Resolved, claim: Claim) -> int | None:
         cuts = [spec for spec in specs if isinstance(spec.fault, Cut) and spec.fault.on == "first"]
         if cuts and not any(isinstance(spec.fault, Refused) for spec in specs):
             return _share_of(streams, cuts)
-    return None
+        return None
+    return _fixed_gaps(resolved, claim, streams)
 
 
 def expected_units(resolved: Resolved, claim: Claim) -> int | None:
@@ -45,7 +57,7 @@ def expected_units(resolved: Resolved, claim: Claim) -> int | None:
         streams = expected_streams(resolved)
         return None if streams is None else _share_of(streams, _groups(resolved, claim))
     if claim.unit != "break":
-        return None
+        return fixed_units(resolved, claim)
     load = judged_variant(resolved).load
     streams = expected_streams(resolved)
     found = 0
@@ -53,7 +65,7 @@ def expected_units(resolved: Resolved, claim: Claim) -> int | None:
         if isinstance(spec.fault, Cut) and spec.fault.on == "first" and streams is not None:
             found += int(streams * spec.fraction)
         elif isinstance(spec.fault, Refused) and not load.is_open:
-            found += int(load.users * spec.fraction) * spec.fault.times
+            found += _met(load, spec, spec.fault)
     return found or None
 
 
@@ -78,6 +90,43 @@ def expected_streams(resolved: Resolved) -> int | None:
 
 def _share_of(streams: int, specs: list[GroupSpec]) -> int:
     return int(streams * sum((spec.fraction for spec in specs), Fraction(0)))
+
+
+def _met(load: Load, spec: GroupSpec, fault: Refused) -> int:
+    """Streams of the group that the fault's windows nearly always find open.
+
+    Windows further apart than a stream lasts find other streams each time: draws without putting back, from all
+    streams where their number is fixed.
+    """
+    share = float(spec.fraction)
+    draws = load.users * fault.times
+    rest = 1.0
+    if load.streams is not None:
+        draws = min(draws, load.streams)
+        rest = (load.streams - draws) / max(load.streams - 1, 1)
+    deviation = math.sqrt(draws * share * (1 - share) * rest)
+    return max(0, math.floor(draws * share - DEVIATIONS * deviation))
+
+
+def _fixed_gaps(resolved: Resolved, claim: Claim, streams: int) -> int | None:
+    """Gaps of whole answers of a known length."""
+    variant = judged_variant(resolved)
+    if variant.server is None or resolved.scenario.locustfile is not None:
+        return None
+    try:
+        ask = parse_ask(
+            dict(parse_qsl(urlsplit(variant.target.url).query)), (variant.target.body or "").encode()
+        )
+    except ValueError:
+        return None
+    specs = _groups(resolved, claim)
+    if (
+        not ask.events
+        or ask.script == "endless"
+        or any(isinstance(spec.fault, Cut | Refused) for spec in specs)
+    ):
+        return None
+    return _share_of(streams, specs) * ask.events
 
 
 def _groups(resolved: Resolved, claim: Claim) -> list[GroupSpec]:
