@@ -19,15 +19,11 @@ import time
 from pathlib import Path
 
 import jsonschema
-import msgspec
 import pytest
 
 from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
-from sseproof.reports.facts import all_facts
-from sseproof.reports.history import read_history
-from sseproof.reports.judge import SCHEMA_NAME, RunVerdict
+from sseproof.reports.judge import SCHEMA_NAME
 from sseproof.rundir.files import (
-    BREAKS,
     FAULTS,
     LOG_NAME,
     REPORT_NAME,
@@ -36,7 +32,21 @@ from sseproof.rundir.files import (
     VERDICT_NAME,
     read_document,
 )
-from sseproof.rundir.rows import BreakRow, FaultRow, RunInfo
+from sseproof.rundir.rows import FaultRow, RunInfo
+from tests.integration.demos import (
+    BREAKING,
+    DOUBLED,
+    FAULTS_OF_THE_DEMO,
+    GROUPS,
+    LOST,
+    RECONNECT,
+    RECOVERY,
+    SEED,
+    SUCCESS,
+    TINY,
+    UTF8,
+    Run,
+)
 from tests.integration.suite import (
     directory_of,
     gone_from,
@@ -51,7 +61,6 @@ from tests.integration.suite import (
     stripped,
     verdict_of,
     wait_for_rows,
-    witnesses,
 )
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(180)]
@@ -64,75 +73,9 @@ KILLS = int(os.environ.get("SSEPROOF_TEST_KILLS", "3"))
 """Few in CI; set it higher for a soak."""
 
 ROOT = Path(__file__).resolve().parents[2]
-SEED = ("--seed", "7")
-FAULTS_OF_THE_DEMO = ("slow", "cut-fin", "cut-rst", "stall", "slice", "refused")
-GROUPS = {*FAULTS_OF_THE_DEMO, "clean"}
-BREAKING = ("cut-fin", "cut-rst", "refused")
-RECOVERY = {"recovery = 100%", *(f"recovery = 100% after {fault}" for fault in BREAKING)}
-SUCCESS, UTF8, LOST, DOUBLED = "success >= 98%", "utf8 = 100%", "lost = 0", "doubled = 0"
-RECONNECT = "reconnect p95 < 1s"
-
 SHORT = ("--set", "load.streams=84")
 """Every fault acts; over in about 15 s."""
 SHORT_S = 15.0
-TINY = (
-    *("--set", "load.streams=14", "--set", "load.users=14"),
-    *("--set", "target.url=/api/v1/stream/chat?events=20&interval_ms=20"),
-)
-"""Every group has a stream with seed 7; nothing can be decided."""
-
-
-class Run(msgspec.Struct):
-    """A demo that has ended."""
-
-    cwd: Path
-    directory: Path
-    code: int
-    out: str
-    err: str
-    seen: dict[int, str] = {}
-    """Processes that lived in its middle."""
-    heard: list[int] = []
-    """Ports that were open in its middle."""
-
-    def plan(self) -> dict:
-        return plan_of(self.directory)
-
-    def verdict(self) -> RunVerdict:
-        return verdict_of(self.directory)
-
-    def answers(self, variant: str) -> dict[str, str]:
-        """Claim → pass, fail or unknown."""
-        return {each.claim: each.verdict for each in self.verdict().verdicts if each.variant == variant}
-
-    def violations(self, claim: str) -> int:
-        """Units of the judged variant that broke the claim."""
-        (found,) = (
-            each for each in self.verdict().verdicts if each.claim == claim and each.variant == "after"
-        )
-        return found.n - found.k
-
-    def streams(self, variant: str, group: str | None = None) -> list:
-        return [
-            row
-            for row in rows(self.directory, STREAMS)
-            if row.variant == variant and group in {None, row.group}
-        ]
-
-    def said(self) -> str:
-        return f"exit code {self.code}\n{self.out}\n{self.err}"
-
-
-def whole(cwd: Path, *options: str) -> Run:
-    """A demo to its end; its temporary files are made in its own folder."""
-    done = sseproof("demo", *options, cwd=cwd, environ={"TMPDIR": str(cwd)})
-    assert (cwd / "runs").exists(), done.stdout + done.stderr
-    return Run(cwd, directory_of(cwd), done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return whole(tmp_path_factory.mktemp("full"), *SEED, "--json")
 
 
 @pytest.fixture(scope="module")
@@ -253,51 +196,6 @@ def test_it_leaves_nothing_behind(full):
     assert gone_from(full.cwd, 0) == {}
     nobody_listens(ports_of(full.directory))
     assert [path.name for path in full.cwd.iterdir()] == ["runs"]
-
-
-# --- whom it accuses ---
-
-
-@slow
-@pytest.mark.parametrize(
-    ("mode", "claim"),
-    [("utf8", UTF8), ("no-resume", DOUBLED), ("loss", LOST)],
-    ids=["utf8", "no-resume", "loss"],
-)
-def test_a_planted_defect_turns_exactly_its_claims_red(tmp_path, mode, claim):
-    """Success and the claim of the defect, and recovery: a broken stream that ends damaged did not succeed afterwards."""
-    run = whole(tmp_path, *SEED, "--misbehave", mode, "--quiet")
-    assert run.code == 1, run.said()
-    answers = run.answers("after")
-    not_passed = {text for text, answer in answers.items() if answer != "pass"}
-    if mode == "no-resume":
-        # Who starts again comes to something new only after all that is old: how many need more than a second for it
-        # is a matter of when they were broken. Nobody else may be late.
-        not_passed.discard(RECONNECT)
-    assert not_passed == {SUCCESS, claim, *RECOVERY}, run.said()
-    assert {answers[text] for text in not_passed} == {"fail"}
-
-    hit = treated_badly(run, mode)
-    facts = [each for each in all_facts(read_history(run.directory)) if each.record.variant == "after"]
-    assert {each.record.stream for each in facts if not each.good} == hit
-    assert run.violations(SUCCESS) == run.violations(claim) == len(hit)
-    broken = [row for row in rows(run.directory, BREAKS) if row.variant == "after"]
-    assert run.violations("recovery = 100%") == sum(row.stream in hit for row in broken)
-    late = {row.stream for row in broken if late_by_the_service(row)}
-    assert late <= hit
-    assert bool(late) == (mode == "no-resume")
-    assert treated_badly(run, mode, "before") == set(), "the naive service has its own defects, not these"
-
-
-def treated_badly(run: Run, mode: str, variant: str = "after") -> set[int]:
-    """The streams on which the server acted so, by its own record."""
-    truths = {row.truth_id for row in witnesses(run.directory) if mode in row.misbehaved}
-    return {row.stream for row in run.streams(variant) if row.truth_id in truths}
-
-
-def late_by_the_service(row: BreakRow) -> bool:
-    """Nothing new within a second, the client's own waits left out."""
-    return row.first_new is None or row.first_new.ns - row.seen.ns - sum(row.waits_ns) >= 1_000_000_000
 
 
 # --- what it plans ---
