@@ -24,6 +24,7 @@ from sseproof.loadtests.settings import Target
 from sseproof.reports.claims import ClaimError, parse_claim
 from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import Facts, History, How, all_facts
+from sseproof.reports.held_back import held_back
 from sseproof.reports.history import read_history
 from sseproof.reports.verdicts import Count, Verdict, judge_claim, unreadable_claim
 from sseproof.reports.words import count_of
@@ -68,6 +69,8 @@ class VariantResult(Struct, kw_only=True, forbid_unknown_fields=True):
     target: str
     """Method and URL, secrets left out."""
     summary: Summary
+    note: str = ""
+    """What its figures alone would not tell, in sentences; empty when there is nothing."""
 
 
 class RigRow(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -228,12 +231,14 @@ def _claim_verdicts(text: str, history: History, facts: Sequence[Facts]) -> list
 
 
 def _variants(history: History, facts: Sequence[Facts]) -> list[VariantResult]:
+    notes = held_back(facts, [variant.name for variant in history.plan.variants])
     return [
         VariantResult(
             name=variant.name,
             judged=variant.judged,
             target=_target_text(from_raw(variant.target, Target)),
             summary=_summary(history, facts, functools.partial(operator.eq, variant.name)),
+            note=notes.get(variant.name, ""),
         )
         for variant in history.plan.variants
     ]

@@ -54,6 +54,8 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
         lines += ["", *_claims_table(counting)]
     if len(verdict.variants) > 1:
         lines += ["", *_variants_table(verdict)]
+        for variant in verdict.variants:
+            lines += wrapped(printable(variant.note, limit=2_000)) if variant.note else []
     lines += ["", *_outcomes(verdict)]
     if verdict.faults:
         acted = sum(each.acted is True for each in verdict.faults)

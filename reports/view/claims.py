@@ -228,6 +228,7 @@ def sides_section(record: Record) -> Section | None:
     blocks: list[Block] = [
         Grid(caption="Every claim and the main figures, variant beside variant.", table=table),
         Paragraph(text=_judged(record)),
+        *(Paragraph(text=each.note) for each in record.verdict.variants if each.note),
     ]
     figure = ttft_figure(record)
     if figure is not None:

@@ -61,6 +61,7 @@ from tests.integration.suite import (
     stripped,
     verdict_of,
     wait_for_rows,
+    witnesses,
 )
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(180)]
@@ -158,6 +159,22 @@ def test_both_stacks_meet_the_same(full):
 
 @slow
 @with_nginx
+def test_only_slices_ask_for_no_compression(full):
+    """nginx compresses for whoever asks. Slices of gzip would cut no character."""
+    streams = {row.truth_id: row for row in full.streams("before")}
+    asked = {
+        (streams[row.truth_id].group, "gzip" in (row.accept_encoding or ""))
+        for row in witnesses(full.directory)
+        if row.truth_id in streams
+    }
+    assert asked == {("slice", False), *((group, True) for group in GROUPS - {"slice"})}
+    got = {row.group for row in streams.values() for attempt in row.attempts if attempt.gzip}
+    assert got == GROUPS - {"slice"}
+    assert not any(attempt.gzip for row in full.streams("after") for attempt in row.attempts)
+
+
+@slow
+@with_nginx
 def test_the_buffer_of_nginx_keeps_the_first_token_back(full):
     assert [each["hop"] for each in full.plan()["variants"]] == ["nginx-defaults", "nginx-sse"]
     before, after = (
@@ -196,6 +213,12 @@ def test_it_leaves_nothing_behind(full):
     assert gone_from(full.cwd, 0) == {}
     nobody_listens(ports_of(full.directory))
     assert [path.name for path in full.cwd.iterdir()] == ["runs"]
+
+
+@slow
+def test_each_stack_has_a_master_of_its_own(full):
+    masters = [variant["master_port"] for variant in full.plan()["variants"]]
+    assert len(set(masters)) == len(masters) == 2
 
 
 # --- what it plans ---
