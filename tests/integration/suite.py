@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -173,6 +173,22 @@ def listening(port: int) -> bool:
     with socket.socket() as probe:
         # A connect from a port to itself succeeds too, without anybody there.
         return probe.connect_ex(("127.0.0.1", port)) == 0 and probe.getsockname() != probe.getpeername()
+
+
+def listened_by(pids: Iterable[int]) -> list[int]:
+    """The TCP ports of IPv4 on which these processes accept connections, by the kernel's own tables."""
+    inodes = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    inodes.add(str(entry.readlink()))
+    found = set()
+    for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+            found.add(int(fields[1].rpartition(":")[2], 16))
+    return sorted(found)
 
 
 def nobody_listens(ports: Sequence[int], limit_s: float = 0) -> None:

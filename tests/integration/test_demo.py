@@ -3,9 +3,10 @@
 Rules:
 - Streams are checked against the reference server's witness to the stream: it wrote down whom it treated badly.
 - A finder of left-over processes and ports is shown to find them first, while the run lives.
-- Whole demos are dear: those that only have to end somewhere are short ones (`SHORT`, `TINY`).
+- Whole demos are dear: those that only have to end somewhere are tiny ones.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -16,16 +17,20 @@ import subprocess
 import sys
 import sysconfig
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 
 from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
+from sseproof.judging import judged
 from sseproof.reports.judge import SCHEMA_NAME
 from sseproof.rundir.files import (
     FAULTS,
     LOG_NAME,
+    PLAN_NAME,
     REPORT_NAME,
     RUN_NAME,
     STREAMS,
@@ -50,6 +55,7 @@ from tests.integration.demos import (
 from tests.integration.suite import (
     directory_of,
     gone_from,
+    listened_by,
     listening,
     living_in,
     nobody_listens,
@@ -70,13 +76,11 @@ with_nginx = pytest.mark.skipif(
     find_nginx() is None and not os.environ.get("CI"), reason="nginx is not installed"
 )
 
-KILLS = int(os.environ.get("SSEPROOF_TEST_KILLS", "3"))
-"""Few in CI; set it higher for a soak."""
+KILLS = int(os.environ.get("SSEPROOF_TEST_KILLS", "20"))
+LANES = 4
+"""Demos that live at once: starting one is mostly waiting."""
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = ("--set", "load.streams=84")
-"""Every fault acts; over in about 15 s."""
-SHORT_S = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -315,43 +319,101 @@ def which(row: FaultRow) -> tuple:
     return row.variant, row.group, row.window or 0
 
 
+class Victim(msgspec.Struct):
+    """A demo that was killed, and what had lived of it."""
+
+    cwd: Path
+    moment: str
+    lived: dict[int, str]
+    heard: list[int]
+    """Ports on which its processes accepted connections."""
+    swept: bool
+    """Of the nginx folders that the kills before it had left, none was there any more once it had its own."""
+
+
+MOMENTS = {
+    "start": lambda cwd: True,
+    "plan": lambda cwd: bool(list(cwd.glob(f"runs/demo/*/{PLAN_NAME}"))),
+    "faults": lambda cwd: any(row.step == "applied" for row in rows(directory_of(cwd), FAULTS)),
+    "load": lambda cwd: len(rows(directory_of(cwd), STREAMS)) >= 1,
+    "end": lambda cwd: len(rows(directory_of(cwd), STREAMS)) >= 28,
+}
+"""From when on; then comes a random wait. After the end it is healing, judging, or over."""
+LONGEST_WAIT_S = 2.0
+
+
+def killed(lane: Path, number: int, moment: str, wait_s: float) -> Victim:
+    """SIGKILL of the front process alone."""
+    cwd, temporary = lane / str(number), lane / "tmp"
+    cwd.mkdir(parents=True)
+    temporary.mkdir(exist_ok=True)
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "sseproof", "demo", *SEED, *TINY],
+        cwd=cwd,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ValueError, FileNotFoundError):
+                if MOMENTS[moment](cwd):
+                    break
+            time.sleep(0.02)
+        else:
+            raise AssertionError(f"{moment} never came")
+        time.sleep(wait_s)
+        lived = living_in(cwd)
+        heard = listened_by(lived)
+    finally:
+        demo.kill()
+        demo.wait()
+    owners = {folder.name.split("-")[2] for folder in temporary.glob("sseproof-hop-*")}
+    started_its_own = any(command.startswith("nginx") for command in lived.values())
+    return Victim(cwd, moment, lived, heard, owners == {str(demo.pid)} or not started_its_own)
+
+
+def judged_as_it_lies(victim: Victim) -> int:
+    """Nothing is left of it but its record, and that can be judged; gives the number of its run directories."""
+    assert gone_from(victim.cwd) == {}
+    if victim.heard:
+        nobody_listens(victim.heard, 5)
+    plans = list(victim.cwd.glob(f"runs/demo/[0-9]*/{PLAN_NAME}"))
+    for plan in plans:
+        nobody_listens(ports_of(plan.parent), 5)
+        assert judged(plan.parent).exit_code in {1, 2}
+        assert (plan.parent / REPORT_NAME).stat().st_size > 10_000
+    return len(plans)
+
+
 @slow
-@pytest.mark.timeout(60 + 30 * KILLS)
+@pytest.mark.timeout(60 + 15 * KILLS)
 def test_killed_at_random_moments(tmp_path):
-    """SIGKILL of the front process, once in each equal part of a short demo: its parts end, its ports, its nginx."""
+    """While it starts, breaks the link, loads, ends and judges: its parts end, and its ports, and its nginx."""
     chance = random.Random(2026)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    found = set()
-    for number in range(KILLS):
-        cwd = tmp_path / str(number)
-        cwd.mkdir()
-        demo = subprocess.Popen(
-            [sys.executable, "-m", "sseproof", "demo", *SHORT],
-            cwd=cwd,
-            env={**os.environ, "TMPDIR": str(temporary)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            time.sleep(SHORT_S * (number + chance.random()) / KILLS)
-            lived = living_in(cwd)
-        finally:
-            demo.kill()
-            demo.wait()
-        assert gone_from(cwd) == {}
-        found |= {command.partition(" ")[0] for command in lived.values()}
-        if any(command.startswith("nginx") for command in lived.values()):
-            owners = {folder.name.split("-")[2] for folder in temporary.glob("sseproof-hop-*")}
-            assert owners == {str(demo.pid)}, "what the kills before have left was swept at the start"
-        for directory in (cwd / "runs").glob("*/*"):
-            if directory.is_symlink() or directory.name.startswith("."):
-                continue
-            nobody_listens(ports_of(directory), 5)
-            judged = sseproof("judge", str(directory), cwd=cwd)
-            assert judged.returncode in {1, 2}, judged.stdout + judged.stderr
-            assert (directory / REPORT_NAME).stat().st_size > 10_000
-    assert found, "some kill met a run that lived"
+    order = [
+        (tmp_path / str(number % LANES), number, list(MOMENTS)[number // LANES % len(MOMENTS)])
+        for number in range(KILLS)
+    ]
+    waits = [chance.uniform(0, LONGEST_WAIT_S) for _ in order]
+
+    def one_lane(lane: int) -> list[Victim]:
+        mine = [(*each, wait) for each, wait in zip(order, waits, strict=True)][lane::LANES]
+        return [killed(*each) for each in mine]
+
+    with ThreadPoolExecutor(LANES) as pool:
+        victims = [victim for lane in pool.map(one_lane, range(LANES)) for victim in lane]
+    assert len(victims) == KILLS
+    assert all(victim.swept for victim in victims)
+    recorded = sum(judged_as_it_lies(victim) for victim in victims)
+    assert recorded >= KILLS * 3 // 5, "all but those that were starting"
+    assert sum(bool(victim.heard) for victim in victims) >= KILLS * 2 // 5, (
+        "ports were open when the kill came"
+    )
+    found = " | ".join(command for victim in victims for command in victim.lived.values())
+    for part in ("toxiproxy-server", "reference_server", "locust"):
+        assert part in found, "some kill met it alive"
 
 
 # --- installed, and without nginx ---
