@@ -33,6 +33,7 @@ from sseproof.loadtests.admission import Admission
 from sseproof.loadtests.arrivals import part_ns
 from sseproof.loadtests.bare import make_bare_run
 from sseproof.loadtests.metrics import Metrics
+from sseproof.loadtests.payloads import Payloads, read_payloads
 from sseproof.loadtests.session import AttemptBudget, StreamClient
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.rundir.clock import now_ns
@@ -129,6 +130,9 @@ class WorkerRun:
             on_end=self._streams.append,
             metrics=self.metrics,
             budget=budget,
+            payloads=None
+            if self.load.payloads is None
+            else Payloads(read_payloads(Path(self.load.payloads)), plan.seed),
             own_server=preflight is not None and preflight.witness_path is not None,
             environ=os.environ,
         )

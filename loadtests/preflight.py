@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from sseproof.loadtests.dialects import guess
 from sseproof.loadtests.metrics import Metrics
+from sseproof.loadtests.payloads import Payloads
 from sseproof.loadtests.reconnect import RETRIED_STATUSES
 from sseproof.loadtests.request import DEFAULT_PORTS, Endpoint
 from sseproof.loadtests.session import OpenStream, StreamClient
@@ -81,6 +82,7 @@ def _client(request: PreflightRequest, environ: Mapping[str, str]) -> StreamClie
         Client(profile="resilient", retries=0, timeouts=timeouts),
         run="preflight",
         metrics=Metrics(worker=0),
+        payloads=None if request.payload is None else Payloads([request.payload], seed=0),
         environ=environ,
     )
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from sseproof.loadtests.connector import Connector
 from sseproof.loadtests.dialects import Dialect, Plain
 from sseproof.loadtests.metrics import Metrics
+from sseproof.loadtests.payloads import Payload, Payloads, fields_of, filled, in_url, plainly, writer_for
 from sseproof.loadtests.reconnect import Policy, policy
 from sseproof.loadtests.request import (
     Endpoint,
@@ -107,6 +108,7 @@ class StreamClient:
         on_end: Sink[StreamRecord] | None = None,
         dialect: Dialect | None = None,
         budget: AttemptBudget | None = None,
+        payloads: Payloads | None = None,
         own_server: bool = False,
         environ: Mapping[str, str] | None = None,
         ledger: Ledger = PROCESS_LEDGER,
@@ -156,6 +158,8 @@ class StreamClient:
         self.dialect = dialect or _dialect(target)
         self.policy: Policy = policy(client)
         self._own_server = own_server
+        self._payloads = payloads
+        self._url_has_fields = bool(fields_of(url))
         self._addresses = list(addresses)
         self._groups = groups
         self._identity_groups = frozenset(identity_groups)
@@ -248,7 +252,12 @@ class StreamClient:
         group = job.group
         if group is None and self._groups is not None:
             group = group_of(self._groups, number)
-        request = self._request(job, gzip=self._target.gzip and group not in self._identity_groups)
+        payload = None if self._payloads is None else self._payloads.index_of(number)
+        request = self._request(
+            job,
+            None if payload is None or self._payloads is None else self._payloads.rows[payload],
+            gzip=self._target.gzip and group not in self._identity_groups,
+        )
         truth_id = None
         if self._own_server:
             truth_id = f"{self.run_id}/{self.variant or '-'}/{number}"
@@ -264,11 +273,18 @@ class StreamClient:
             queue_ns=max((each.queue_ns for each in self._addresses if each.group == group), default=0)
             or None,
             truth_id=truth_id,
+            payload=payload,
             seed=self._seed,
         )
 
-    def _request(self, job: "_Job", *, gzip: bool) -> Request:
-        endpoint = self.endpoint
+    def _request(self, job: "_Job", payload: Payload | None, *, gzip: bool) -> Request:
+        endpoint, headers, body = self.endpoint, self._headers, self._body
+        if payload is not None:
+            if self._url_has_fields:
+                endpoint = parse_url(filled(self._url, payload, in_url))
+            if body is not None:
+                body = filled(body, payload, writer_for(headers))
+            headers = {name: filled(value, payload, plainly) for name, value in headers.items()}
         if job.path is not None:
             endpoint = parse_url(_joined(self._url, job.path))
             if endpoint.origin != self.endpoint.origin:
@@ -279,11 +295,11 @@ class StreamClient:
             content = msgspec.json.encode(job.json)
         elif job.body is not None:
             content = job.body.encode() if isinstance(job.body, str) else job.body
-        elif job.path is None and self._body is not None:
-            content = self._body.encode()
+        elif job.path is None and body is not None:
+            content = body.encode()
         else:
             content = b""
-        merged = dict(self._headers)
+        merged = dict(headers)
         for name, value in checked_headers(job.headers or {}).items():
             for known in [each for each in merged if each.lower() == name.lower()]:
                 del merged[known]

@@ -4,7 +4,7 @@ Pure: structs and defaults only. The same structs are read from TOML (strictly, 
 plan.json (by the workers). Values written as `env:NAME` stay names here; only the transport looks them up.
 """
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -115,6 +115,8 @@ class Load(Struct, kw_only=True, forbid_unknown_fields=True):
     """Instead of one rate: parts with rates of their own, one after the other."""
     replay: str | None = None
     """Instead of rates: a file of recorded start times, in seconds since the first, one a line."""
+    payloads: str | None = None
+    """A .jsonl or .csv file: each stream takes one row for the `{payload:FIELD}` of URL, headers and body."""
     max_open: int = 1_000
     """Of an open loop: a start that would make more streams at once is dropped, and counted as such."""
     warmup: Duration | None = None
@@ -146,6 +148,8 @@ class PreflightRequest(Struct):
 
     target: Target
     timeouts: Timeouts
+    payload: dict[str, Any] | None = None
+    """The row that this one stream takes."""
 
 
 def adopted(target: Target, seen: PreflightResult) -> Target:

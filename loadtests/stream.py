@@ -168,6 +168,7 @@ class Session:
         "_new_since_begin",
         "_numbers",
         "_parser",
+        "_payload",
         "_pending",
         "_place",
         "_queue_ns",
@@ -207,6 +208,7 @@ class Session:
         place: Callable[[int], tuple[str, int] | None],
         queue_ns: int | None,
         truth_id: str | None,
+        payload: int | None,
         seed: int,
     ) -> None:
         self.number = number
@@ -219,6 +221,7 @@ class Session:
         self._place = place
         self._queue_ns = queue_ns
         self._truth_id = truth_id
+        self._payload = payload
         self._seed = seed
         self._rng: Any = None
         self._metrics = client.metrics
@@ -925,6 +928,7 @@ class Session:
             text_bytes=text.bytes,
             text_sha256=text.sha256,
             truth_id=self._truth_id,
+            payload=self._payload,
             detail=client.masked(self._detail, self._request) or (attempts[-1].detail if attempts else ""),
         )
         client.on_end(record)

@@ -11,6 +11,7 @@ Rules:
 """
 
 import contextlib
+import hashlib
 import http.client
 import math
 import os
@@ -37,6 +38,7 @@ from sseproof.chaos.processes import PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.judging import judged
 from sseproof.loadtests.arrivals import length_ns
+from sseproof.loadtests.payloads import read_payloads
 from sseproof.loadtests.settings import PreflightRequest, adopted
 from sseproof.planning import fixed_units
 from sseproof.progress import Progress, RowCounter
@@ -296,6 +298,7 @@ class _Experiment:
         request = PreflightRequest(
             target=msgspec.structs.replace(variant.target, connect_to=_place(upstream)),
             timeouts=variant.client.timeouts,
+            payload=dict(read_payloads(Path(variant.load.payloads))[0]) if variant.load.payloads else None,
         )
         answer = run_to_end(
             python_module("sseproof.loadtests.preflight"),
@@ -405,6 +408,7 @@ class _Experiment:
             preflight=side.seen,
             master_port=master_port,
             replay_ns=self._replay_ns(side),
+            payloads_sha256=_sha256_of(variant.load.payloads),
         )
 
     def _described(self, command: list[str]) -> RunInfo:
@@ -702,6 +706,10 @@ def _preflight_sentence(variant: Variant, seen: PreflightResult) -> str:
         f"{whose}ooked at one stream: {kind}, {seen.events} events, {end}, "
         f"sequence {seen.sequence or 'unknown'}{witness}. Not judged."
     )
+
+
+def _sha256_of(path: str | None) -> str | None:
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _said_problem(children: list[Child]) -> str | None:

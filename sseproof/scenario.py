@@ -26,6 +26,7 @@ from msgspec import Struct
 from sseproof.chaos.faults import Clean, FaultError, kind_of
 from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
+from sseproof.loadtests.payloads import fields_of, read_payloads
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.reference_server.misbehave import parse_modes
 from sseproof.replay import read_replay
@@ -522,6 +523,7 @@ def _check_variant(variant: Variant, workers: int, refuse: Any) -> None:
         )
     _check_target(variant.target, refuse)
     _check_load(variant.load, workers, refuse)
+    _check_payloads(variant, refuse)
     if variant.server is not None:
         try:
             parse_modes(variant.server.misbehave)
@@ -642,6 +644,27 @@ def _check_schedule(load: Load, paced: list[str], workers: int, refuse: Any) -> 
         raise refuse(
             "load.think", "is a pause of a closed loop's users; an open loop has none: leave it out."
         )
+
+
+def _check_payloads(variant: Variant, refuse: Any) -> None:
+    """The file has what URL, headers and body ask for; its path is made absolute: workers have a folder of their own."""
+    target, load = variant.target, variant.load
+    in_headers = [field for value in target.headers.values() for field in fields_of(value)]
+    wanted = dict.fromkeys([*fields_of(target.url), *in_headers, *fields_of(target.body or "")])
+    if load.payloads is None:
+        if wanted:
+            raise refuse(
+                "target",
+                f"asks for {{payload:{next(iter(wanted))}}}, and load.payloads names no file; give one.",
+            )
+        return
+    if not wanted:
+        raise refuse(
+            "load.payloads",
+            "is used nowhere: write {payload:FIELD} into target.body, target.url or a header.",
+        )
+    load.payloads = str(Path(load.payloads).resolve())
+    read_payloads(Path(load.payloads), list(wanted), in_headers)
 
 
 def _check_warmup(load: Load, refuse: Any) -> None:

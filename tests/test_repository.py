@@ -456,6 +456,7 @@ def test_scenarios_in_the_documents_are_taken(
     path = tmp_path / "scenario.toml"
     path.write_text(text, "utf-8")
     (tmp_path / "ca.pem").touch()
+    (tmp_path / "questions.jsonl").write_text('{"question": "Why?", "lang": "en"}\n')
     monkeypatch.chdir(tmp_path)
     resolved = scenario_module().load_scenario(path, environ={}, sets=[], flags={})
     assert resolved.scenario.target.url

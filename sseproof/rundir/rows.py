@@ -463,6 +463,8 @@ class VariantPlan(Row, kw_only=True):
     master_port: int | None = None
     replay_ns: list[int] = []
     """Recorded starts that an open loop repeats, in ns since the first."""
+    payloads_sha256: str | None = None
+    """Digest of the payload file, as it was read."""
 
 
 class PlannedClaim(Row, kw_only=True):

@@ -1,0 +1,92 @@
+"""Streams that ask different questions: what goes over the wire is what the seed says, from any worker."""
+
+import json
+import socket
+import threading
+
+import pytest
+
+from sseproof.loadtests.payloads import Payloads
+from sseproof.rundir.files import STREAMS
+from tests.integration.suite import directory_of, plan_of, rows, sseproof
+
+pytestmark = pytest.mark.integration
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\nid: 1\ndata: x\n\n"
+
+
+def test_each_stream_takes_its_row(tmp_path):
+    questions = [{"q": f'number {n} "quoted" سؤال {{env:HOME}}', "who": f"user-{n}"} for n in range(7)]
+    (tmp_path / "questions.jsonl").write_text(
+        "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in questions), "utf-8"
+    )
+    seen = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                request = b""
+                while not request.endswith(b"}"):
+                    request += connection.recv(65536)
+                seen.append(request)
+                connection.sendall(ANSWER)
+
+    threading.Thread(target=serve, daemon=True).start()
+    with listener:
+        done = sseproof(
+            *["run", "--target", f"http://127.0.0.1:{listener.getsockname()[1]}/s?who={{payload:who}}"],
+            *[
+                "--method",
+                "POST",
+                "--body",
+                '{"question": "{payload:q}"}',
+                "--header",
+                "X-Who: {payload:who}",
+            ],
+            *["--streams", "20", "--users", "4", "--workers", "2", "--seed", "5"],
+            *["--set", "load.payloads=questions.jsonl"],
+            cwd=tmp_path,
+        )
+    directory = directory_of(tmp_path)
+    records = {row.stream: row.payload for row in rows(directory, STREAMS)}
+    expected = Payloads(questions, 5)
+    assert records == {stream: expected.index_of(stream) for stream in range(20)}, done.stdout + done.stderr
+    heads = [request.partition(b"\r\n\r\n")[0].decode() for request in seen]
+    asked = [json.loads(request.partition(b"\r\n\r\n")[2])["question"] for request in seen]
+    wanted = [
+        questions[0],
+        *(questions[index] for index in records.values()),
+    ]  # the look before the run takes the first
+    assert sorted(asked) == sorted(each["q"] for each in wanted)
+    for head, question in zip(heads, asked, strict=True):
+        (who,) = (each["who"] for each in questions if each["q"] == question)
+        assert f"POST /s?who={who} " in head
+        assert f"X-Who: {who}\r\n" in head + "\r\n"
+    assert len(plan_of(directory)["variants"][0]["payloads_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (['target.body={"q": "{payload:q}"}'], "load.payloads names no file"),
+        (["load.payloads=some.jsonl"], "load.payloads is used nowhere"),
+        (["load.payloads=none.jsonl", 'target.body={"q": "{payload:q}"}'], "none.jsonl can't be read"),
+        (
+            ["load.payloads=some.jsonl", 'target.body={"q": "{payload:z}"}'],
+            "some.jsonl, line 1: there is no field 'z'",
+        ),
+        (["load.payloads=some.jsonl", 'target.body={"q": "{payload:q}"}'], "some.jsonl, line 2 is not JSON"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_before_anything_is_sent(tmp_path, sets, words):
+    (tmp_path / "some.jsonl").write_text('{"q": 1}\n{"q": \n' if "line 2" in words else '{"q": 1}\n')
+    options = [part for text in sets for part in ("--set", text)]
+    done = sseproof("run", "--target", "http://127.0.0.1:9/", *options, cwd=tmp_path)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert words in " ".join(done.stderr.split())
+    assert not (tmp_path / "runs").exists()
