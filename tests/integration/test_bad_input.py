@@ -1,16 +1,18 @@
 """Bad input and a broken rig: one sentence each, the right exit code, and nothing half-started."""
 
+import os
 import resource
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.integration.suite import served, sseproof
+from tests.integration.suite import carrying, served, sseproof
 
 pytestmark = pytest.mark.integration
 
@@ -21,13 +23,39 @@ def server() -> Iterator[str]:
         yield url
 
 
-def refused(done: subprocess.CompletedProcess[str], cwd: Path, code: int, *words: str) -> None:
+def refused(
+    *arguments: str,
+    cwd: Path,
+    code: int = 64,
+    words: Sequence[str] = (),
+    command: Sequence[str] = (sys.executable, "-m", "sseproof"),
+    looked: bool = False,
+) -> None:
+    """The command line is refused in one sentence that holds these words; no folder and no process is left of it.
+
+    A claim's error shows the claim and points at the place, on two lines more. `looked`: the target was looked at, and
+    what was seen stands on a line of its own.
+    """
+    mark = f"refused-{uuid.uuid4()}"
+    before = set(cwd.rglob("*"))
+    done = subprocess.run(
+        [*command, *arguments],
+        cwd=cwd,
+        env={**os.environ, "SSEPROOF_SECRET_MARK": mark},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == code, done.stdout + done.stderr
     assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) - looked == (3 if set(lines[-1].strip()) == {"^"} else 1), done.stderr
     for word in words:
         assert word in done.stderr
-    assert not list(cwd.glob("runs/*/*")), "nothing may be half-started"
+    assert carrying(mark) == [], "no process may be left"
+    made = [path for path in cwd.rglob("*") if path not in before and not path.is_dir()]
+    assert made == [], "nothing may be half-started"
 
 
 @pytest.mark.parametrize(
@@ -65,12 +93,12 @@ def refused(done: subprocess.CompletedProcess[str], cwd: Path, code: int, *words
 )
 def test_bad_usage(tmp_path, server, arguments, words):
     arguments = [server if argument == "URL" else argument for argument in arguments]
-    refused(sseproof(*arguments, cwd=tmp_path), tmp_path, 64, *words)
+    refused(*arguments, cwd=tmp_path, words=words)
 
 
 def test_a_number_of_subscriptions(tmp_path, server):
-    done = sseproof("run", "--target", f"{server}?script=endless", "--streams", "3", cwd=tmp_path)
-    refused(done, tmp_path, 64, "subscription", "duration")
+    arguments = ["run", "--target", f"{server}?script=endless", "--streams", "3"]
+    refused(*arguments, cwd=tmp_path, words=["subscription", "duration"])
 
 
 def answering(payload: bytes) -> tuple[socket.socket, str]:
@@ -108,7 +136,7 @@ def answering(payload: bytes) -> tuple[socket.socket, str]:
 def test_a_target_that_gives_no_event_stream(tmp_path, payload, words):
     listener, url = answering(payload)
     with listener:
-        refused(sseproof("run", "--target", url, cwd=tmp_path), tmp_path, 64, *words)
+        refused("run", "--target", url, cwd=tmp_path, words=words)
 
 
 def test_a_certificate_nobody_vouches_for(tmp_path):
@@ -135,20 +163,19 @@ def test_a_certificate_nobody_vouches_for(tmp_path):
     threading.Thread(target=serve, daemon=True).start()
     with listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
-        refused(sseproof("run", "--target", url, cwd=tmp_path), tmp_path, 64, "certificate")
+        refused("run", "--target", url, cwd=tmp_path, words=["certificate"])
 
 
 def test_a_port_that_is_taken(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = sseproof("serve", "--port", str(port), cwd=tmp_path)
-    refused(done, tmp_path, 70, str(port))
+        refused("serve", "--port", str(port), cwd=tmp_path, code=70, words=[str(port)])
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, server):
     (tmp_path / "blocked").write_text("a file where a folder should be")
-    done = sseproof("run", "--target", f"{server}?events=4&interval_ms=5", "--out", "blocked", cwd=tmp_path)
-    refused(done, tmp_path, 70, "blocked", "--out")
+    arguments = ["run", "--target", f"{server}?events=4&interval_ms=5", "--out", "blocked"]
+    refused(*arguments, cwd=tmp_path, code=70, words=["blocked", "--out"], looked=True)
 
 
 def test_too_few_descriptors(tmp_path, server):
@@ -156,15 +183,9 @@ def test_too_few_descriptors(tmp_path, server):
         "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (250, 250)); "
         "sys.argv = ['sseproof', *sys.argv[1:]]; runpy.run_module('sseproof', run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "run", "--target", server, "--users", "100"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    refused(done, tmp_path, 70, "file descriptors", "--workers")
+    arguments = ["run", "--target", server, "--users", "100"]
+    words = ["file descriptors", "--workers"]
+    refused(*arguments, cwd=tmp_path, code=70, words=words, command=[sys.executable, "-c", code])
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 250
 
 
@@ -215,7 +236,7 @@ def test_a_damaged_plan(tmp_path, server):
     assert "damaged" in done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["judge"], ["serve"], ["setup"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["judge"], ["serve"], ["setup"], ["demo"]])
 def test_every_help_has_an_example(tmp_path, command):
     done = sseproof(*command, "--help", cwd=tmp_path)
     assert done.returncode == 0
