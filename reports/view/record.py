@@ -29,7 +29,7 @@ class Record(Struct, kw_only=True):
     facts: list[Facts]
     verdict: RunVerdict
     origin_ns: int
-    """0 s of the run: when its first stream could start."""
+    """0 s of the run: when its first stream started."""
     length_s: float
     windows: list[FaultWindow]
 
@@ -118,8 +118,6 @@ def _same(one: Band, other: Band) -> bool:
 
 def _origin_ns(history: History) -> int:
     run = history.run
-    if run is not None and run.admission_ns is not None:
-        return run.admission_ns
     starts = [record.dispatched.ns for record in history.streams]
     starts += [row.dispatched.ns for row in history.unfinished if row.dispatched is not None]
     if starts:

@@ -516,6 +516,4 @@ class RunInfo(Row, kw_only=True, omit_defaults=False):  # as Plan
     host: dict[str, str] = {}
     command: list[str] = []
     """The command that repeats the run, secrets left out."""
-    admission_ns: int | None = None
-    """When admission of new streams began."""
     workers_lost: list[int] = []

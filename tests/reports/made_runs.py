@@ -120,7 +120,6 @@ class Maker:
         info = RunInfo(
             run=RUN,
             started_ns=T0 - S // 2,
-            admission_ns=T0,
             ended_ns=None if running else T0 + round((length_s + 4) * S),
             how=how,  # type: ignore[arg-type]  # tests name it
             command=["sseproof", "run", "demo.toml", "--seed", "7", *([bad] if bad else [])],
