@@ -366,6 +366,9 @@ def serve(
 def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
     """Finds or builds the Toxiproxy server; says what else this machine has: nginx, file limits, kernel stamps.
 
+    Ends with 0 when everything is there that runs and faults need, with 70 when something needed is missing (✕). What is
+    missing and only useful (!) changes nothing of it.
+
     \b
     Example:
       sseproof setup --check
@@ -379,8 +382,8 @@ def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
         click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
     else:
         for finding in findings:
-            mark = "✓" if finding.ok else "✕"
+            mark = "✓" if finding.ok else "✕" if finding.needed else "!"
             click.echo(
                 f"{mark} {finding.name}: {finding.value}" + (f"; {finding.advice}" if finding.advice else "")
             )
-    return 0 if all(finding.ok for finding in findings) else 1
+    return environment.setup_code(findings)

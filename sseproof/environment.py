@@ -19,7 +19,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from sseproof.rundir.errors import RigError, UsageError
+from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
 from sseproof.rundir.machine import version_of
 
 DESCRIPTORS_A_PROCESS: Final = 200
@@ -37,6 +37,8 @@ class Finding(Struct, frozen=True):
     ok: bool
     value: str
     advice: str = ""
+    needed: bool = True
+    """Without it runs or faults are impossible; else only something less is measured."""
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -182,6 +184,7 @@ def findings() -> list[Finding]:
             ""
             if stamps
             else "instants come from the process clock, with wider error brackets; reports say so.",
+            needed=False,
         ),
         Finding(
             "children end with us",
@@ -190,6 +193,7 @@ def findings() -> list[Finding]:
             ""
             if setpriv
             else "install util-linux: without it a killed run may leave its workers for some seconds.",
+            needed=False,
         ),
         Finding("python", sys.version_info >= (3, 11), platform.python_version()),
         Finding("locust", True, version_of("locust")),
@@ -220,9 +224,18 @@ def parts(toxiproxy: str | None, *, build: bool) -> list[Finding]:
             " ".join(found.tried) if found.kind in {"none", "stock"} else "",
         ),
         Finding(
-            "nginx", nginx is not None, "found" if nginx else "not found", "" if nginx else HOW_TO_GET_NGINX
+            "nginx",
+            nginx is not None,
+            "found" if nginx else "not found",
+            "" if nginx else HOW_TO_GET_NGINX,
+            needed=False,
         ),
     ]
+
+
+def setup_code(found: Iterable[Finding]) -> int:
+    """The exit code of `sseproof setup`: 0 when everything needed is there, else 70, as a run would end."""
+    return 0 if all(finding.ok or not finding.needed for finding in found) else EXIT_RIG
 
 
 def _on_path(command: str) -> bool:

@@ -705,7 +705,7 @@ def _preflight_sentence(variant: Variant, seen: PreflightResult) -> str:
     witness = ", our own reference server: its witness will be asked" if seen.witness_path else ""
     return (
         f"{whose}ooked at one stream: {kind}, {seen.events} events, {end}, "
-        f"sequence {seen.sequence or 'unknown'}{witness}. Not judged."
+        f"sequence {seen.sequence or 'unknown'}, text {seen.text or 'unknown'}{witness}. Not judged."
     )
 
 

@@ -128,3 +128,12 @@ def test_kernel_stamps_are_found_on_linux():
 def test_findings_name_the_limits():
     names = {finding.name for finding in environment.findings()}
     assert {"file descriptors", "outgoing ports", "kernel stamps"} <= names
+
+
+def test_only_what_is_needed_decides_how_setup_ends():
+    there, missing = environment.Finding("x", True, ""), environment.Finding("x", False, "")
+    useful = environment.Finding("nginx", False, "", needed=False)
+    assert environment.setup_code([there, useful]) == 0
+    assert environment.setup_code([there, missing, useful]) == 70
+    optional = {each.name for each in environment.findings() if not each.needed}
+    assert optional == {"kernel stamps", "children end with us"}
