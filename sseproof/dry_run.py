@@ -5,6 +5,7 @@ would be enough. Besides: requests, time and descriptors. Nothing is contacted, 
 """
 
 import textwrap
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -13,9 +14,10 @@ from sseproof.environment import DESCRIPTORS_A_PROCESS
 from sseproof.loadtests.arrivals import expected_starts, length_ns
 from sseproof.loadtests.settings import Client, Load
 from sseproof.planning import expected_streams, expected_units, fixed_units
+from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.reports.words import count_of
-from sseproof.scenario import STAND_IN, Resolved
+from sseproof.scenario import STAND_IN, Resolved, Scenario
 
 
 class Needs(Struct):
@@ -30,6 +32,12 @@ class Needs(Struct):
     by_schedule: bool
     """An open loop: streams start when the schedule says so."""
     duration_s: float | None
+    drain_s: float
+    """The longest wait for open answers after admission."""
+    answer_s: float | None
+    """How long one answer of the run's own server lasts without faults, where its address says it; else None."""
+    expected_s: float | None
+    """Least length of a run with a number of streams: they share the users. None where answers are of unknown length."""
     requests_at_most: int | None
     descriptors_a_worker: int
 
@@ -74,6 +82,7 @@ class DryRun(Struct):
         else:
             lines.append("No upper limit of requests; set one with --max-requests (load.max_requests).")
         lines.append(f"{needs.descriptors_a_worker} file descriptors a worker.")
+        lines.append(_time_line(needs))
         if not self.claims:
             lines.append("No claim: the run would only be recorded.")
         for planned in self.claims:
@@ -100,6 +109,8 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
         streams = expected_starts(every) if load.replay is None else len(resolved.replays[-1])
     if most is None and streams is not None:
         most = _most_requests(streams, scenario.client)
+    answer_s = None if load.is_open or load.streams is None else _answer_s(scenario)
+    drains = [(variant.load.drain or variant.client.timeouts.total).seconds for variant in scenario.variant]
     return DryRun(
         scenario=scenario.name,
         target=scenario.target.url.replace(f"http://{STAND_IN}", "reference servers of its own, "),
@@ -111,6 +122,11 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
             at_once=load.at_once,
             by_schedule=load.is_open,
             duration_s=_admission_s(load, resolved),
+            drain_s=max(drains),
+            answer_s=answer_s,
+            expected_s=None
+            if answer_s is None or load.streams is None
+            else answer_s * -(-load.streams // load.users),
             requests_at_most=most,
             descriptors_a_worker=-(-load.at_once // scenario.workers) + DESCRIPTORS_A_PROCESS,
         ),
@@ -123,6 +139,37 @@ def _admission_s(load: Load, resolved: Resolved) -> float | None:
     if load.is_open:
         return length_ns(load, resolved.replays[-1]) / 1e9
     return None if load.duration is None else load.duration.seconds
+
+
+def _time_line(needs: Needs) -> str:
+    if needs.duration_s is not None:
+        most = needs.duration_s + needs.drain_s
+        return (
+            f"Takes {needs.duration_s:g} s and what open answers still need: at most {most:g} s (load.drain is "
+            f"{needs.drain_s:g} s), besides start-up and judging."
+        )
+    if needs.expected_s is not None:
+        return (
+            f"Takes at least {needs.expected_s:.0f} s (an answer of the server lasts {needs.answer_s:.1f} s), longer "
+            "under faults, besides start-up and judging."
+        )
+    return "How long it takes is not known before: it depends on how long an answer of the target lasts."
+
+
+def _answer_s(scenario: Scenario) -> float | None:
+    """How long an answer of our own servers lasts, the longest of the variants; None where the address leaves it open."""
+    lengths = []
+    for variant in scenario.variant:
+        if variant.server is None:
+            return None
+        try:
+            ask = parse_ask(dict(parse_qsl(urlsplit(variant.target.url).query)), b"")
+        except ValueError:
+            return None
+        if not ask.events or ask.interval_ms is None:
+            return None
+        lengths.append(((ask.first_token_ms or 0) + (ask.events - 1) * ask.interval_ms) / 1e3)
+    return max(lengths)
 
 
 def _most_requests(streams: int, client: Client) -> int | None:

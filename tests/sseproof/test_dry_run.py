@@ -45,3 +45,38 @@ def test_a_schedule_fixes_its_streams_and_leaves_its_warm_up_out():
     assert seeded.fixed
     assert 500 < seeded.plan.n < 700
     assert "by schedule" in constant.to_text()
+
+
+def said(plan) -> str:
+    return " ".join(plan.to_text().split())
+
+
+def test_the_time_of_a_run_by_duration_is_bounded_by_the_drain():
+    plan = planned("load.duration=20s", "load.drain=15s")
+    assert (plan.needs.duration_s, plan.needs.drain_s) == (20, 15)
+    assert "Takes 20 s" in said(plan)
+    assert "at most 35 s" in said(plan)
+    assert planned("load.duration=20s", "client.timeouts.total=50s").needs.drain_s == 50
+
+
+def test_the_time_of_a_number_of_streams_is_unknown_for_somebody_elses_service():
+    plan = planned("load.streams=70")
+    assert plan.needs.expected_s is None
+    assert "not known before" in said(plan)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected_s"),
+    [
+        ("?events=61&interval_ms=40", 10 * 2.4),
+        ("?events=61&interval_ms=40&first_token_ms=600", 10 * 3.0),
+        ("?events=61", None),
+        ("?events=0&interval_ms=40", None),
+        ("", None),
+    ],
+)
+def test_the_time_of_a_number_of_streams_of_our_own_server(query, expected_s):
+    flags = {"server": {}, "target": {"url": f"/api/v1/stream/chat{query}"}}
+    plan = dry_run(load_scenario(None, environ={}, sets=["load.streams=95", "load.users=10"], flags=flags))
+    assert plan.needs.expected_s == (None if expected_s is None else pytest.approx(expected_s))
+    assert ("at least" if expected_s else "not known before") in said(plan)
