@@ -143,6 +143,11 @@ def _named(explicit: str | None) -> Found | None:
     return Found(kind="path", path=path, version=version, why=f"{explicit} was named.")
 
 
+def engine_name(version: str) -> str:
+    """How a record names a server that says this version: one that is no build of ours is stock."""
+    return version if OWN_MARK in version else f"{version} (stock)"
+
+
 def version_of(program: Path) -> str | None:
     """`2.12.0 sseproof-1`, `2.12.0`, `git`: what a server says of itself; None if it is none."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):

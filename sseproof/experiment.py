@@ -429,18 +429,25 @@ class _Experiment:
         if self._faults is None:
             return None
         from sseproof.chaos.injector import Injector
-        from sseproof.chaos.install import install
+        from sseproof.chaos.install import engine_name, install
         from sseproof.chaos.toxiproxy import Client, Server
 
         found = install(_say, self._scenario.toxiproxy, heed=self._heed_interruption)
         self._heed_interruption()
-        self._engine = found.version or found.url
+        external = Client.from_url(found.url) if found.url is not None else None
+        version = external.version() if external is not None else found.version
+        self._engine = engine_name(version)
+        if self._engine != version:
+            where = found.url or found.path
+            self._notes.append(
+                f"The fault engine is a stock Toxiproxy ({where}, {version}), no build of ours."
+            )
         faults = self._faults
 
         def start() -> Injector:
             server: Server | Client
-            if found.url is not None:
-                server = Client.from_url(found.url)
+            if external is not None:
+                server = external
             else:
                 server = Server(found, say=lambda text: self._line("toxiproxy", text), environ=self._environ)
             rows: Appender[FaultRow] = Appender(self._directory, FAULTS, self._run_id)

@@ -1,15 +1,18 @@
 """Faults in a run: they act on the streams they were planned for, are proved, healed, and leave nothing behind."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sseproof.chaos.hops import find_nginx
+from sseproof.chaos.install import install
 from sseproof.chaos.plan import OWN_CONNECT_NS
+from sseproof.chaos.toxiproxy import Server
 from sseproof.reports.evidence import evidence_of
 from sseproof.reports.history import read_history
-from sseproof.rundir.files import BREAKS, FAULTS, STREAMS
-from sseproof.rundir.rows import OUTCOMES
+from sseproof.rundir.files import BREAKS, FAULTS, REPORT_NAME, RUN_NAME, STREAMS, read_document
+from sseproof.rundir.rows import OUTCOMES, RunInfo
 from tests.integration.suite import (
     claims,
     directory_of,
@@ -18,8 +21,10 @@ from tests.integration.suite import (
     ports_of,
     rows,
     sseproof,
+    started,
     stripped,
     verdict_of,
+    wait_for_rows,
 )
 
 pytestmark = pytest.mark.integration
@@ -221,6 +226,90 @@ def test_bad_faults_are_refused_before_anything_starts(tmp_path, fault, words):
     for word in words:
         assert word in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+# --- whose server it is ---
+
+CUT_HALF = """
+[load]
+streams = {streams}
+users = 20
+[[fault]]
+kind = "cut"
+share = "50%"
+after_bytes = 900
+"""
+ENGINE = "toxiproxy"
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    """A server that somebody else runs."""
+    server = Server(install(print), say=lambda line: None)
+    yield server
+    server.close()
+
+
+def info_of(directory: Path) -> RunInfo:
+    return read_document(directory / RUN_NAME, RunInfo, "run")
+
+
+def test_a_server_by_its_url_is_asked_who_it_is_and_left_as_it_was(tmp_path, other):
+    url = f"http://{other.client.place}"
+    done = run(
+        tmp_path,
+        CUT_HALF.format(streams=140),
+        *("--toxiproxy", url),
+        *claims("recovery = 100% after cut", "success >= 90%"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    directory = directory_of(tmp_path)
+    assert info_of(directory).versions[ENGINE] == other.client.version()
+    assert not any("stock" in problem for problem in verdict_of(directory).problems)
+    assert other.client.proxies() == {}
+    assert other.pid is not None
+
+
+def test_a_stock_server_is_named_as_such(tmp_path):
+    program = tmp_path / "stock"
+    found = install(print)
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = -version ] && { echo toxiproxy-server version 2.12.0; exit; }\n'
+        f'exec {found.path} "$@"\n'
+    )
+    program.chmod(0o755)
+    run(tmp_path, CUT_HALF.format(streams=20), "--toxiproxy", str(program))
+    directory = directory_of(tmp_path)
+    assert info_of(directory).versions[ENGINE] == "2.12.0 (stock)"
+    (note,) = (problem for problem in verdict_of(directory).problems if "stock" in problem)
+    assert str(program) in note
+    report = (directory / REPORT_NAME).read_text()
+    assert "2.12.0 (stock)" in report
+    assert "stock Toxiproxy" in report
+
+
+def test_a_foreign_server_that_dies_in_the_middle_is_told_and_not_charged_to_faults(tmp_path, other):
+    (tmp_path / "faults.toml").write_text(SERVED + "[client]\nretries = 1\n" + CUT_HALF.format(streams=100))
+    options = (
+        "--toxiproxy",
+        f"http://{other.client.place}",
+        *claims("recovery = 100% after cut", "ttft p95 <= 5s in group cut"),
+    )
+    process = started("run", "faults.toml", "--quiet", *options, cwd=tmp_path)
+    try:
+        directory = wait_for_rows(tmp_path, 5)
+        other.kill()
+        out, err = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 70, out + err
+    assert len(err.strip().splitlines()) == 1, err
+    assert "Toxiproxy" in err
+    assert "sseproof-" in err, "what may be left there can be found by name"
+    verdict = verdict_of(directory)
+    assert [(each.verdict, each.code) for each in verdict.verdicts] == [("unknown", "injector-failed")] * 2
+    assert len(rows(directory, STREAMS)) == 100
+    assert "failed" in {row.step for row in rows(directory, FAULTS)}
 
 
 @pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed")
