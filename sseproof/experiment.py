@@ -85,8 +85,6 @@ INTERRUPT_GRACE_S: Final = 6.0
 END_GRACE_S: Final = 5.0
 WITNESS_WAIT_S: Final = 5.0
 """How long a server may take to notice that the last connections are gone."""
-START_ALLOWANCE_S: Final = 3.0
-"""Start-up of the Locust processes, for the time left."""
 OPEN_HEADROOM: Final = 2.0
 """Streams at once of an open loop, over rate times length: a Poisson schedule and slow answers pile some up."""
 HOP_FOLDER: Final = "sseproof-hop"
@@ -483,9 +481,12 @@ class _Experiment:
         try:
             for position, side in enumerate(self._sides):
                 self._start(position, side, masters, workers)
-            return self._watched(masters, workers)
+            problem = self._watched(masters, workers)
         except SuiteError as error:
             return str(error)
+        else:
+            self._say_what_follows()
+            return problem
         finally:
             end_all([*masters, *workers], END_GRACE_S)
 
@@ -549,6 +550,15 @@ class _Experiment:
             return f"No stream was started; {LOG_NAME} in the run directory says why."
         return ""
 
+    def _say_what_follows(self) -> None:
+        """One line after the bar, which would else leave the terminal silent for some seconds."""
+        if self._quiet:
+            return
+        steps = ["heal the faults"] if self._injector is not None else []
+        if any(side.seen.witness_path is not None for side in self._sides):
+            steps.append("ask the server what it sent")
+        _say(f"The load is over. Next: {', '.join([*steps, 'judge what was recorded'])}.")
+
     def _note_lost(self, workers: list[Child]) -> None:
         """A worker that ended with an error while the master lives is lost; its open streams are unfinished."""
         for number, worker in enumerate(workers):
@@ -561,7 +571,7 @@ class _Experiment:
             for side in self._sides
             if (length := self._admission_ns(side)) is not None
         ]
-        return START_ALLOWANCE_S + max(ends) if len(ends) == len(self._sides) else None
+        return max(ends) if len(ends) == len(self._sides) else None
 
     def _all_streams(self) -> int | None:
         if any(side.variant.load.is_open for side in self._sides):

@@ -3,8 +3,10 @@
 On a terminal a bar with the time left; elsewhere a line now and then. All of it goes to standard error.
 """
 
+import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -87,12 +89,24 @@ class _Tail:
 
 
 class Progress:
-    """Shows a run's progress; `expected_s` is admission plus what an answer lasts, `streams` a fixed number."""
+    """Shows a run's progress; `expected_s` is admission plus what an answer lasts, `streams` a fixed number.
 
-    def __init__(self, *, expected_s: float | None, streams: int | None, quiet: bool) -> None:
+    Time left is counted from the first stream: what Locust takes to start says nothing about streams.
+    """
+
+    def __init__(
+        self,
+        *,
+        expected_s: float | None,
+        streams: int | None,
+        quiet: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._expected_s = expected_s
         self._streams = streams
-        self._began = time.monotonic()
+        self._clock = clock
+        self._began = clock()
+        self._first: float | None = None
         self._last_line = self._began
         self._quiet = quiet
         self._bar: Any = None
@@ -113,6 +127,8 @@ class Progress:
 
     def show(self, counts: Counts) -> None:
         """Redraws, or prints a line when it is time for one."""
+        if self._first is None and counts.started:
+            self._first = self._clock()
         if self._quiet:
             return
         words = f"{counts.ended} streams ended, {counts.open} open" + (
@@ -123,33 +139,36 @@ class Progress:
                 self._task, completed=self._share(counts), description=f"{words}, {self._left(counts)}"
             )
             return
-        now = time.monotonic()
+        now = self._clock()
         if now - self._last_line >= PLAIN_LINE_EVERY_S:
             self._last_line = now
             print(f"{now - self._began:.0f} s: {words}, {self._left(counts)}", file=sys.stderr, flush=True)
+
+    @property
+    def _elapsed_s(self) -> float:
+        return 0.0 if self._first is None else self._clock() - self._first
 
     def _share(self, counts: Counts) -> float:
         if self._streams:
             return min(counts.ended / self._streams, 1.0)
         if not self._expected_s or not counts.started:
             return 0.0
-        return min((time.monotonic() - self._began) / self._expected_s, 0.99)
+        return min(self._elapsed_s / self._expected_s, 0.99)
 
     def _left(self, counts: Counts) -> str:
-        elapsed = time.monotonic() - self._began
         if not counts.started:
             return "starting"
-        share = self._share(counts)
         if self._streams:
-            return (
-                f"about {elapsed / share * (1 - share):.0f} s left"
-                if share > 0.05
-                else "time left not known yet"
-            )
+            if counts.ended >= self._streams:
+                return "all streams ended"
+            share = self._share(counts)
+            if share <= 0.05:
+                return "time left not known yet"
+            return f"about {_whole_s(self._elapsed_s / share * (1 - share))} s left"
         if self._expected_s is None:
             return "time left not known"
-        left = self._expected_s - elapsed
-        return f"{left:.0f} s left" if left > 0 else "waiting for the last answers"
+        left = self._expected_s - self._elapsed_s
+        return f"{_whole_s(left)} s left" if left > 0 else "waiting for the last answers"
 
     @staticmethod
     def _rich_bar() -> Any:
@@ -163,3 +182,8 @@ class Progress:
             console=Console(stderr=True),
             transient=True,
         )
+
+
+def _whole_s(seconds: float) -> int:
+    """Rounded up: while something is left it is not 0 s."""
+    return max(1, math.ceil(seconds))

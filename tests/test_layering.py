@@ -537,7 +537,13 @@ def test_importtime_is_read_right() -> None:
 @pytest.mark.integration
 @pytest.mark.skipif(not (ROOT / PACKAGE / "cli.py").exists(), reason="sseproof/cli.py does not exist yet")
 @pytest.mark.parametrize(
-    "command", [["--help"], ["run", "--help"], ["judge", "--help"], ["--version"]], ids=" ".join
+    "command",
+    [
+        ["--help"],
+        *([command, "--help"] for command in ("run", "judge", "serve", "setup", "demo")),
+        ["--version"],
+    ],
+    ids=" ".join,
 )
 def test_help_is_light(command: list[str]) -> None:
     seen = imported_by("-m", PACKAGE, *command)

@@ -1,6 +1,7 @@
 """`sseproof run` against the real reference server: figures, known answers, a gentle end."""
 
 import json
+import socket
 
 import pytest
 
@@ -52,6 +53,7 @@ def test_the_first_run_of_a_newcomer(tmp_path):
         assert row.sent.lo_ns <= row.headers.hi_ns
         assert row.first_token.hi_ns >= seen.first_token_write.lo_ns
     assert read_document(directory / RUN_NAME, RunInfo, "run").how == "finished"
+    assert "The load is over. Next: ask the server what it sent, judge what was recorded." in done.stderr
 
     before = (directory / "verdict.json").read_bytes()
     again = sseproof("judge", str(directory), cwd=tmp_path)
@@ -222,6 +224,28 @@ def test_users_who_all_stop_early_end_the_run(tmp_path):
     assert {row.outcome for row in rows(directory, STREAMS)} == {"complete"}
     assert len(rows(directory, STREAMS)) == 5
     assert "every user stopped" in (directory / "run.log").read_text()
+
+
+def test_proxies_of_the_environment_are_ignored(tmp_path):
+    """By the look, by the load and when the witness is asked: nobody connects to the proxy that is named."""
+    with served() as url, socket.create_server(("127.0.0.1", 0)) as proxy:
+        place = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        names = ("http_proxy", "https_proxy", "all_proxy")
+        environ = {each: place for name in names for each in (name, name.upper())} | {
+            "NO_PROXY": "",
+            "no_proxy": "",
+        }
+        address = f"{url}?events=4&interval_ms=5"
+        done = sseproof(
+            *["run", "--target", address, "--users", "2", "--streams", "4"], cwd=tmp_path, environ=environ
+        )
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+    assert done.returncode == 0, done.stdout + done.stderr
+    directory = directory_of(tmp_path)
+    assert {row.outcome for row in rows(directory, STREAMS)} == {"complete"}
+    assert len(witnesses(directory)) == 4
 
 
 def test_json_and_quiet_leave_standard_error_alone(tmp_path):

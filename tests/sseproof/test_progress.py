@@ -1,4 +1,6 @@
-"""Progress counts only whole rows of a growing directory."""
+"""Progress counts only whole rows of a growing directory, and what it says of the time left can be believed."""
+
+import re
 
 from sseproof.progress import Counts, Progress, RowCounter
 
@@ -32,3 +34,66 @@ def test_quiet_says_nothing(capsys):
     with Progress(expected_s=1, streams=None, quiet=True) as progress:
         progress.show(Counts(started=1))
     assert capsys.readouterr() == ("", "")
+
+
+class Simulated:
+    """A run of equal streams in slots of `length_s`, seen by a progress whose clock is ours."""
+
+    def __init__(self, *, expected_s=None, streams=None, start_up_s=9.0):
+        self.now = 100.0
+        self.progress = Progress(expected_s=expected_s, streams=streams, quiet=True, clock=lambda: self.now)
+        self.begin = self.now + start_up_s
+
+    def at(self, seconds: float, counts: Counts) -> tuple[float, str]:
+        """What is shown so long after the first stream started."""
+        self.now = self.begin + seconds
+        self.progress.show(counts)
+        return self.progress._share(counts), self.progress._left(counts)
+
+
+def seconds_left(text: str) -> int | None:
+    found = re.search(r"(\d+) s left", text)
+    return int(found[1]) if found else None
+
+
+def test_the_time_left_of_a_number_of_streams():
+    """100 streams, 10 at once, 2 s each, after 9 s of start-up: 20 s, whatever Locust took before."""
+    run = Simulated(streams=100)
+    run.now += 5
+    assert run.progress._left(Counts()) == "starting"
+    told = []
+    for tenth in range(200):
+        at_s = tenth / 10
+        ended = 10 * int(at_s / 2)
+        share, text = run.at(at_s, Counts(started=min(ended + 10, 100), ended=ended, good=ended))
+        assert share == ended / 100
+        left = seconds_left(text)
+        if ended <= 5:
+            assert text == "time left not known yet"
+            continue
+        assert left is not None
+        assert left >= 1
+        # Ends come in bursts of ten: between two of them the estimate grows with the time since the last one.
+        burst_s = 2 * (ended // 10)
+        assert 0 <= left - (20 - at_s) <= 1 + 20 * (at_s - burst_s) / burst_s + 1e-9
+        told.append((at_s % 2, left))
+    after_bursts = [left for since, left in told if since == 0]
+    assert after_bursts == sorted(after_bursts, reverse=True)
+    assert run.at(20, Counts(started=100, ended=100, good=100)) == (1.0, "all streams ended")
+
+
+def test_the_time_left_of_a_run_by_duration():
+    run = Simulated(expected_s=12.5)
+    told = []
+    for tenth in range(125):
+        share, text = run.at(tenth / 10, Counts(started=5, ended=tenth))
+        assert 0 <= share <= 0.99
+        told.append(seconds_left(text))
+    assert told[0] == 13
+    assert told[-1] == 1
+    assert told == sorted(told, reverse=True)
+    assert run.at(13, Counts(started=200, ended=195)) == (0.99, "waiting for the last answers")
+
+
+def test_without_a_plan_no_time_is_promised():
+    assert Simulated().at(3, Counts(started=1)) == (0.0, "time left not known")
