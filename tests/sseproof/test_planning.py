@@ -87,3 +87,15 @@ def test_every_claim_of_the_demo_will_be_decided():
     assert planned["ttft p95 <= 1s in group clean"].allowed_failures == 1
     for fault in ("cut-fin", "cut-rst", "refused"):
         assert planned[f"recovery = 100% after {fault}"].n >= 59 + 4, "with a margin"
+
+
+def test_a_service_that_hangs_holds_the_demo_up_for_a_minute_at_most():
+    """Three streams in ten hang until the total time-out, shared by the users; a planned stall must not look like that."""
+    resolved = demo()
+    judged = next(variant for variant in resolved.scenario.variant if variant.judged)
+    (stall,) = (spec.fault for spec in resolved.groups if spec.name == "stall")
+    timeouts = judged.client.timeouts
+    assert timeouts.idle.seconds >= 3 * stall.duration_ms / 1000
+    assert timeouts.total.seconds >= 4 * (60 * 40 + stall.duration_ms) / 1000
+    assert judged.load.streams is not None
+    assert 0.3 * judged.load.streams * timeouts.total.seconds / judged.load.users <= 60
