@@ -31,7 +31,7 @@ from tests.integration.demos import (
 )
 from tests.integration.suite import directory_of, rows, sseproof, witnesses
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(200)]
 slow = pytest.mark.slow
 
 RED: Final = {
@@ -51,7 +51,7 @@ matter of when they were broken."""
 
 TOGETHER: Final = (("loss", "utf8", "duplicate", "cut"), ("slow", "no-resume", "truncate", "stall"))
 SMALL: Final = (
-    # With this seed every mode hits two streams or more of each group that is broken, and five of the clean one.
+    # With this seed every mode hits two streams or more of each group that is broken, and `slow` four of the clean one.
     *("--seed", "45"),
     *("--set", "load.streams=60", "--set", "load.users=60"),
     *("--set", "target.url=/api/v1/stream/chat?events=110&interval_ms=40"),
