@@ -31,7 +31,7 @@ from tests.integration.demos import (
 )
 from tests.integration.suite import directory_of, rows, sseproof, witnesses
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(200)]
 slow = pytest.mark.slow
 
 RED: Final = {

@@ -18,7 +18,7 @@ from sseproof.rundir.files import REPORT_NAME
 from tests.reports.made_runs import crowded, one_variant, two_variants
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 POLICY = "default-src 'none'"
 LOWEST_CONTRAST = 4.5
