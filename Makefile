@@ -30,7 +30,7 @@ test: venv ## Run all tests
 	$(VENV)/bin/pytest -m alone $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
 	$(VENV)/bin/pytest -m "not alone" -n logical --dist loadfile $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
 
-test-all-pythons: venv ## Run the unit tests on every other supported Python of this machine
+test-all-pythons: venv ## Run the tests of units, client and server on every other supported Python of this machine
 	@.ci/pythons $(PYTHONS)
 
 check: venv ## Lint, formatting, types
