@@ -12,6 +12,7 @@ UV := 0.13.9
 VENV := .venv
 # pytest's exit code when ARGS chose no test of one half
 NOTHING_CHOSEN := 5
+SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo venv test test-all-pythons check bench lock clean
@@ -26,9 +27,9 @@ venv: ## Set up .venv from the lock (the others do it first; nothing to do the s
 	@.ci/venv $(VENV) "$(PYTHON)"
 
 test: venv ## Run all tests
-	@# What measures goes first and alone; the rest mostly waits, so as many as there are cores run side by side.
+	@# What measures goes first and alone; the rest mostly waits, so one more than there are cores run side by side.
 	$(VENV)/bin/pytest -m alone $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
-	$(VENV)/bin/pytest -m "not alone" -n logical --dist loadfile $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
+	$(VENV)/bin/pytest -m "not alone" -n $(SIDE_BY_SIDE) --dist worksteal $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
 
 test-all-pythons: venv ## Run the tests of units, client and server on every other supported Python of this machine
 	@.ci/pythons $(PYTHONS)

@@ -42,7 +42,7 @@ def test_a_blocked_generator_makes_only_the_tight_claim_unknown(tmp_path):
     with served() as url:
         address = f"{url}?first_token_ms=400&interval_ms=10&events=40"
         done = sseproof(
-            *["run", "--target", address, "--users", "10", "--streams", "120", "--locustfile", "blocked.py"],
+            *["run", "--target", address, "--users", "10", "--streams", "60", "--locustfile", "blocked.py"],
             *claims("ttft p95 <= 1s", "ttft p95 <= 420ms", "success >= 95%"),
             cwd=tmp_path,
         )
@@ -60,7 +60,7 @@ def test_the_same_service_and_a_free_generator_pass_both(tmp_path):
     with served() as url:
         address = f"{url}?first_token_ms=400&interval_ms=10&events=40"
         done = sseproof(
-            *["run", "--target", address, "--users", "10", "--streams", "120"],
+            *["run", "--target", address, "--users", "10", "--streams", "60"],
             *claims("ttft p95 <= 1s", "ttft p95 <= 500ms", "ttft p95 <= 380ms"),
             cwd=tmp_path,
         )
