@@ -168,9 +168,12 @@ class Service:
             response.force_close()  # an HTTP/1.0 body without a length ends with its connection
         if self.robust:
             response.headers[hdrs.CONNECTION] = "keep-alive" if chunked and request.keep_alive else "close"
-        writer = await response.prepare(request)
-        transport = request.transport
+        writer = transport = None
+        with contextlib.suppress(ConnectionResetError):  # the client left before the first byte
+            writer = await response.prepare(request)
+            transport = request.transport
         if writer is None or transport is None:
+            self._closed(connection, "client-gone")
             return response
         if admission.kind == "unknown":
             shown = printable(request.headers.get(hdrs.LAST_EVENT_ID, ""))

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sseproof.reports.judge import RunVerdict
-from sseproof.rundir.files import PLAN_NAME, STARTS, STREAMS, WITNESS, Reading
+from sseproof.rundir.files import LOG_NAME, PLAN_NAME, STARTS, STREAMS, WITNESS, Reading
 
 READY = re.compile(r"(http://127\.0\.0\.1:\d+/\S+)")
 RUN_LIMIT_S = 110
@@ -78,7 +78,8 @@ def directory_of(cwd: Path) -> Path:
 
 
 def verdict_of(directory: Path) -> RunVerdict:
-    """What verdict.json says."""
+    """What verdict.json says; a traceback in the log, which no verdict shows, fails the test."""
+    assert "Traceback" not in (directory / LOG_NAME).read_text("utf-8", "replace")
     return msgspec.json.decode((directory / "verdict.json").read_bytes(), type=RunVerdict)
 
 

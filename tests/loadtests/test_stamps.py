@@ -1,6 +1,8 @@
 """What polls say about when a descriptor became ready, against instants that are known."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -179,6 +181,23 @@ def test_after_another_thread_had_the_interpreter_only_the_begin_of_the_poll_cou
         assert clock.lower_bound() == clock.began_ns
     finally:
         clock.close()
+
+
+def test_a_patched_process_asks_the_kernel_too() -> None:
+    """Under Locust `select` is gevent's, whose poll no callback of the loop may call."""
+    code = (
+        "import gevent.monkey; gevent.monkey.patch_all()\n"
+        "import gevent\n"
+        "from sseproof.loadtests.stamps import poll_clock\n"
+        "clock = poll_clock()\n"
+        "found = []\n"
+        "for _ in range(10): gevent.sleep(0.002); found.append(clock.slept)\n"
+        "assert sum(found) >= 8, found\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_where_readiness_cannot_be_asked_no_poll_counts_as_slept() -> None:
