@@ -45,8 +45,8 @@ def count_starts(load: Load, seed: int, replay_ns: Sequence[int] = (), *, warmup
     return sum(1 for offset in schedule_ns(load, seed, replay_ns) if offset >= first_ns)
 
 
-def expected_starts(load: Load) -> int:
-    """How many starts, without the warm-up's, a schedule by rate has on average; exact for constant arrivals."""
+def expected_starts(load: Load, *, warmup: bool = False) -> int:
+    """How many starts a schedule by rate has on average; those of the warm-up only when asked for."""
     stages = _stages(load)
     end_s = sum(stage.duration.seconds for stage in stages)
     if load.duration is not None:
@@ -54,7 +54,7 @@ def expected_starts(load: Load) -> int:
     whole = _mass(stages, end_s)
     if load.streams is not None:
         whole = min(whole, load.streams)
-    warm = 0.0 if load.warmup is None else _mass(stages, min(load.warmup.seconds, end_s))
+    warm = 0.0 if warmup or load.warmup is None else _mass(stages, min(load.warmup.seconds, end_s))
     return max(0, math.floor(whole - warm))
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
+from sseproof.loadtests.request import HEADER_VALUE_REFUSED
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.seeds import named_random
 
@@ -28,7 +29,6 @@ LARGEST_FILE_BYTES: Final = 64 << 20
 MOST_ROWS: Final = 100_000
 _FIELD: Final = re.compile(r"\{payload:([^{}:]+)\}")
 _PASSES_KEPT: Final = 4
-_REFUSED_IN_HEADERS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def fields_of(text: str) -> list[str]:
@@ -109,7 +109,7 @@ def read_payloads(path: Path, wanted: Sequence[str] = (), in_headers: Sequence[s
                     f"{path}, line {line}: there is no field {field!r}, which the target asks for."
                 )
         for field in in_headers:
-            if _REFUSED_IN_HEADERS.search(plainly(row[field])):
+            if HEADER_VALUE_REFUSED.search(plainly(row[field])):
                 raise UsageError(
                     f"{path}, line {line}: the field {field!r} holds a line break or another control character, "
                     "which no header can."

@@ -30,7 +30,7 @@ REDIRECTS_LIMIT: Final = 10
 ENV_PART: Final = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _WHOLE_ENV: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE_REFUSED: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+HEADER_VALUE_REFUSED: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=~-._"
 _QUERY_SAFE: Final = _PATH_SAFE + '?[]{}|^`\\"'
 
@@ -140,7 +140,7 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not _HEADER_NAME.fullmatch(name):
             raise UsageError(f"{name!r} is not a header name.")
         stripped = value.strip()
-        if _HEADER_VALUE_REFUSED.search(stripped):
+        if HEADER_VALUE_REFUSED.search(stripped):
             raise UsageError(
                 f"The value of the header {name} holds a line break or another control character."
             )

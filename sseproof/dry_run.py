@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.environment import DESCRIPTORS_A_PROCESS
-from sseproof.loadtests.arrivals import expected_starts, length_ns
+from sseproof.loadtests.arrivals import length_ns
 from sseproof.loadtests.settings import Client, Load
 from sseproof.planning import expected_streams, expected_units, fixed_units
 from sseproof.reference_server.ask import parse_ask
@@ -103,10 +103,7 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
     scenario = resolved.scenario
     load = scenario.load
     most = load.max_requests
-    streams = expected_streams(resolved)
-    if load.is_open and load.warmup is not None and streams is not None:
-        every = msgspec.structs.replace(load, warmup=None)
-        streams = expected_starts(every) if load.replay is None else len(resolved.replays[-1])
+    streams = expected_streams(resolved, warmup=True)
     if most is None and streams is not None:
         most = _most_requests(streams, scenario.client)
     answer_s = None if load.is_open or load.streams is None else _answer_s(scenario)

@@ -69,8 +69,8 @@ def expected_units(resolved: Resolved, claim: Claim) -> int | None:
     return found or None
 
 
-def fixed_streams(resolved: Resolved) -> int | None:
-    """Judged streams of the judged variant, where the plan fixes them."""
+def fixed_streams(resolved: Resolved, *, warmup: bool = False) -> int | None:
+    """Streams of the judged variant, where the plan fixes them; those of a warm-up only when asked for."""
     position = resolved.scenario.variant.index(judged_variant(resolved))
     load = resolved.scenario.variant[position].load
     if not load.is_open:
@@ -78,14 +78,14 @@ def fixed_streams(resolved: Resolved) -> int | None:
     seed = resolved.scenario.seed
     if seed is None and load.arrivals == "poisson" and load.replay is None:
         return None
-    return count_starts(load, seed or 0, resolved.replays[position])
+    return count_starts(load, seed or 0, resolved.replays[position], warmup=warmup)
 
 
-def expected_streams(resolved: Resolved) -> int | None:
-    """About how many judged streams the judged variant will have."""
-    fixed = fixed_streams(resolved)
+def expected_streams(resolved: Resolved, *, warmup: bool = False) -> int | None:
+    """About how many streams the judged variant will have; those of a warm-up only when asked for."""
+    fixed = fixed_streams(resolved, warmup=warmup)
     load = judged_variant(resolved).load
-    return expected_starts(load) if fixed is None and load.is_open else fixed
+    return expected_starts(load, warmup=warmup) if fixed is None and load.is_open else fixed
 
 
 def _share_of(streams: int, specs: list[GroupSpec]) -> int:

@@ -214,6 +214,16 @@ def carrying(marker: str) -> list[int]:
     ]
 
 
+def worker_of(directory: Path, number: int) -> int:
+    """The process of one worker of a run that lives."""
+    wanted = f"SSEPROOF_WORKER={number}\0".encode()
+    return next(
+        pid
+        for pid in carrying(str(directory / PLAN_NAME))
+        if wanted in Path(f"/proc/{pid}/environ").read_bytes()
+    )
+
+
 def living_in(folder: Path) -> dict[int, str]:
     """Live processes that work in a folder or below, with their command lines.
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -24,6 +23,7 @@ from tests.integration.suite import (
     started,
     verdict_of,
     wait_for_rows,
+    worker_of,
 )
 
 pytestmark = pytest.mark.integration
@@ -110,13 +110,7 @@ def test_a_killed_worker_is_named_and_the_run_goes_on(tmp_path):
         options = ["--users", "20", "--duration", "12s", "--workers", "2"]
         run = started("run", "--target", url, *options, *claims("success >= 50%"), cwd=tmp_path)
         directory = wait_for_rows(tmp_path, 5)
-        marker = str(directory / PLAN_NAME)
-        worker = next(
-            pid
-            for pid in carrying(marker)
-            if b"SSEPROOF_WORKER=1" in Path(f"/proc/{pid}/environ").read_bytes()
-        )
-        os.kill(worker, signal.SIGKILL)
+        os.kill(worker_of(directory, 1), signal.SIGKILL)
         out, err = run.communicate(timeout=60)
     info = read_document(directory / RUN_NAME, RunInfo, "run")
     assert info.workers_lost == [1], out + err

@@ -2,13 +2,11 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
-from sseproof.rundir.files import GENERATOR, PLAN_NAME, STARTS, STREAMS
+from sseproof.rundir.files import GENERATOR, STARTS, STREAMS
 from tests.integration.suite import (
-    carrying,
     claims,
     directory_of,
     rows,
@@ -17,6 +15,7 @@ from tests.integration.suite import (
     started,
     verdict_of,
     wait_for_rows,
+    worker_of,
 )
 
 pytestmark = pytest.mark.integration
@@ -114,12 +113,7 @@ def test_a_dead_workers_slice_is_not_walked_again(tmp_path):
             cwd=tmp_path,
         )
         directory = wait_for_rows(tmp_path, 10)
-        victim = next(
-            pid
-            for pid in carrying(str(directory / PLAN_NAME))
-            if b"SSEPROOF_WORKER=1" in Path(f"/proc/{pid}/environ").read_bytes()
-        )
-        os.kill(victim, signal.SIGKILL)
+        os.kill(worker_of(directory, 1), signal.SIGKILL)
         out, err = run.communicate(timeout=60)
     starts = rows(directory, STARTS)
     numbers = [row.stream for row in starts]
