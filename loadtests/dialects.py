@@ -50,11 +50,32 @@ class Meaning(Struct, gc=False):
     """JSON was expected and this was none."""
 
 
+class Run(Struct, gc=False):
+    """What several events in a row mean that are tokens all."""
+
+    texts: Sequence[str]
+    """Each not empty."""
+    sequences: list[int] | None = None
+    """None = the events have no numbers."""
+    sent_at_ns: list[int] | None = None
+    """None = the sender does not say it."""
+
+
 class Dialect(Protocol):
     """Reads the events of one kind of service; keeps no state, so one serves all streams."""
 
     def read(self, message: Message) -> Meaning:
         """The meaning of one event; never raises."""
+
+    def read_run(self, blocks: Sequence[tuple[str, str, str, str]]) -> Run | None:
+        """The meaning of several events as `Parser.run` gives them; None if they are not tokens all, or for any doubt.
+
+        Never raises. What it gives is what `read` would.
+        """
+
+    @property
+    def reads_runs(self) -> bool:
+        """`read_run` is worth asking at all."""
 
     @property
     def terminal_known(self) -> bool:
@@ -91,6 +112,8 @@ class Plain:
         looks_inside = self._text is not None or self._reads_json
         # Numbers inside the data are rarer than ids, and of many forms.
         self._quick = self._pick if looks_inside and self._sequence is None else None
+        self._pick_run = None if self._sequence is not None else _run_picker(self._text, self._sent_at)
+        self.reads_runs = self._pick_run is not None or not looks_inside
 
     def read(self, message: Message) -> Meaning:
         """The meaning of one event; never raises.
@@ -105,11 +128,7 @@ class Plain:
             return Meaning("heartbeat")
         sequence = None
         if self._by_id and message.has_id:
-            own = message.last_event_id
-            if own.isdigit() and own.isascii() and len(own) <= _LONGEST_NUMBER:
-                sequence = int(own)
-            else:
-                sequence = _number_at_end(own)
+            sequence = _number_at_end(message.last_event_id)
         if kind is None and self._quick is not None:
             try:
                 picked = self._quick(data)
@@ -131,6 +150,43 @@ class Plain:
         if self._reads_json and data:
             return self._read_json(data, kind, sequence)
         return Meaning(kind, "", sequence)
+
+    def read_run(self, blocks: Sequence[tuple[str, str, str, str]]) -> Run | None:
+        """The meaning of several events as `Parser.run` gives them; None if they are not tokens all, or for any doubt."""
+        ids, types, datas, _ = zip(*blocks, strict=True)
+        if not (self.reads_runs and self._kinds.keys().isdisjoint(types)):
+            return None
+        if self._terminal_data in datas or "" in datas:
+            return None
+        sequences = None
+        if self._by_id and ids[0]:
+            found_numbers = list(map(_number_at_end, ids))
+            sequences = [number for number in found_numbers if number is not None]
+            if len(sequences) < len(ids):
+                return None
+        if self._pick_run is None:
+            return Run(datas, sequences)
+        # Lines that begin and end as objects can't be parts of one object that is longer than a line: between two of
+        # them there would be a comma.
+        text = "\n".join(datas)
+        seams = len(datas) - 1
+        if text[0] != "{" or text[-1] != "}" or text.count("}\n{") != seams:
+            return None
+        try:
+            found = self._pick_run(text)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        if len(found) != len(datas):
+            return None
+        texts = datas if self._text is None else [each.text for each in found]
+        if "" in texts:
+            return None
+        if self._sent_at is None:
+            return Run(texts, sequences)
+        sent_at = [each.sent_at for each in found]
+        if min(sent_at) < _LEAST_NS or max(sent_at) >= _BEYOND_NS:
+            return None
+        return Run(texts, sequences, sent_at)
 
     def _read_json(self, data: str, kind: MeaningKind, sequence: int | None) -> Meaning:
         """An event whose data has to be looked into."""
@@ -261,6 +317,24 @@ def _picker(text: _Path | None, sequence: _Path | None, sent_at: _Path | None) -
     return msgspec.json.Decoder(picked).decode
 
 
+def _run_picker(text: _Path | None, sent_at: _Path | None) -> Callable[[str], list[Any]] | None:
+    """Decodes the wanted top-level fields of one object a line; None when a path goes deeper or nothing is wanted.
+
+    Stricter than `_picker`: the text is a string, the instant a whole number.
+    """
+    paths = {"text": (text, str, ""), "sent_at": (sent_at, int, 0)}
+    wanted = {name: each for name, each in paths.items() if each[0] is not None}
+    if not wanted or any(len(path or ()) > 1 for path, _, _ in wanted.values()) or text == sent_at:
+        return None
+    fields = [(name, kind, default) for name, (_, kind, default) in wanted.items()]
+    rename = {name: path[0] for name, (path, _, _) in wanted.items() if path is not None}
+    try:
+        picked = msgspec.defstruct("PickedRun", fields, rename=rename, gc=False)
+    except ValueError:
+        return None  # a key with quotes or the like
+    return msgspec.json.Decoder(picked).decode_lines
+
+
 def _walk(content: object, path: _Path) -> object:
     """The value at a path of object fields and list positions, None if there is none."""
     for name in path:
@@ -290,7 +364,9 @@ def _as_number(value: object) -> int | None:
 
 def _number_at_end(last_event_id: str) -> int | None:
     """The ASCII digits at the end of an id."""
-    digits = last_event_id[len(last_event_id.rstrip(_DIGITS)) :]
+    digits = last_event_id
+    if not (digits.isdigit() and digits.isascii()):
+        digits = last_event_id[len(last_event_id.rstrip(_DIGITS)) :]
     return int(digits) if 0 < len(digits) <= _LONGEST_NUMBER else None
 
 

@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,15 @@ class Lags:
         lag_ns = max(lag_ns, 0)
         self.longest_ns = max(self.longest_ns, lag_ns)
         self.values[lag_ns & LAG_MASKS[lag_ns.bit_length()]] += 1
+
+    def add_all(self, lags_ns: Sequence[int]) -> None:
+        """Counts several at once."""
+        values = self.values
+        if min(lags_ns) < 0:
+            lags_ns = [max(0, lag) for lag in lags_ns]
+        self.longest_ns = max(self.longest_ns, *lags_ns)
+        for lag in lags_ns:
+            values[lag & LAG_MASKS[lag.bit_length()]] += 1
 
     def quantile(self, share: float) -> int | None:
         """The smallest kept value that at least this share of the lags do not exceed; None when there are none."""

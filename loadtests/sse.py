@@ -111,6 +111,10 @@ _BLANK: Final = re.compile(rb"\n\r?\n")
 _SIMPLE: Final = re.compile(
     r"(?:id:[ ]?+([^\n]*+)\n)?+(?:event:[ ]?+([^\n]*+)\n)?+data:[ ]?+([^\n]*+)\n\n"
 ).fullmatch
+# Several of them, and what is left from the first byte on that is none.
+_RUN: Final = re.compile(
+    r"(?:id:[ ]?+([^\n]*+)\n)?+(?:event:[ ]?+([^\n]*+)\n)?+data:[ ]?+([^\n]*+)\n\n|(.+)", re.DOTALL
+).findall
 
 
 class _Style:
@@ -270,6 +274,37 @@ class Parser:
         if size:
             self._tail = b"" if data[-1] < 0x80 else (self._tail + data[-3:])[-3:]
         return items
+
+    def run(self, data: bytes, count: int) -> "list[tuple[str, str, str, str]] | None":
+        """(id, type, data, "") of these bytes' events, if they are exactly `count` of the commonest form; changes nothing.
+
+        An id or type that did not come is empty; either all events have an id or none. None for anything else.
+        `take_run` then takes them; `receive` would give the same, at three times the cost.
+        """
+        if not self._clean or len(data) > self._max:
+            return None
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            return None
+        if "\r" in text:
+            return None
+        blocks: list[tuple[str, str, str, str]] = _RUN(text)
+        if len(blocks) != count or blocks[-1][3]:
+            return None
+        ids = [block[0] for block in blocks]
+        if "" in ids:
+            # An empty id that was sent is not one that was not.
+            return None if "id:" in text else blocks
+        joined = "".join(ids)
+        plain = joined.isdigit() or (joined.isprintable() and all(each.strip() == each for each in ids))
+        return blocks if plain else None
+
+    def take_run(self, size: int, last_event_id: str) -> None:
+        """Takes the bytes that `run` was shown; `last_event_id` is that of their last event, empty for none."""
+        self.offset += size
+        if last_event_id:
+            self.last_event_id = self._id = last_event_id
 
     def close(self) -> list[Item]:
         """The stream has ended: what was unfinished is dropped, as the standard says, and named (L15, L16)."""

@@ -35,6 +35,9 @@ STAMPING: Final = sys.platform.startswith("linux")
 ANCILLARY_BYTES: Final = 128
 unpack_stamp: Final = struct.Struct("qq").unpack_from
 """Seconds and nanoseconds of the first timespec of the ancillary message."""
+unpack_stamps: Final = struct.Struct("qq32x").iter_unpack
+"""The same of several messages one behind the other, each of STAMP_BYTES: three timespecs."""
+STAMP_BYTES: Final = 48
 
 WAKE_NS: Final = 200_000
 """From an event's arrival to the return of the poll that slept on it, the wait for a core apart. Measured on a loaded

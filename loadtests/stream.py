@@ -24,6 +24,7 @@ import gevent
 import gevent.event
 
 from sseproof.loadtests.connector import Attempted
+from sseproof.loadtests.deferral import FAST_NS, STEADY_TOKENS
 from sseproof.loadtests.dialects import Meaning
 from sseproof.loadtests.naive import NaiveParser
 from sseproof.loadtests.reconnect import BreakState, GiveUp
@@ -174,6 +175,8 @@ class Session:
         "_queue_ns",
         "_queued_bytes",
         "_read",
+        "_read_run",
+        "_reads_runs",
         "_request",
         "_retry_ms",
         "_rng",
@@ -227,6 +230,8 @@ class Session:
         self._metrics = client.metrics
         self._ledger = client.ledger
         self._read = client.dialect.read
+        self._read_run = client.dialect.read_run
+        self._reads_runs = client.dialect.reads_runs
         self._edges = client.gap_edges_ns
         self._dispatched = Instant(0)
         self._warmup = False
@@ -338,6 +343,8 @@ class Session:
 
     def stop(self, reason: str) -> None:
         """Ends the stream by our own decision; from any greenlet or callback of this hub."""
+        if self._exchange is not None:
+            self._exchange.catch_up()
         if self._stopping is not None:
             return
         self._stopping = reason
@@ -660,6 +667,9 @@ class Session:
                     parts.append(text)
                     if len(parts) >= PARTS_KEPT or len(text) >= LONG_PART_CHARS:
                         self._text.flush()
+                    if gap < FAST_NS and self._steady_tokens >= STEADY_TOKENS and self._reads_runs:
+                        assert self._exchange is not None
+                        self._exchange.defer()
                     return
         self._settle()
         self._record(items, data, lower_ns, stamp_ns, exact)
@@ -671,6 +681,38 @@ class Session:
             and not self._pending
             and not self._naive
         )
+
+    def on_run(self, bodies: list[bytes], stamps_ns: list[int]) -> bool:
+        """What several reads of a steady stream brought: one token each, or nothing is changed and it is False.
+
+        As `on_data` would one by one.
+        """
+        parser = self._parser
+        if not self._steady or isinstance(parser, NaiveParser):
+            return False
+        body = b"".join(bodies)
+        count = len(bodies)
+        blocks = parser.run(body, count)
+        run = None if blocks is None else self._read_run(blocks)
+        if blocks is None or run is None:
+            return False
+        numbers = self._numbers
+        if run.sequences is not None:
+            following = numbers.next + count
+            if run.sequences != list(range(numbers.next, following)):
+                return False
+            numbers.next = following
+        parser.take_run(len(body), blocks[-1][0])
+        self._gaps.add_run(self._last_hi, stamps_ns)
+        self._last_hi = stamps_ns[-1]
+        self._steady_tokens += count
+        self._metrics.events += count
+        if run.sent_at_ns is not None:
+            if self._ages is None:
+                self._ages = Intervals(self._edges)
+            self._ages.add_ages(run.sent_at_ns, stamps_ns)
+        self._text.add("".join(run.texts))
+        return True
 
     def _settle(self) -> None:
         """Writes down what steady tokens left unwritten."""

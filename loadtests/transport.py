@@ -6,6 +6,7 @@ Rules (design.md decisions 2 to 4 and 14; measured in capacity.md):
 - Every byte that arrived before an end is handed on first; how the exchange ended is one of rows.AttemptEnd.
 - Body bytes go to the receiver with [lower, stamp], in which the last of them arrived, and whether the stamp is exactly
   that of the last one: it is not when framing or a TLS record follows it in the same read, or without a kernel stamp.
+- Reads of a fast, steady stream are kept with their stamps and handed on several at a time (deferral.py).
 - Time-outs cost nothing while bytes flow: one timer, re-armed to the next deadline when it fires. One that fires reads
   once more first, so that a late event loop is never taken for a silent server.
 - Trouble of this machine (descriptors, ports) is a rig error and never charged to the target.
@@ -29,6 +30,7 @@ import gevent.monkey
 import httptools
 from msgspec import Struct
 
+from sseproof.loadtests.deferral import READS_TOGETHER, WAITING_READ_BYTES, Deferral, deferral
 from sseproof.loadtests.metrics import LAG_MASKS, Metrics
 from sseproof.loadtests.request import (
     REDIRECTS,
@@ -39,10 +41,12 @@ from sseproof.loadtests.settings import Timeouts
 from sseproof.loadtests.stamps import (
     ANCILLARY_BYTES,
     SO_TIMESTAMPING,
+    STAMP_BYTES,
     PollClock,
     poll_clock,
     stamp_socket,
     unpack_stamp,
+    unpack_stamps,
 )
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.rows import AttemptEnd, Instant
@@ -66,6 +70,9 @@ _READ: Final = 1
 _WRITE: Final = 2
 
 _CONNECT, _HANDSHAKE, _SEND, _HEAD, _BODY, _EXCERPT, _LINGER, _DONE = range(8)
+
+_EVENT_END: Final = {"chunked": b"\n\n\r\n", "close": b"\n\n"}
+"""What a read ends with that brings a whole event, in the usual form and in a chunk of its own."""
 
 ExchangeEnd = AttemptEnd | Literal["redirect"]
 _GONE: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN})
@@ -102,6 +109,12 @@ class Receiver(Protocol):
 
     def on_data(self, data: bytes, lower_ns: int, stamp_ns: int, exact: bool) -> None:
         """Body bytes of one read; the last one arrived at `stamp_ns` if `exact`, else in [lower_ns, stamp_ns]."""
+
+    def on_run(self, bodies: list[bytes], stamps_ns: list[int]) -> bool:
+        """Body bytes of several reads, each with its exact stamp.
+
+        False, and nothing has changed, if they have to come one by one; only asked after `Exchange.defer`.
+        """
 
 
 class Limits(Struct, frozen=True):
@@ -215,8 +228,10 @@ class Exchange:
         "_clock",
         "_completed",
         "_connected_lo_ns",
+        "_deferral",
         "_done",
         "_drained",
+        "_event_end",
         "_excerpt",
         "_excerpt_end",
         "_fed",
@@ -230,6 +245,7 @@ class Exchange:
         "_lower_ns",
         "_metrics",
         "_on_data",
+        "_on_run",
         "_outbox",
         "_parse",
         "_paused",
@@ -259,6 +275,9 @@ class Exchange:
         "_tls_in",
         "_tls_out",
         "_tls_partial",
+        "_waiting",
+        "_waiting_lower_ns",
+        "_waiting_most",
         "_write_watcher",
         "address",
         "body_bytes",
@@ -297,10 +316,12 @@ class Exchange:
         self._limits = limits
         self._receiver = receiver
         self._on_data = receiver.on_data
+        self._on_run = receiver.on_run
         self._metrics = metrics
         self._tls_factory = tls
         self._hub_loop = gevent.get_hub().loop
         self._clock: PollClock = poll_clock()
+        self._deferral: Deferral = deferral()
         self._done = gevent.event.Event()
         self._sock: Any = None
         self._recvmsg: Any = None
@@ -334,6 +355,14 @@ class Exchange:
         self._inflate: Any = None
         self._held: tuple[bytes, int, int, bool] | None = None
         self._paused = False
+        self._waiting: list[Any] | None = None
+        """Of each read that waits its bytes, its instant and its stamp as the kernel gives it; None = none may wait.
+
+        One flat list: tuples that live for a while are work for the garbage collector.
+        """
+        self._waiting_lower_ns = 0
+        self._waiting_most = 0
+        self._event_end = b""
         self._plain = False  # a body with neither TLS nor compression has begun: the hot path's own case
         self._excerpt = b""
         self._excerpt_end: tuple[ExchangeEnd, Instant] | None = None
@@ -414,12 +443,15 @@ class Exchange:
 
     def finish(self, end: ExchangeEnd, ended: Instant, detail: str = "", *, linger: bool = False) -> None:
         """Ends the exchange, from outside or from within `on_data`; later calls change nothing."""
+        if self._waiting:
+            self.catch_up()
         if self._phase >= _LINGER:
             return
         self.end = end
         self.ended = ended
         self.detail = detail
         self._plain = False
+        self._waiting = None
         self._stop_timer()
         self._stop_writing()
         if linger and not self._completed and self._read_watcher is not None:
@@ -451,6 +483,75 @@ class Exchange:
             self._rx_ns = time_ns()
             if self._phase == _BODY and self._held is None:
                 self._read_watcher.start(self._readable)
+
+    def defer(self) -> None:
+        """From now on reads that end as an event does may wait for others; until one of them is anything else."""
+        if self._plain and self._waiting is None and self._framing != "length":
+            self._waiting = []
+            self._event_end = _EVENT_END[self._framing]
+            # Streams that began together would fill up together, and their work come in one heap.
+            self._waiting_most = 3 * (1 + (self.local_port or 0) // 2 % READS_TOGETHER)
+
+    def waiting_since_ns(self) -> tuple[int, int]:
+        """When the first and the last of the waiting reads were made."""
+        assert self._waiting
+        return self._waiting[1], self._waiting[-2]
+
+    def catch_up(self) -> None:
+        """Hands on the reads that wait; never raises."""
+        waiting = self._waiting
+        if not waiting:
+            return
+        self._waiting = []
+        self._waiting_most = 3 * READS_TOGETHER
+        self._deferral.discard(self)
+        try:
+            lower_ns = self._lower_ns
+            self._hand_on_waiting(waiting)
+            self._lower_ns, self._drained = lower_ns, True
+        except httptools.HttpParserError as error:
+            self._broken_framing(error)
+        except Exception as error:  # noqa: BLE001  # a callback must not raise into the hub
+            self._fail(error)
+
+    def _hand_on_waiting(self, waiting: list[Any]) -> None:
+        chunked = self._framing == "chunked"
+        reads, instants, contents = waiting[::3], waiting[1::3], waiting[2::3]
+        bodies = [data.partition(b"\r\n")[2][:-2] for data in reads] if chunked else reads
+        stamps = [
+            seconds * 1_000_000_000 + nanoseconds for seconds, nanoseconds in unpack_stamps(b"".join(contents))
+        ]
+        lags = [now - stamp for now, stamp in zip(instants, stamps, strict=True)]
+        self._metrics.read_lags.add_all(lags)
+        self.read_lag_max_ns = max(self.read_lag_max_ns, *lags)
+        head = self._head
+        pieces = head.pieces
+        received = b"".join(reads)
+        self.received_bytes += len(received)
+        self.reads += len(reads)
+        # What the polls say now is about later reads.
+        self._lower_ns, self._stamp_ns, self._drained = self._waiting_lower_ns, stamps[-1], False
+        self._parse(received)
+        body = b"".join(pieces)
+        if body != (b"".join(bodies) if chunked else received) or head.complete:
+            # One chunk a read was a guess, and wrong: of all these bytes only the whole time is known.
+            self._waiting = None
+            self._hand_on(received, False)
+            if head.complete:
+                self._message_complete()
+            return
+        pieces.clear()
+        self.body_bytes += len(body)
+        if self._on_run(bodies, stamps):
+            return
+        self._waiting = None
+        lower_ns = self._lower_ns
+        for part, now, stamp in zip(bodies, instants, stamps, strict=True):
+            self._lower_ns, self._stamp_ns = lower_ns, stamp
+            self._on_data(part, lower_ns, stamp, True)
+            if self._phase >= _LINGER:
+                return
+            lower_ns = now
 
     def arrival_lower_ns(self) -> int:
         """The earliest that any byte of the read at hand can have arrived."""
@@ -573,6 +674,9 @@ class Exchange:
 
     def _on_timer(self) -> None:
         try:
+            self.catch_up()
+            if self._phase >= _LINGER:
+                return
             now = time.monotonic_ns()
             deadline, _ = self._next_deadline(now)
             if (
@@ -717,9 +821,32 @@ class Exchange:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._lost(error)
+            self.catch_up()
+            if self._phase < _LINGER:
+                self._lost(error)
             return
         size = len(data)
+        waiting = self._waiting
+        if waiting is not None:
+            if (
+                size <= WAITING_READ_BYTES
+                and data.endswith(self._event_end)
+                and ancillary
+                and ancillary[0][1] == SO_TIMESTAMPING
+                and len(ancillary[0][2]) == STAMP_BYTES
+            ):
+                if not waiting:
+                    self._waiting_lower_ns = self._lower_ns
+                    self._deferral.add(self)
+                waiting += data, now, ancillary[0][2]
+                self._lower_ns = now
+                self._clock.handled += 1
+                if len(waiting) >= self._waiting_most:
+                    self.catch_up()
+                return
+            self.catch_up()
+            if self._phase >= _LINGER:
+                return  # what follows a whole response is nobody's
         try:
             if not size:
                 self._closed_by_peer()
