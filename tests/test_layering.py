@@ -60,7 +60,7 @@ PURE: Final = frozenset(
 )
 """Modules without socket, clock, files or threads (design.md "Pure modules"); a name that comes later is held from its first day."""
 PURE_LEAF: Final = frozenset(
-    {f"{PACKAGE}.{LEAF}.{name}" for name in ("groups", "rows", "seeds", "text", "units")}
+    {f"{PACKAGE}.{LEAF}.{name}" for name in ("groups", "rows", "seeds", "series", "text", "units")}
 )
 PURE_THIRD_PARTY: Final = {"msgspec": PURE, "jinja2": frozenset({f"{PACKAGE}.reports.charts"})}
 """What pure modules may take from others, and which of them may."""
@@ -74,16 +74,15 @@ PURE_STANDARD: Final = frozenset(_WITHOUT_EFFECTS.split())
 
 THIRD_PARTY: Final[dict[str, frozenset[str]]] = {
     LEAF: frozenset({"msgspec"}),
-    "loadtests": frozenset({"gevent", "greenlet", "hdrh", "httptools", "locust", "msgspec"}),
+    "loadtests": frozenset({"gevent", "greenlet", "httptools", "locust", "msgspec"}),
     "chaos": frozenset({"msgspec", "toxiproxy"}),
     "reference_server": frozenset({"aiohttp", "msgspec", "prometheus_client"}),
-    "reports": frozenset({"hdrh", "jinja2", "msgspec", "rich"}),
+    "reports": frozenset({"jinja2", "msgspec", "rich"}),
     FRONT: frozenset({"click", "msgspec", "rich"}),
 }
 DISTRIBUTIONS: Final = {
     "gevent": "locust",  # locust brings both; its version decides theirs
     "greenlet": "locust",
-    "hdrh": "hdrhistogram",
     "toxiproxy": "toxiproxy-python",
 }
 """The requirement behind an import name, where the names differ."""

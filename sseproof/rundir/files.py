@@ -83,6 +83,7 @@ ROW_FILES: Final[tuple[RowFile[Row], ...]] = (
 
 PLAN_NAME: Final = "plan.json"
 RUN_NAME: Final = "run.json"
+SERIES_NAME: Final = "series.hlog"
 VERDICT_NAME: Final = "verdict.json"
 LOG_NAME: Final = "run.log"
 REPORT_NAME: Final = "report.html"
@@ -91,36 +92,35 @@ _encoder = msgspec.json.Encoder()
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 
 
-class Appender(Generic[R]):
-    """Appends rows of one type to one file of a run directory; safe beside other processes on the same file."""
+class LineFile:
+    """A file of a run directory to which whole lines are appended; safe beside other processes on the same file."""
 
-    def __init__(self, directory: Path, file: RowFile[R], run: str) -> None:
-        """Opens (and if need be creates, header first) the file.
+    def __init__(self, path: Path, head: bytes) -> None:
+        """Opens (and if need be creates, `head` first) the file.
 
         Raises RigError when the folder can't be written.
         """
-        self.path = directory / file.name
+        self.path = path
         try:
-            create_with_header(self.path, file.schema, run)
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            _create(path, head)
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         except OSError as error:
-            raise _write_error(self.path, error) from error
+            raise _write_error(path, error) from error
 
-    def append(self, row: R) -> None:
-        """One row, one write.
+    def write(self, lines: bytes) -> None:
+        """Whole lines, one write.
 
         Raises RigError on a full disk; what was written before stays readable.
         """
-        line = _encoder.encode(row) + b"\n"
         try:
-            written = os.write(self._fd, line)
-            while written < len(line):  # only a filling disk or a signal cuts a write to a regular file
-                written += os.write(self._fd, line[written:])
+            written = os.write(self._fd, lines)
+            while written < len(lines):  # only a filling disk or a signal cuts a write to a regular file
+                written += os.write(self._fd, lines[written:])
         except OSError as error:
             raise _write_error(self.path, error) from error
 
     def sync(self) -> None:
-        """Forces the rows through to the disk; used for a fault's intent, before its call is made.
+        """Forces the lines through to the disk; used for a fault's intent, before its call is made.
 
         Raises RigError when the disk refuses: some are found full only now.
         """
@@ -130,19 +130,45 @@ class Appender(Generic[R]):
             raise _write_error(self.path, error) from error
 
     def close(self) -> None:
-        """Closes the descriptor; appending afterwards is an error."""
+        """Closes the descriptor; writing afterwards is an error."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
+class Appender(LineFile, Generic[R]):
+    """Appends rows of one type to one file of a run directory."""
+
+    def __init__(self, directory: Path, file: RowFile[R], run: str) -> None:
+        """Opens (and if need be creates, header first) the file.
+
+        Raises RigError when the folder can't be written.
+        """
+        super().__init__(directory / file.name, header_line(file.schema, run))
+
+    def append(self, row: R) -> None:
+        """One row, one write.
+
+        Raises RigError on a full disk; what was written before stays readable.
+        """
+        self.write(_encoder.encode(row) + b"\n")
+
+
+def header_line(schema: str, run: str) -> bytes:
+    """The first line of a file of rows: what it holds, in which version, for which run."""
+    return _encoder.encode(Header(schema=SCHEMA_PREFIX + schema, version=SCHEMA_VERSION, run=run)) + b"\n"
+
+
 def create_with_header(path: Path, schema: str, run: str) -> None:
     """Makes the file with its header row unless it exists; whole or not at all, also when two processes race."""
+    _create(path, header_line(schema, run))
+
+
+def _create(path: Path, head: bytes) -> None:
     if path.exists():
         return
-    header = _encoder.encode(Header(schema=SCHEMA_PREFIX + schema, version=SCHEMA_VERSION, run=run)) + b"\n"
     with _beside(path) as temporary:
-        temporary.write_bytes(header)
+        temporary.write_bytes(head)
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
 
@@ -205,7 +231,7 @@ class Reading(Generic[R]):
             decoder = msgspec.json.Decoder(self._file.type)
             version = SCHEMA_VERSION
             line = stream.readline(LARGEST_ROW_BYTES)
-            header = _header(line)
+            header = header_of(line)
             if header is not None:
                 version = checked_version(self.path, header.schema, header.version, self._file.schema)
                 line = stream.readline(LARGEST_ROW_BYTES)
@@ -254,7 +280,8 @@ class Reading(Generic[R]):
         return decoder.decode(_encoder.encode(upgraded(self._file.schema, version, row)))
 
 
-def _header(line: bytes) -> Header | None:
+def header_of(line: bytes) -> Header | None:
+    """What the first line of a file says; None when it is damaged or no header."""
     try:
         return msgspec.json.decode(line, type=Header)
     except _UNREADABLE:
