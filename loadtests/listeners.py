@@ -34,6 +34,7 @@ from sseproof.loadtests.arrivals import part_ns
 from sseproof.loadtests.bare import make_bare_run
 from sseproof.loadtests.metrics import Metrics
 from sseproof.loadtests.payloads import Payloads, read_payloads
+from sseproof.loadtests.series import REPORT_KEY, SeriesLog, to_report
 from sseproof.loadtests.session import AttemptBudget, StreamClient
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.rundir.clock import now_ns
@@ -68,10 +69,13 @@ from sseproof.rundir.units import from_raw
 DRAINED_MESSAGE: Final = "sseproof-drained"
 PLAN_MESSAGE: Final = "sseproof-plan"
 BEGIN_MESSAGE: Final = "sseproof-begin"
+SERIES_MESSAGE: Final = "sseproof-series"
 BEGIN_MARGIN_NS: Final = 500_000_000
 """From the master's word to the start instant: every worker has it by then."""
 BEGIN_WAIT_S: Final = 60.0
 OPEN_ROWS_EVERY_S: Final = 10
+TICK_MARGIN_NS: Final = 2_000_000
+"""A timer that fires early must not end the same second twice."""
 BARE_STRIDE: Final = 1024
 """A bare locust master may get workers at any time: stream numbers leave room for this many."""
 STOP_GRACE_S: Final = 3.0
@@ -89,6 +93,8 @@ class WorkerRun:
         self.target = from_raw(variant.target, Target)
         self.load = from_raw(variant.load, Load)
         client = from_raw(variant.client, Client)
+        self.series: SeriesLog | None = None
+        """Where a process without a master writes its series; workers send theirs."""
         self.busy = 0
         """Client calls under way, their rows and request events included."""
         self._starts: Appender[StartRow] = Appender(directory, STARTS, plan.run)
@@ -177,11 +183,20 @@ class WorkerRun:
         """Writes what this worker measured of itself; every 10 s also which streams are open."""
         row = self.metrics.snapshot()
         self._generator.append(row)
+        if self.series is not None:
+            self.series.take(self.take_series())
+            self.series.write()
         if with_open:
             numbers = self.client.open_numbers()
             self._open.append(
                 OpenRow(at_ns=row.at_ns, worker=self.worker, streams=numbers, variant=self.variant.name)
             )
+
+    def take_series(self) -> list[object]:
+        """The series that were not sent yet, for a message to the master."""
+        intervals = to_report(self.metrics.unsent)
+        self.metrics.unsent.clear()
+        return intervals
 
     def rig_error(self, sentence: str) -> None:
         """Puts a failure of ours on record."""
@@ -254,7 +269,7 @@ def _on_init(environment: Any, **_: object) -> None:
     runner = environment.runner
     plan_path = os.environ.get(PLAN_VARIABLE)
     if isinstance(runner, MasterRunner):
-        _Master(environment, bare=plan_path is None)
+        _Master(environment, None if plan_path is None else Path(plan_path))
     elif plan_path is not None:
         path = Path(plan_path)
         _adopt(environment, path.parent, int(os.environ.get(WORKER_VARIABLE, "0")), stride=None)
@@ -264,6 +279,8 @@ def _on_init(environment: Any, **_: object) -> None:
         runner.register_message(PLAN_MESSAGE, _on_plan_message)
     elif isinstance(runner, LocalRunner):
         environment.events.test_start.add_listener(_start_bare)
+    if isinstance(runner, WorkerRunner):
+        environment.events.report_to_master.add_listener(lambda data, **_: _report_series(environment, data))
     environment.events.test_start.add_listener(_on_test_start)
     environment.events.test_stopping.add_listener(_on_stopping)
     environment.events.quitting.add_listener(_on_stopping)
@@ -272,9 +289,18 @@ def _on_init(environment: Any, **_: object) -> None:
 def _adopt(environment: Any, directory: Path, worker: int, *, stride: int | None) -> None:
     try:
         plan = read_document(directory / PLAN_NAME, Plan, "plan")
-        _runs[id(environment)] = WorkerRun(directory, plan, worker, stride or plan.workers)
+        run = WorkerRun(directory, plan, worker, stride or plan.workers)
+        if not isinstance(environment.runner, WorkerRunner):
+            run.series = SeriesLog(directory, plan)
+        _runs[id(environment)] = run
     except SuiteError as error:
         stop_broken(environment, error)
+
+
+def _report_series(environment: Any, data: dict[str, object]) -> None:
+    run = _runs.get(id(environment))
+    if run is not None:
+        data[REPORT_KEY] = run.take_series()
 
 
 def _start_bare(environment: Any, **_: object) -> None:
@@ -331,6 +357,7 @@ def _on_test_start(environment: Any, **_: object) -> None:
     gc.collect()
     gc.freeze()  # Locust's imports are for good: later collections need not walk through them
     run.admission.start(time.monotonic_ns())
+    run.metrics.begin()
     if not run.load.is_open or isinstance(environment.runner, LocalRunner):
         run.begin(now_ns())
     _guarded(environment, lambda: _tick_each_second(run))
@@ -354,8 +381,9 @@ def _guarded(environment: Any, work: Callable[[], None]) -> None:
 
 
 def _tick_each_second(run: WorkerRun) -> None:
+    """The seconds are the clock's: those of all workers end together, and their series merge into one."""
     for second in itertools.count(1):
-        gevent.sleep(1)
+        gevent.sleep((1_000_000_000 - now_ns() % 1_000_000_000 + TICK_MARGIN_NS) / 1e9)
         run.tick(with_open=second % OPEN_ROWS_EVERY_S == 0)
 
 
@@ -379,7 +407,8 @@ def _drain_and_report(environment: Any, run: WorkerRun) -> None:
     if isinstance(environment.runner, LocalRunner):
         environment.runner.quit()
     else:
-        environment.runner.send_message(DRAINED_MESSAGE, {"worker": run.worker})
+        drained = {"worker": run.worker, REPORT_KEY: run.take_series()}
+        environment.runner.send_message(DRAINED_MESSAGE, drained)
 
 
 def _on_stopping(environment: Any, **_: object) -> None:
@@ -390,18 +419,27 @@ def _on_stopping(environment: Any, **_: object) -> None:
     try:
         run.stop("interrupted")
         run.tick(with_open=False)
+        if isinstance(environment.runner, WorkerRunner):
+            environment.runner.send_message(SERIES_MESSAGE, {REPORT_KEY: run.take_series()})
     except SuiteError as error:
         stop_broken(environment, error)
 
 
 class _Master:
-    """Ends the run when every worker that is still there has drained."""
+    """Ends the run when every worker that is still there has drained; writes the series that workers report."""
 
-    def __init__(self, environment: Any, *, bare: bool) -> None:
+    def __init__(self, environment: Any, plan_path: Path | None) -> None:
         self._environment = environment
         self._drained: set[str] = set()
+        self._series: SeriesLog | None = None
         environment.runner.register_message(DRAINED_MESSAGE, self._on_drained)
-        if bare:
+        environment.runner.register_message(SERIES_MESSAGE, self._on_series)
+        environment.events.worker_report.add_listener(lambda data, **_: self._take_series(data))
+        for ending in (environment.events.test_stop, environment.events.quitting):
+            ending.add_listener(lambda **_: self._write_series())
+        if plan_path is not None:
+            self._open_series(plan_path.parent)
+        if plan_path is None:
             environment.events.test_start.add_listener(self._start_bare)
         else:
             environment.events.test_start.add_listener(self._say_when)
@@ -413,7 +451,34 @@ class _Master:
 
     def _on_drained(self, environment: Any, msg: Any, **_: object) -> None:
         del environment
+        self._take_series(msg.data)
         self._drained.add(msg.node_id)
+
+    def _on_series(self, environment: Any, msg: Any, **_: object) -> None:
+        del environment
+        self._take_series(msg.data)
+
+    def _open_series(self, directory: Path) -> None:
+        try:
+            plan = read_document(directory / PLAN_NAME, Plan, "plan")
+            self._series = SeriesLog(directory, plan)
+        except SuiteError as error:
+            stop_broken(self._environment, error)
+
+    def _take_series(self, data: dict[str, object]) -> None:
+        try:
+            if self._series is not None:
+                self._series.take(data.get(REPORT_KEY) or [])
+        except SuiteError as error:
+            stop_broken(self._environment, error)
+
+    def _write_series(self) -> None:
+        """All that is there; what still comes has lines of its own."""
+        try:
+            if self._series is not None:
+                self._series.write()
+        except SuiteError as error:
+            stop_broken(self._environment, error)
 
     def _quit_when_drained(self) -> None:
         runner = self._environment.runner
@@ -421,6 +486,7 @@ class _Master:
             gevent.sleep(0.1)
             alive = {client.id for client in runner.clients.all if client.state != STATE_MISSING}
             if self._drained and alive <= self._drained:
+                self._write_series()
                 runner.quit()
                 return
 
@@ -434,6 +500,7 @@ class _Master:
             environment.process_exit_code = error.exit_code
             gevent.spawn(environment.runner.quit)
             return
+        self._open_series(directory)
         environment.runner.send_message(PLAN_MESSAGE, {"directory": str(directory)})
         _say_where(environment, directory)
 

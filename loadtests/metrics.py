@@ -1,9 +1,12 @@
 """What one worker process measures of itself: counters of the hot path, lateness, processor, memory, clock.
 
 Rules (measurement.md 2, capacity.md "How"):
-- The hot path only adds to plain attributes and to one dict of rounded values (0.16 µs); the work is done once a second.
-- Lags are rounded down to 1 part in 64 (seven significant bits), which no report shows.
-- `snapshot` gives the figures since the last one and begins anew; a rig error is told once, in the next row.
+- The hot path only adds to plain attributes and to dicts of rounded values (0.16 µs); the work is done once a second.
+- Values are rounded to the steps of the series' histograms (`rundir.series`), so that workers and seconds add up exactly.
+- `snapshot` gives the figures since the last one and begins anew; a rig error is told once, in the next row. It puts the
+  series of that time into `unsent`, which the reports to Locust's master empty.
+- Streams of the warm-up have series of their own: they are recorded and not judged. Lags are the generator's and have
+  nothing to do with that.
 - The loop lag is the lateness of a 10 ms timer; about 1 ms of it is epoll's own resolution.
 """
 
@@ -12,7 +15,7 @@ import os
 import resource
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,15 +24,40 @@ import gevent
 
 from sseproof.rundir.clock import ClockWatch, now_ns
 from sseproof.rundir.rows import GeneratorRow
+from sseproof.rundir.series import STEP_BITS, STEP_MASKS, Counts, Interval, encoded, tag_of, within_range
 
-LAG_BITS: Final = 7
-"""Significant bits that are kept of a lag: 1 part in 64 at worst."""
-LAG_MASKS: Final = [-1 << max(0, bits - LAG_BITS) for bits in range(65)]
+LAG_BITS: Final = STEP_BITS
+"""Significant bits that are kept of a lag: 1 part in 128 at worst."""
+LAG_MASKS: Final = STEP_MASKS
 """For a lag of so many bits: what is left of it by `&` is what is kept."""
 TICK_S: Final = 0.01
 TICK_NS: Final = 10_000_000
 RIG_ERRORS_KEPT: Final = 20
 """Different sentences of one second; a failing disk says the same a thousand times."""
+UNSENT_KEPT: Final = 10_000
+"""Some twenty minutes of series in a process that reports to nobody; Locust ends a worker that lost its master long before."""
+
+_Steps = defaultdict[int, int]
+
+
+class StreamSeries:
+    """Series of streams as dicts of rounded values; the hot path adds to them directly."""
+
+    __slots__ = ("ages", "gaps", "staleness")
+
+    def __init__(self) -> None:
+        self.gaps: _Steps = defaultdict(int)
+        """Between the instants of two events of one attempt, as often as `StreamRecord.gaps` counts one."""
+        self.ages: _Steps = defaultdict(int)
+        """Receive instant minus the send time inside the event."""
+        self.staleness: _Steps = defaultdict(int)
+        """Age of the newest event, once a second and stream that is open: shares of these are shares of stream time."""
+
+    def take(self) -> list[tuple[str, Counts]]:
+        """The series by their names in series.hlog; begins them anew."""
+        taken = [("gap", self.gaps), ("age", self.ages), ("staleness", self.staleness)]
+        self.gaps, self.ages, self.staleness = defaultdict(int), defaultdict(int), defaultdict(int)
+        return list(taken)
 
 
 class Lags:
@@ -82,6 +110,8 @@ class Metrics:
         self.coalesced_reads = 0
         self.unstamped_reads = 0
         self.read_lags = Lags()
+        self.judged = StreamSeries()
+        self.warmup = StreamSeries()
         # Added to by each stream.
         self.started = 0
         self.ended = 0
@@ -90,6 +120,9 @@ class Metrics:
         self.pending_bytes = 0
         """A gauge, kept by the ledger."""
         self.master_offset_ns: int | None = None
+        self.unsent: deque[Interval] = deque(maxlen=UNSENT_KEPT)
+        """Series that wait to be written or sent."""
+        self._series_since_ns = now_ns()
         self._dispatch_lags = Lags()
         self._loop_lag_max_ns: int | None = None
         self._rig_errors: list[str] = []
@@ -119,6 +152,10 @@ class Metrics:
             self._ticker.close()
             self._ticker = None
 
+    def begin(self) -> None:
+        """The load begins: the first interval of the series does not reach back to the start of the process."""
+        self._series_since_ns = now_ns()
+
     def _tick(self) -> None:
         now = time.monotonic_ns()
         late = max(0, now - self._ticked_ns - TICK_NS)
@@ -142,6 +179,7 @@ class Metrics:
         reads = self.reads
         lags, self.read_lags = self.read_lags, Lags()
         dispatch, self._dispatch_lags = self._dispatch_lags, Lags()
+        out_of_range = self._end_series(lags, dispatch)
         row = GeneratorRow(
             at_ns=now_ns(),
             worker=self.worker,
@@ -166,6 +204,7 @@ class Metrics:
             run_queue_share=_share(self._waited_ns, waited, interval),
             rss_bytes=rss_bytes(),
             pending_bytes=self.pending_bytes,
+            out_of_range=out_of_range,
             clock_step_ns=self._clock.step_ns(),
             master_offset_ns=self.master_offset_ns,
             rig_error=" ".join(self._rig_errors) or None,
@@ -176,6 +215,22 @@ class Metrics:
         self._loop_lag_max_ns = None
         self._rig_errors = []
         return row
+
+    def _end_series(self, reads: Lags, dispatches: Lags) -> int:
+        """Ends the interval of every series; how many values their histograms can't hold."""
+        start_ns, self._series_since_ns = self._series_since_ns, now_ns()
+        ended = [(tag_of(name, self.variant), counts) for name, counts in self.judged.take()]
+        ended += [(tag_of(name, self.variant, warmup=True), counts) for name, counts in self.warmup.take()]
+        ended += [(tag_of("read-lag", self.variant), reads.values)]
+        ended += [(tag_of("dispatch-lag", self.variant), dispatches.values)]
+        total = 0
+        for tag, counts in ended:
+            held, out_of_range = within_range(counts)
+            if counts:
+                payload = encoded(held) if held else ""
+                self.unsent.append(Interval(tag, start_ns, self._series_since_ns, payload, out_of_range))
+            total += out_of_range
+        return total
 
 
 def run_queue_wait_ns() -> int | None:

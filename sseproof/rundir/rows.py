@@ -391,6 +391,8 @@ class GeneratorRow(Row, kw_only=True):
     rss_bytes: int | None = None
     pending_bytes: int = 0
     """Unfinished events held in memory."""
+    out_of_range: int = 0
+    """Values of series that their histograms can't hold: below 0, or above 19.5 hours."""
     clock_step_ns: int = 0
     master_offset_ns: int | None = None
     rig_error: str | None = None

@@ -46,12 +46,13 @@ _MOST_BYTES: Final = _HEADER.size + 9 * _STEPS
 """Of a payload once it is inflated; more is damage."""
 _MOST_COUNT_BITS: Final = 63
 
+_TAG: Final = rb"([A-Za-z0-9._@-]{1,200})"
 _LINE: Final = re.compile(
-    rb"Tag=([A-Za-z0-9._@-]{1,200}),(\d{1,11})\.(\d{3}),(\d{1,8})\.(\d{3}),\d{1,9}\.\d{3},([A-Za-z0-9+/]{16,80000}={0,2})"
+    rb"Tag="
+    + _TAG
+    + rb",(\d{1,11})\.(\d{3}),(\d{1,8})\.(\d{3}),\d{1,9}\.\d{3},([A-Za-z0-9+/]{16,80000}={0,2})"
 )
-_OUT_OF_RANGE: Final = re.compile(
-    rb"#\[OutOfRange: Tag=([A-Za-z0-9._@-]{1,200}),(\d{1,11})\.(\d{3}),(\d{1,18})\]"
-)
+_OUT_OF_RANGE: Final = re.compile(rb"#\[OutOfRange: Tag=" + _TAG + rb",(\d{1,11})\.(\d{3}),(\d{1,18})\]")
 
 
 class Interval(Struct, array_like=True, frozen=True):
@@ -177,8 +178,10 @@ def head_lines(start_ns: int) -> bytes:
 
 
 def interval_lines(interval: Interval) -> bytes:
-    """The lines of one interval. Raises ValueError when its payload is damaged."""
-    tag, start = interval.tag.encode("ascii"), _seconds(interval.start_ns)
+    """The lines of one interval. Raises ValueError when its tag is none or its payload is damaged."""
+    tag, start = interval.tag.encode(), _seconds(interval.start_ns)
+    if not re.fullmatch(_TAG, tag):
+        raise ValueError("no tag")
     lines = b""
     if interval.payload:
         longest_ns = last_of_step(max(decoded(interval.payload), default=0))

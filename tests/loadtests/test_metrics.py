@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproof.loadtests.metrics import LAG_BITS, Lags, Metrics
+from sseproof.rundir.clock import now_ns
+from sseproof.rundir.series import HIGHEST_NS, decoded
 
 
 @given(st.lists(st.integers(-1_000, 10**11), min_size=1, max_size=200), st.floats(0.01, 1.0))
@@ -52,6 +54,38 @@ def test_a_snapshot_tells_once_and_begins_anew() -> None:
     assert (again.reads, again.events, again.started, again.ended, again.dropped) == (0, 0, 0, 0, 0)
     assert (again.open_streams, again.pending_bytes) == (9, 11)  # gauges stay
     assert (again.read_lag_max_ns, again.dispatch_lag_max_ns, again.rig_error) == (None, None, None)
+
+
+def test_a_snapshot_ends_an_interval_of_every_series() -> None:
+    metrics = Metrics(worker=0, variant="after")
+    metrics.begin()
+    begun = now_ns()
+    metrics.judged.gaps[5] += 2
+    metrics.warmup.gaps[6] += 1
+    metrics.judged.ages[-3] += 4
+    metrics.judged.staleness[HIGHEST_NS + 1] += 1
+    metrics.judged.staleness[7] += 3
+    metrics.read_lags.add(1_000_000)
+    metrics.dispatch_lag(300)
+    assert metrics.snapshot().out_of_range == 5
+    found = {each.tag: each for each in metrics.unsent}
+    assert {tag: decoded(each.payload) if each.payload else {} for tag, each in found.items()} == {
+        "gap@after": {5: 2},
+        "gap-warmup@after": {6: 1},
+        "age@after": {},
+        "staleness@after": {7: 3},
+        "read-lag@after": {999_424: 1},
+        "dispatch-lag@after": {300: 1},
+    }
+    assert (found["age@after"].out_of_range, found["staleness@after"].out_of_range) == (4, 1)
+    (bounds,) = {(each.start_ns, each.end_ns) for each in metrics.unsent}
+    assert abs(bounds[0] - begun) < 10**9
+    assert bounds[0] <= bounds[1] <= now_ns()
+    metrics.unsent.clear()
+    metrics.judged.gaps[9] += 1
+    assert metrics.snapshot().out_of_range == 0
+    (again,) = metrics.unsent
+    assert (again.tag, decoded(again.payload), again.start_ns) == ("gap@after", {9: 1}, bounds[1])
 
 
 def test_cpu_share_is_that_of_the_interval() -> None:

@@ -225,10 +225,19 @@ def test_another_runs_log_is_refused(tmp_path: Path, head: bytes, said: str) -> 
         list(SeriesReading(tmp_path, RUN))
 
 
-def test_a_damaged_interval_is_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        Interval("gap", BEGIN_NS, BEGIN_NS, "x\nTag=evil,0,0,0,x"),
+        Interval("gap\nTag=evil", BEGIN_NS, BEGIN_NS, encoded({1: 1})),
+        Interval("", BEGIN_NS, BEGIN_NS, "", 1),
+    ],
+    ids=lambda damaged: damaged.tag,
+)
+def test_a_damaged_interval_is_not_written(tmp_path: Path, damaged: Interval) -> None:
     file = SeriesFile(tmp_path, RUN, BEGIN_NS)
     with pytest.raises(RigError, match="damaged"):
-        file.append([Interval("gap", BEGIN_NS, BEGIN_NS, "x\nTag=evil,0,0,0,x")])
+        file.append([damaged])
     file.close()
     assert read_back(tmp_path)[0] == []
 
