@@ -59,6 +59,7 @@ from sseproof.rundir.rows import (
     StreamRecord,
 )
 from sseproof.rundir.seeds import named_random
+from sseproof.rundir.series import STEP_MASKS
 from sseproof.rundir.text import printable
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ class Session:
         "_retry_ms",
         "_rng",
         "_seed",
+        "_series",
         "_split_chars",
         "_split_events",
         "_started_mono_ns",
@@ -228,6 +230,7 @@ class Session:
         self._seed = seed
         self._rng: Any = None
         self._metrics = client.metrics
+        self._series = client.metrics.judged
         self._ledger = client.ledger
         self._read = client.dialect.read
         self._read_run = client.dialect.read_run
@@ -302,6 +305,8 @@ class Session:
             self._intended = Instant(self._intended.ns, 0, late_ns)
             self._metrics.dispatch_lag(late_ns)
         self._warmup = self._client.is_warmup(self._intended or self._dispatched)
+        if self._warmup:
+            self._series = self._metrics.warmup
         self._client.on_start(
             StartRow(
                 stream=self.number,
@@ -459,7 +464,9 @@ class Session:
         self._settle()
         self._hold(0)
         if attempted.end == "idle-timeout" and self._first_token is not None:
-            self._gaps.add_unended(attempted.ended.ns - self._last_hi)
+            silence = attempted.ended.ns - self._last_hi
+            self._gaps.add_unended(silence)
+            self._series.gaps[silence & STEP_MASKS[silence.bit_length()]] += 1
         if attempted.end == "eof" and not self._may_go_on():
             for item in parser.close():
                 if isinstance(item, Defect):
@@ -641,6 +648,7 @@ class Session:
                     self._last_hi = stamp_ns
                     self._steady_tokens += 1
                     self._metrics.events += 1
+                    self._series.gaps[gap & STEP_MASKS[gap.bit_length()]] += 1
                     # Intervals.add_exact, twice, without the call; `longest_hi_ns` is never the shorter one.
                     gaps = self._gaps
                     gaps.exact[bisect_left(self._edges, gap)] += 1
@@ -655,6 +663,7 @@ class Session:
                         if ages is None:
                             self._age(age, age)
                         else:
+                            self._series.ages[age & STEP_MASKS[age.bit_length()]] += 1
                             ages.exact[bisect_left(self._edges, age)] += 1
                             if age > ages.longest_lo_ns:
                                 ages.longest_lo_ns = age
@@ -765,12 +774,15 @@ class Session:
             elif low == stamp_ns and self._last_lo == previous and low >= previous:
                 gaps = self._gaps
                 gap = stamp_ns - previous
+                self._series.gaps[gap & STEP_MASKS[gap.bit_length()]] += 1
                 gaps.exact[bisect_left(self._edges, gap)] += 1
                 if gap > gaps.longest_lo_ns:  # noqa: PLR1730  # a call costs more than the comparison
                     gaps.longest_lo_ns = gap
                 if gap > gaps.longest_hi_ns:  # noqa: PLR1730  # a call costs more than the comparison
                     gaps.longest_hi_ns = gap
             else:
+                gap = stamp_ns - previous
+                self._series.gaps[gap & STEP_MASKS[gap.bit_length()]] += 1
                 self._gaps.add(low - previous, stamp_ns - self._last_lo)
             self._last_lo = low
             self._last_hi = stamp_ns
@@ -845,6 +857,7 @@ class Session:
             self._exchange.finish("inband-error", ended, printable(message.data))
 
     def _age(self, lo_ns: int, hi_ns: int) -> None:
+        self._series.ages[hi_ns & STEP_MASKS[hi_ns.bit_length()]] += 1
         if self._ages is None:
             self._ages = Intervals(self._edges)
         if lo_ns == hi_ns:

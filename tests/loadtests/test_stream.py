@@ -3,6 +3,7 @@
 import time
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from sseproof.loadtests.session import _Job
 from sseproof.loadtests.sse import Message
 from sseproof.loadtests.tally import LONG_PART_CHARS, PARTS_KEPT
 from sseproof.loadtests.transport import TLS, Address, Exchange, Limits
-from sseproof.rundir.rows import AttemptEnd, Instant, StreamRecord
+from sseproof.rundir.rows import AttemptEnd, Gaps, Instant, StreamRecord
+from sseproof.rundir.series import last_of_step
 from tests.loadtests.streaming import MS, Streams, timeouts
 
 BEGAN_NS = 1_700_000_000_000_000_000
@@ -164,6 +166,17 @@ class Feed:
             session._open_break(attempted, 200)
 
 
+def assert_same_intervals(steps: dict[int, int], row: Gaps | None) -> None:
+    """The process's series of this one stream holds what its row does: as many, and as long together to the rounding."""
+    if row is None:
+        assert not steps
+        return
+    assert sum(steps.values()) == row.count
+    shortest = sum(step * count for step, count in steps.items())
+    longest = sum(last_of_step(step) * count for step, count in steps.items())
+    assert shortest <= row.sum_ns <= longest
+
+
 def both(reads: list[Read], **options: Any) -> tuple[Feed, StreamRecord]:
     """The feed that took the short way where it could, and the record, the same both ways."""
     results: list[tuple[Any, ...]] = []
@@ -171,7 +184,10 @@ def both(reads: list[Read], **options: Any) -> tuple[Feed, StreamRecord]:
     for feed in feeds:
         record = feed.run()
         metrics = feed.streams.metrics
-        counted = metrics.events, metrics.coalesced_reads, metrics.pending_bytes
+        series = metrics.judged
+        assert_same_intervals(series.gaps, record.gaps)
+        assert_same_intervals(series.ages, record.ages)
+        counted = metrics.events, metrics.coalesced_reads, metrics.pending_bytes, series.gaps, series.ages
         results.append((record, feed.streams.breaks, counted, feed.held_bytes, feed.listening.messages))
     assert results[0] == results[1]
     assert not feeds[1].short_reads
@@ -210,6 +226,34 @@ streams_of_reads = st.lists(
 @example(reads=[TOKEN, TOKEN, CUT, Read("other"), TOKEN, TOKEN], listen=False)
 def test_the_short_way_records_what_the_long_one_does(profile: str, reads: list[Read], listen: bool) -> None:
     both(reads, profile=profile, listen=listen)
+
+
+def test_a_silence_that_ends_in_a_time_out_is_in_the_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed([TOKEN, TOKEN, CUT, TOKEN], short=True)
+    attempt = feed.attempt
+
+    def quiet(*arguments: Any) -> Attempted:
+        attempted = attempt(*arguments)
+        return msgspec.structs.replace(attempted, end="idle-timeout") if feed.left else attempted
+
+    monkeypatch.setattr(feed, "attempt", quiet)
+    record = feed.run()
+    assert record.gaps is not None
+    assert record.gaps.count == 2
+    assert_same_intervals(feed.streams.metrics.judged.gaps, record.gaps)
+
+
+def test_the_warm_up_has_series_of_its_own() -> None:
+    feed = Feed([TOKEN, TOKEN, TOKEN], short=True)
+    feed.streams.client.warm_until_ns = time.time_ns() + 10**12
+    record = feed.session.run()
+    metrics = feed.streams.metrics
+    assert record.warmup
+    assert_same_intervals(metrics.warmup.gaps, record.gaps)
+    assert_same_intervals(metrics.warmup.ages, record.ages)
+    assert (sum(metrics.warmup.gaps.values()), sum(metrics.warmup.ages.values())) == (2, 3)
+    assert not metrics.judged.gaps
+    assert not metrics.judged.ages
 
 
 def test_a_running_stream_takes_the_short_way() -> None:
