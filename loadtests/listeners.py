@@ -64,6 +64,7 @@ from sseproof.rundir.rows import (
     StartRow,
     StreamRecord,
 )
+from sseproof.rundir.seeds import named_random
 from sseproof.rundir.units import from_raw
 
 DRAINED_MESSAGE: Final = "sseproof-drained"
@@ -361,6 +362,7 @@ def _on_test_start(environment: Any, **_: object) -> None:
     if not run.load.is_open or isinstance(environment.runner, LocalRunner):
         run.begin(now_ns())
     _guarded(environment, lambda: _tick_each_second(run))
+    _guarded(environment, lambda: _sample_each_second(run))
     if PLAN_VARIABLE in os.environ:
         environment.events.spawning_complete.add_listener(
             lambda **_: gevent.spawn(_close_without_users, environment, run)
@@ -385,6 +387,15 @@ def _tick_each_second(run: WorkerRun) -> None:
     for second in itertools.count(1):
         gevent.sleep((1_000_000_000 - now_ns() % 1_000_000_000 + TICK_MARGIN_NS) / 1e9)
         run.tick(with_open=second % OPEN_ROWS_EVERY_S == 0)
+
+
+def _sample_each_second(run: WorkerRun) -> None:
+    """At a random moment of each second: at the same one, a stream with an event a second would always look as old."""
+    draw = named_random(run.plan.seed, "staleness", run.worker)
+    began = time.monotonic()
+    for second in itertools.count():
+        gevent.sleep(max(0.0, began + second + draw.random() - time.monotonic()))
+        run.client.sample_staleness()
 
 
 def _close_without_users(environment: Any, run: WorkerRun) -> None:

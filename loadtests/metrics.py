@@ -51,7 +51,7 @@ class StreamSeries:
         self.ages: _Steps = defaultdict(int)
         """Receive instant minus the send time inside the event."""
         self.staleness: _Steps = defaultdict(int)
-        """Age of the newest event, once a second and stream that is open: shares of these are shares of stream time."""
+        """Age of the newest event, once a second and stream, disconnected ones too: their shares are those of stream time."""
 
     def take(self) -> list[tuple[str, Counts]]:
         """The series by their names in series.hlog; begins them anew."""

@@ -6,6 +6,7 @@ stream itself is in stream.py, its connections in connector.py and transport.py.
 
 import collections
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -51,6 +52,8 @@ from sseproof.rundir.rows import (
 )
 from sseproof.rundir.text import Redactor
 
+SAMPLED_AT_ONCE: Final = 500
+"""Streams whose staleness is taken in one go, well under 1 ms."""
 TRUTH_HEADER: Final = "Sseproof-Stream"
 """Tells our own reference server which logical stream a connection belongs to."""
 R = TypeVar("R", StartRow, BreakRow, StreamRecord)
@@ -223,6 +226,15 @@ class StreamClient:
     def open_numbers(self) -> list[int]:
         """The streams that have begun and not ended, ascending."""
         return sorted(self._sessions)
+
+    def sample_staleness(self) -> None:
+        """Records for each open stream how old its newest event is; between slices of them others may run."""
+        sessions = list(self._sessions.values())
+        for first in range(0, len(sessions), SAMPLED_AT_ONCE):
+            now = time.time_ns()
+            for session in sessions[first : first + SAMPLED_AT_ONCE]:
+                session.sample_staleness(now)
+            gevent.sleep(0)
 
     def stop_all(self, reason: str) -> None:
         """Ends every stream, now: end `stopped`; their rows follow as their greenlets wake."""

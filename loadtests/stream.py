@@ -168,6 +168,8 @@ class Session:
         "_name",
         "_new_events",
         "_new_since_begin",
+        "_newest",
+        "_newest_sent",
         "_numbers",
         "_parser",
         "_payload",
@@ -258,6 +260,8 @@ class Session:
         self._text = Text()
         self._gaps = Intervals(self._edges)
         self._ages: Intervals | None = None
+        self._newest_sent = 0
+        self._newest = 0
         self._tokens = 0
         self._heartbeats = 0
         self._body_bytes = 0
@@ -369,6 +373,13 @@ class Session:
         )
         self.stop(f"unfinished events of the process exceeded {limit_bytes >> 20} MiB")
 
+    def sample_staleness(self, now_ns: int) -> None:
+        """Records how old the newest event is now: since it was sent where that is known, else since it came."""
+        newest = self._newest_sent or self._last_hi or self._newest
+        if newest:  # before the first event there is only the TTFT
+            age = now_ns - newest
+            self._series.staleness[age & STEP_MASKS[age.bit_length()]] += 1
+
     def close_if_open(self) -> None:
         """Ends a subscription that is to be closed, if it is open and mended."""
         reason = self._client.closing
@@ -463,6 +474,7 @@ class Session:
         parser = self._parser
         self._settle()
         self._hold(0)
+        self._newest = self._last_hi or self._newest
         if attempted.end == "idle-timeout" and self._first_token is not None:
             silence = attempted.ended.ns - self._last_hi
             self._gaps.add_unended(silence)
@@ -658,6 +670,7 @@ class Session:
                             gaps.longest_hi_ns = gap
                     sent_at = meaning.sent_at_ns
                     if sent_at is not None:
+                        self._newest_sent = sent_at
                         age = stamp_ns - sent_at
                         ages = self._ages
                         if ages is None:
@@ -798,6 +811,7 @@ class Session:
             if kind == "token" and self._first_token is None:
                 self._first_token = Instant(stamp_ns, stamp_ns - low)
             if meaning.sent_at_ns is not None:
+                self._newest_sent = max(self._newest_sent, meaning.sent_at_ns)
                 self._age(low - meaning.sent_at_ns, stamp_ns - meaning.sent_at_ns)
             if new and kind != "error":
                 self._new_events += 1

@@ -531,8 +531,12 @@ def test_stop_all(kind: str, outcome: str) -> None:
         wait_until(lambda: streams.metrics.events == 60)
         assert streams.client.open_numbers() == list(range(20))
         assert streams.metrics.open_streams == 20
+        streams.client.sample_staleness()
+        assert sum(streams.metrics.judged.staleness.values()) == 20
         streams.client.stop_all("the end of the test")
         gevent.joinall(running, timeout=20)
+        streams.client.sample_staleness()
+        assert sum(streams.metrics.judged.staleness.values()) == 20
     assert {record.stream for record in streams.records} == set(range(20))
     assert {(record.end, record.outcome) for record in streams.records} == {("stopped", outcome)}
     assert streams.records[0].detail == "the end of the test"

@@ -15,7 +15,7 @@ from sseproof.loadtests.sse import Message
 from sseproof.loadtests.tally import LONG_PART_CHARS, PARTS_KEPT
 from sseproof.loadtests.transport import TLS, Address, Exchange, Limits
 from sseproof.rundir.rows import AttemptEnd, Gaps, Instant, StreamRecord
-from sseproof.rundir.series import last_of_step
+from sseproof.rundir.series import STEP_MASKS, last_of_step
 from tests.loadtests.streaming import MS, Streams, timeouts
 
 BEGAN_NS = 1_700_000_000_000_000_000
@@ -241,6 +241,43 @@ def test_a_silence_that_ends_in_a_time_out_is_in_the_series(monkeypatch: pytest.
     assert record.gaps is not None
     assert record.gaps.count == 2
     assert_same_intervals(feed.streams.metrics.judged.gaps, record.gaps)
+
+
+@pytest.mark.parametrize(("kind", "since_ns"), [("token", 7 * MS), ("undated", 0)])
+def test_staleness_grows_from_the_newest_event_on(
+    monkeypatch: pytest.MonkeyPatch, kind: str, since_ns: int
+) -> None:
+    """From its sending where that is known, else from its arrival; also while the stream has no connection."""
+    feed = Feed([Read(kind), Read(kind), Read(kind), CUT, Read("comment")], short=True)
+    session = feed.session
+    attempt = feed.attempt
+    asked: list[int] = []
+
+    def sampled(*arguments: Any) -> Attempted:
+        session.sample_staleness(feed.stamp_ns + 7_000 * MS)
+        asked.append(sum(feed.streams.metrics.judged.staleness.values()))
+        attempted = attempt(*arguments)
+        session.sample_staleness(feed.stamp_ns + 40 * MS)
+        asked.append(sum(feed.streams.metrics.judged.staleness.values()))
+        return attempted
+
+    monkeypatch.setattr(feed, "attempt", sampled)
+    feed.run()
+    assert asked == [0, 1, 2, 3], "there is none before the first event"
+    wanted = [40 * MS + since_ns, 7_000 * MS + since_ns, 50 * MS + since_ns]
+    assert feed.streams.metrics.judged.staleness == {
+        age & STEP_MASKS[age.bit_length()]: 1 for age in wanted
+    }  # the comment is no event: it makes nothing newer
+
+
+def test_an_event_sent_earlier_makes_nothing_older() -> None:
+    """Doubled events after a reconnection; the first of them was sent 3 ms after the last token came, says its text."""
+    feed = Feed([TOKEN, TOKEN, TOKEN, CUT, Read("again", -40 * MS), Read("again")], short=True)
+    feed.run()
+    last_token_ns = feed.stamp_ns + 30 * MS
+    feed.session.sample_staleness(last_token_ns + 70 * MS)
+    age = 67 * MS
+    assert feed.streams.metrics.judged.staleness == {age & STEP_MASKS[age.bit_length()]: 1}
 
 
 def test_the_warm_up_has_series_of_its_own() -> None:
