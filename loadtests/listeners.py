@@ -71,6 +71,7 @@ DRAINED_MESSAGE: Final = "sseproof-drained"
 PLAN_MESSAGE: Final = "sseproof-plan"
 BEGIN_MESSAGE: Final = "sseproof-begin"
 SERIES_MESSAGE: Final = "sseproof-series"
+"""From a worker that is stopped; the master answers with the same."""
 BEGIN_MARGIN_NS: Final = 500_000_000
 """From the master's word to the start instant: every worker has it by then."""
 BEGIN_WAIT_S: Final = 60.0
@@ -79,6 +80,8 @@ TICK_MARGIN_NS: Final = 2_000_000
 """A timer that fires early must not end the same second twice."""
 BARE_STRIDE: Final = 1024
 """A bare locust master may get workers at any time: stream numbers leave room for this many."""
+LAST_WORDS_S: Final = 2.0
+"""How long a stopped worker waits for the answer to its last series, and an ending master for such series."""
 STOP_GRACE_S: Final = 3.0
 """How long an interrupted worker waits for its streams to write their rows."""
 
@@ -96,6 +99,8 @@ class WorkerRun:
         client = from_raw(variant.client, Client)
         self.series: SeriesLog | None = None
         """Where a process without a master writes its series; workers send theirs."""
+        self.last_words: gevent.event.Event = gevent.event.Event()
+        """The master has the series that were left when this worker was stopped."""
         self.busy = 0
         """Client calls under way, their rows and request events included."""
         self._starts: Appender[StartRow] = Appender(directory, STARTS, plan.run)
@@ -281,10 +286,11 @@ def _on_init(environment: Any, **_: object) -> None:
     elif isinstance(runner, LocalRunner):
         environment.events.test_start.add_listener(_start_bare)
     if isinstance(runner, WorkerRunner):
+        runner.register_message(SERIES_MESSAGE, _on_series_answer)
         environment.events.report_to_master.add_listener(lambda data, **_: _report_series(environment, data))
     environment.events.test_start.add_listener(_on_test_start)
     environment.events.test_stopping.add_listener(_on_stopping)
-    environment.events.quitting.add_listener(_on_stopping)
+    environment.events.quitting.add_listener(_on_quitting)
 
 
 def _adopt(environment: Any, directory: Path, worker: int, *, stride: int | None) -> None:
@@ -436,18 +442,35 @@ def _on_stopping(environment: Any, **_: object) -> None:
         stop_broken(environment, error)
 
 
+def _on_quitting(environment: Any, **_: object) -> None:
+    """A worker that ends by itself (SIGTERM) sees to it that its last series have arrived: what is in flight is lost."""
+    run = _runs.get(id(environment))
+    told = run is not None and run.admission.stopped
+    _on_stopping(environment)
+    if run is not None and not told and isinstance(environment.runner, WorkerRunner):
+        run.last_words.wait(LAST_WORDS_S)
+
+
+def _on_series_answer(environment: Any, **_: object) -> None:
+    run = _runs.get(id(environment))
+    if run is not None:
+        run.last_words.set()
+
+
 class _Master:
     """Ends the run when every worker that is still there has drained; writes the series that workers report."""
 
     def __init__(self, environment: Any, plan_path: Path | None) -> None:
         self._environment = environment
         self._drained: set[str] = set()
+        self._reporting: set[str] = set()
+        """Workers that have reported and not said their last word."""
         self._series: SeriesLog | None = None
         environment.runner.register_message(DRAINED_MESSAGE, self._on_drained)
         environment.runner.register_message(SERIES_MESSAGE, self._on_series)
-        environment.events.worker_report.add_listener(lambda data, **_: self._take_series(data))
-        for ending in (environment.events.test_stop, environment.events.quitting):
-            ending.add_listener(lambda **_: self._write_series())
+        environment.events.worker_report.add_listener(self._on_report)
+        environment.events.test_stop.add_listener(lambda **_: self._write_series())
+        environment.events.quitting.add_listener(self._on_quitting)
         if plan_path is not None:
             self._open_series(plan_path.parent)
         if plan_path is None:
@@ -463,11 +486,24 @@ class _Master:
     def _on_drained(self, environment: Any, msg: Any, **_: object) -> None:
         del environment
         self._take_series(msg.data)
+        self._reporting.discard(msg.node_id)
         self._drained.add(msg.node_id)
 
+    def _on_report(self, client_id: str, data: dict[str, object]) -> None:
+        if client_id not in self._drained:
+            self._reporting.add(client_id)
+        self._take_series(data)
+
     def _on_series(self, environment: Any, msg: Any, **_: object) -> None:
-        del environment
         self._take_series(msg.data)
+        self._reporting.discard(msg.node_id)
+        environment.runner.send_message(SERIES_MESSAGE, None, msg.node_id)
+
+    def _on_quitting(self, **_: object) -> None:
+        deadline = time.monotonic() + LAST_WORDS_S
+        while self._reporting and time.monotonic() < deadline:
+            gevent.sleep(0.02)
+        self._write_series()
 
     def _open_series(self, directory: Path) -> None:
         try:

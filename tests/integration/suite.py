@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ import msgspec
 
 from sseproof.reports.judge import RunVerdict
 from sseproof.rundir.files import LOG_NAME, PLAN_NAME, STARTS, STREAMS, WITNESS, Reading
+from sseproof.rundir.rows import StreamRecord
+from sseproof.rundir.series_file import SeriesReading
 
 READY = re.compile(r"(http://127\.0\.0\.1:\d+/\S+)")
 RUN_LIMIT_S = 110
@@ -91,6 +94,21 @@ def verdicts_of(directory: Path) -> dict[str, str]:
 def rows(directory: Path, file: object) -> list:
     """Every whole row of one file."""
     return list(Reading(directory, file))  # type: ignore[arg-type]
+
+
+def series_counts(directory: Path) -> Counter[str]:
+    """Values in each series of series.hlog, by tag."""
+    reading = SeriesReading(directory, plan_of(directory)["run"])
+    counts: Counter[str] = Counter()
+    for interval, steps in reading:
+        counts[interval.tag] += sum(steps.values())
+    assert not reading.problem
+    return counts
+
+
+def gaps_of(records: Iterable[StreamRecord]) -> int:
+    """Gaps in all these rows."""
+    return sum(record.gaps.count for record in records if record.gaps is not None)
 
 
 def numbers(directory: Path) -> tuple[list[int], list[int]]:

@@ -9,15 +9,17 @@ import time
 
 import pytest
 
-from sseproof.rundir.files import OPEN, PLAN_NAME, RUN_NAME, read_document
+from sseproof.rundir.files import OPEN, PLAN_NAME, RUN_NAME, STREAMS, read_document
 from sseproof.rundir.rows import Plan, RunInfo
 from tests.integration.suite import (
     carrying,
     claims,
     directory_of,
+    gaps_of,
     nobody_listens,
     numbers,
     rows,
+    series_counts,
     served,
     sseproof,
     started,
@@ -46,6 +48,8 @@ def test_a_signal_judges_what_is_there(tmp_path, number, code, how):
     assert read_document(directory / RUN_NAME, RunInfo, "run").how == how
     began, ended = numbers(directory)
     assert began == ended, "the open streams wrote their rows too"
+    gaps = gaps_of(rows(directory, STREAMS))
+    assert series_counts(directory)["gap"] == gaps > 0, "what was not reported yet came with the last words"
     verdict = verdict_of(directory)
     assert verdict.totals.outcomes["unfinished"] >= 1
     assert "success >= 50%" in out

@@ -9,7 +9,9 @@ from sseproof.rundir.files import GENERATOR, STARTS, STREAMS
 from tests.integration.suite import (
     claims,
     directory_of,
+    gaps_of,
     rows,
+    series_counts,
     served,
     sseproof,
     started,
@@ -122,6 +124,10 @@ def test_a_dead_workers_slice_is_not_walked_again(tmp_path):
     mine = {row.stream for row in starts if row.worker == 1}
     assert mine == set(range(1, 2 * len(mine), 2)), "the dead worker's part ends where it died"
     assert len(mine) < 60
+    records = rows(directory, STREAMS)
+    living = [record for record in records if record.worker == 0]
+    # What the dead one had not reported is lost with it, and nothing else.
+    assert gaps_of(living) <= series_counts(directory)["gap"] <= gaps_of(records) + len(mine)
     verdict = verdict_of(directory)
     (success,) = verdict.verdicts
     assert verdict.totals.outcomes["dropped"] == success.dropped == 80 - len(mine)
