@@ -298,17 +298,33 @@ def demo(
 
 @cli.command(context_settings=SETTINGS)
 @click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--export",
+    "exports",
+    multiple=True,
+    type=click.Choice(["hgrm"]),
+    help="Also write files for other tools into RUN_DIR/export: hgrm, percentiles of every series.",
+)
 @_json_option
-def judge(run_dir: Path, as_json: bool) -> int:
+def judge(run_dir: Path, exports: tuple[str, ...], as_json: bool) -> int:
     """Judges a recorded run again, without load: the same rows give the same verdicts, byte for byte.
 
     \b
     Example:
       sseproof judge runs/run/latest
+      sseproof judge runs/run/latest --export hgrm
     """
     from sseproof.judging import judged
 
     verdict = judged(run_dir)
+    if exports:
+        from sseproof.reports.export import export_hgrm
+
+        paths, problem = export_hgrm(run_dir)
+        for path in paths:
+            click.echo(f"Wrote {path}.", err=True)
+        if problem:
+            click.echo(problem, err=True)
     _answer(run_dir, verdict, as_json=as_json)
     return verdict.exit_code
 

@@ -52,6 +52,7 @@ PURE: Final = frozenset(
             "reports.claims",
             "reports.evidence",
             "reports.facts",
+            "reports.percentiles",
             "reports.statistics",
             "reports.verdicts",
             "reports.words",

@@ -86,6 +86,7 @@ def refused(
         (["run", "--target", "http://192.0.2.1/x"], ["--allow-target 192.0.2.1"]),
         (["run", "--target", "http://127.0.0.1:9/x"], ["refused"]),
         (["judge", "nowhere"], ["nowhere", "not a run directory"]),
+        (["judge", "nowhere", "--export", "xls"], ["--export", "xls", "hgrm"]),
         (["serve", "--misbehave", "los"], ["los", "loss"]),
         (["serve", "--heartbeat", "soon"], ["soon", "duration"]),
     ],
