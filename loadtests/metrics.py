@@ -130,6 +130,8 @@ class Metrics:
         self._since_ns = time.monotonic_ns()
         self._cpu_ns = time.process_time_ns()
         self._waited_ns = run_queue_wait_ns()
+        self._pressed_ns = cpu_pressure_ns()
+        self._stolen = stolen_ticks()
         self._ticker: Any = None
         self._ticked_ns = 0
 
@@ -175,6 +177,7 @@ class Metrics:
     def snapshot(self) -> GeneratorRow:
         """The row of the time since the last call; counters begin anew."""
         now_mono, cpu, waited = time.monotonic_ns(), time.process_time_ns(), run_queue_wait_ns()
+        pressed, stolen = cpu_pressure_ns(), stolen_ticks()
         interval = max(1, now_mono - self._since_ns)
         reads = self.reads
         lags, self.read_lags = self.read_lags, Lags()
@@ -202,6 +205,8 @@ class Metrics:
             loop_lag_max_ns=self._loop_lag_max_ns,
             cpu_share=round((cpu - self._cpu_ns) / interval, 4),
             run_queue_share=_share(self._waited_ns, waited, interval),
+            pressure_share=_share(self._pressed_ns, pressed, interval),
+            steal_share=_steal_share(self._stolen, stolen),
             rss_bytes=rss_bytes(),
             pending_bytes=self.pending_bytes,
             out_of_range=out_of_range,
@@ -210,6 +215,7 @@ class Metrics:
             rig_error=" ".join(self._rig_errors) or None,
         )
         self._since_ns, self._cpu_ns, self._waited_ns = now_mono, cpu, waited
+        self._pressed_ns, self._stolen = pressed, stolen
         self.started = self.ended = self.dropped = 0
         self.events = self.coalesced_reads = self.unstamped_reads = 0
         self._loop_lag_max_ns = None
@@ -241,6 +247,25 @@ def run_queue_wait_ns() -> int | None:
         return None
 
 
+def cpu_pressure_ns() -> int | None:
+    """How long some process of this machine has waited for a core since it started; None where the kernel does not say."""
+    try:
+        some = Path("/proc/pressure/cpu").read_text("ascii").partition("\n")[0]
+        return int(some.rpartition("total=")[2]) * 1_000
+    except (OSError, ValueError):
+        return None
+
+
+def stolen_ticks() -> tuple[int, int] | None:
+    """Clock ticks of all cores that a hypervisor took, and ticks in all; None where the kernel does not say."""
+    try:
+        with Path("/proc/stat").open("rb") as stat:
+            fields = [int(field) for field in stat.readline().split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    return (fields[7], sum(fields)) if len(fields) == 8 else None
+
+
 def rss_bytes() -> int | None:
     """Memory of this process that is resident now (its peak where the kernel does not say)."""
     try:
@@ -255,3 +280,9 @@ def _share(before: int | None, after: int | None, interval: int) -> float | None
     if before is None or after is None:
         return None
     return round((after - before) / interval, 4)
+
+
+def _steal_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    return round((after[0] - before[0]) / (after[1] - before[1]), 4)

@@ -388,6 +388,10 @@ class GeneratorRow(Row, kw_only=True):
     """Of one core."""
     run_queue_share: float | None = None
     """Time this process waited for a core, as a share of the interval."""
+    pressure_share: float | None = None
+    """Time in which any process of the machine waited for a core, as a share of the interval; None where not told."""
+    steal_share: float | None = None
+    """Of the machine's processor time, what a hypervisor gave to others; None where not told."""
     rss_bytes: int | None = None
     pending_bytes: int = 0
     """Unfinished events held in memory."""

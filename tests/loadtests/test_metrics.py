@@ -1,6 +1,7 @@
 """What a worker measures of itself."""
 
 import time
+from pathlib import Path
 
 import gevent
 import pytest
@@ -100,6 +101,32 @@ def test_cpu_share_is_that_of_the_interval() -> None:
     idle = metrics.snapshot()
     assert idle.cpu_share is not None
     assert idle.cpu_share < row.cpu_share
+
+
+def test_steal_and_pressure_are_those_of_the_interval(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Planted kernel files: 35 of 195 ticks stolen; then some process waited for 40 ms."""
+    files = {"/proc/stat": tmp_path / "stat", "/proc/pressure/cpu": tmp_path / "cpu"}
+
+    def say(ticks: str, total_us: int) -> None:
+        files["/proc/stat"].write_text(f"cpu  {ticks} 0 0\ncpu0 1 2 3\n")
+        files["/proc/pressure/cpu"].write_text(f"some avg10=9.99 avg60=1.00 total={total_us}\nfull total=7\n")
+
+    monkeypatch.setattr("sseproof.loadtests.metrics.Path", lambda path: files.get(path, Path(path)))
+    say("100 0 50 800 10 0 5 35", 5_000_000)
+    metrics = Metrics(worker=0)
+    say("150 0 60 890 10 0 15 70", 5_000_000)
+    row = metrics.snapshot()
+    assert (row.steal_share, row.pressure_share) == (round(35 / 195, 4), 0.0)
+    say("150 0 60 990 10 0 15 70", 5_040_000)
+    row = metrics.snapshot()
+    assert row.steal_share == 0.0
+    assert row.pressure_share == pytest.approx(40e6 / row.interval_ns, abs=1e-4)
+    for file in files.values():
+        file.unlink()
+    row = metrics.snapshot()
+    assert (row.steal_share, row.pressure_share) == (None, None)
 
 
 def test_the_loop_lag_shows_a_blocked_loop() -> None:
