@@ -60,6 +60,12 @@ class StreamSeries:
         return list(taken)
 
 
+def count_all(steps: _Steps, values_ns: Sequence[int]) -> None:
+    """Counts several values, each as its step."""
+    for value in values_ns:
+        steps[value & STEP_MASKS[value.bit_length()]] += 1
+
+
 class Lags:
     """A histogram of lags in ns as a dict of rounded values; `values` may be added to directly."""
 
@@ -77,12 +83,10 @@ class Lags:
 
     def add_all(self, lags_ns: Sequence[int]) -> None:
         """Counts several at once."""
-        values = self.values
         if min(lags_ns) < 0:
             lags_ns = [max(0, lag) for lag in lags_ns]
         self.longest_ns = max(self.longest_ns, *lags_ns)
-        for lag in lags_ns:
-            values[lag & LAG_MASKS[lag.bit_length()]] += 1
+        count_all(self.values, lags_ns)
 
     def quantile(self, share: float) -> int | None:
         """The smallest kept value that at least this share of the lags do not exceed; None when there are none."""

@@ -18,6 +18,7 @@ Rules (design.md "Outcomes", decisions 2, 4, 6, 11, 14):
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from operator import sub
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
@@ -26,6 +27,7 @@ import gevent.event
 from sseproof.loadtests.connector import Attempted
 from sseproof.loadtests.deferral import FAST_NS, STEADY_TOKENS
 from sseproof.loadtests.dialects import Meaning
+from sseproof.loadtests.metrics import count_all
 from sseproof.loadtests.naive import NaiveParser
 from sseproof.loadtests.reconnect import BreakState, GiveUp
 from sseproof.loadtests.request import Request
@@ -375,6 +377,8 @@ class Session:
 
     def sample_staleness(self, now_ns: int) -> None:
         """Records how old the newest event is now: since it was sent where that is known, else since it came."""
+        if self._exchange is not None:
+            self._exchange.catch_up()
         newest = self._newest_sent or self._last_hi or self._newest
         if newest:  # before the first event there is only the TTFT
             age = now_ns - newest
@@ -725,14 +729,20 @@ class Session:
                 return False
             numbers.next = following
         parser.take_run(len(body), blocks[-1][0])
-        self._gaps.add_run(self._last_hi, stamps_ns)
+        gaps = list(map(sub, stamps_ns, [self._last_hi, *stamps_ns[:-1]]))
+        self._gaps.add_run(gaps)
+        count_all(self._series.gaps, gaps)
         self._last_hi = stamps_ns[-1]
         self._steady_tokens += count
         self._metrics.events += count
         if run.sent_at_ns is not None:
             if self._ages is None:
                 self._ages = Intervals(self._edges)
-            self._ages.add_ages(run.sent_at_ns, stamps_ns)
+            ages = list(map(sub, stamps_ns, run.sent_at_ns))
+            self._ages.add_run(ages)
+            self._ages.sum_ns += sum(ages)
+            count_all(self._series.ages, ages)
+            self._newest_sent = run.sent_at_ns[-1]
         self._text.add("".join(run.texts))
         return True
 

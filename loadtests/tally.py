@@ -151,33 +151,14 @@ class Intervals:
         if ns > self.longest_hi_ns:  # noqa: PLR1730  # called for each event: a call of max costs more
             self.longest_hi_ns = ns
 
-    def add_run(self, before_ns: int, stamps_ns: Sequence[int]) -> None:
-        """The intervals between exact instants in a row, from `before_ns` on; their sum is the caller's business."""
+    def add_run(self, values_ns: Sequence[int]) -> None:
+        """Several intervals without an error; their sum is the caller's business."""
         exact, edges = self.exact, self.edges
-        longest = self.longest_lo_ns
-        for stamp in stamps_ns:
-            gap = stamp - before_ns
-            before_ns = stamp
-            exact[bisect_left(edges, gap)] += 1
-            if gap > longest:  # noqa: PLR1730  # for each event: a call of max costs more
-                longest = gap
-        self._reached(longest)
-
-    def add_ages(self, sent_at_ns: Sequence[int], stamps_ns: Sequence[int]) -> None:
-        """The intervals from each instant to the one beside it, all exact; their sum included."""
-        exact, edges = self.exact, self.edges
-        longest = self.longest_lo_ns
-        for sent_at, stamp in zip(sent_at_ns, stamps_ns, strict=True):
-            age = stamp - sent_at
-            exact[bisect_left(edges, age)] += 1
-            if age > longest:  # noqa: PLR1730  # for each event: a call of max costs more
-                longest = age
-        self.sum_ns += sum(stamps_ns) - sum(sent_at_ns)
-        self._reached(longest)
-
-    def _reached(self, longest_ns: int) -> None:
-        self.longest_lo_ns = longest_ns
-        self.longest_hi_ns = max(self.longest_hi_ns, longest_ns)
+        for ns in values_ns:
+            exact[bisect_left(edges, ns)] += 1
+        longest = max(values_ns)
+        self.longest_lo_ns = max(self.longest_lo_ns, longest)
+        self.longest_hi_ns = max(self.longest_hi_ns, longest)
 
     def add(self, lo_ns: int, hi_ns: int) -> None:
         """One interval that was at least `lo_ns` and at most `hi_ns` long; its sum is the caller's business."""

@@ -519,7 +519,8 @@ class Exchange:
         reads, instants, contents = waiting[::3], waiting[1::3], waiting[2::3]
         bodies = [data.partition(b"\r\n")[2][:-2] for data in reads] if chunked else reads
         stamps = [
-            seconds * 1_000_000_000 + nanoseconds for seconds, nanoseconds in unpack_stamps(b"".join(contents))
+            seconds * 1_000_000_000 + nanoseconds
+            for seconds, nanoseconds in unpack_stamps(b"".join(contents))
         ]
         lags = [now - stamp for now, stamp in zip(instants, stamps, strict=True)]
         self._metrics.read_lags.add_all(lags)

@@ -249,7 +249,10 @@ def received(name: str) -> StreamRecord:
             server.url, terminal=DONE, sequence="id", retries=0, timeouts=timeouts(idle=700, total=20_000)
         )
         streams.run()
-        return streams.only
+    record = streams.only
+    assert record.gaps is not None
+    assert sum(streams.metrics.judged.gaps.values()) == record.gaps.count
+    return record
 
 
 EXACT = (
