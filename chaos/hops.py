@@ -1,135 +1,120 @@
-"""A real nginx as a hop before a service: with its defaults, or with the settings an SSE service needs.
+"""A real nginx or Apache as a hop before a service, good or bad for streams: `hop_config` says which kinds there are.
 
 Rules:
-- It is the user's own nginx, run as the user who runs us, with a configuration of ours and everything it writes in one
-  folder: nothing of the machine's nginx is read or touched.
+- It is the user's own program, run as the user who runs us, with a configuration of ours and everything it writes in one
+  folder: nothing of the machine's nginx or Apache is read or touched but its modules.
 - What takes connections is never root: started by root, its workers are `nobody`, who owns the folders they write in.
-  All paths are relative to the folder it is started in, so nobody has to get through the folders above.
-- It ends with us: `setpriv --pdeathsig TERM` reaches the master when our thread is gone, and a master that gets TERM
-  ends its workers (one that gets KILL leaves them behind). Ending it ourselves ends its whole process group.
+  nginx is given paths relative to the folder it is started in, so nobody has to get through the folders above; Apache's
+  workers write nothing.
+- It ends with us: `setpriv --pdeathsig TERM` reaches the master when our thread is gone. nginx's ends its workers then (one
+  that gets KILL leaves them behind). Apache's waits ten seconds for workers that carry a stream, measured, so a shell
+  stands before it that answers the signal by ending its whole process group. Ending it ourselves ends the group too.
 - Its messages come through a pipe into `say`, capped; there is no log file.
-- The port is leased for as long as the hop lives.
+- The ports are leased for as long as the hop lives.
 """
 
 import contextlib
 import grp
 import os
 import pwd
-import re
 import resource
 import shutil
 import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, get_args
+from typing import Final, Self
 
+from sseproof.chaos.hop_config import HopKind, Program, apache_config, nginx_config, program_of
 from sseproof.chaos.processes import LOOPBACK, Child, PortLease
 from sseproof.rundir.errors import RigError
 
-HopKind = Literal["nginx-defaults", "nginx-sse"]
-HOP_KINDS: Final[tuple[HopKind, ...]] = get_args(HopKind)
 HOW_TO_GET_NGINX: Final = (
     "nginx not found: install it (Debian: apt-get install nginx-light; macOS: brew install nginx)."
+)
+HOW_TO_GET_APACHE: Final = (
+    "Apache not found: install it (Debian: apt-get install apache2-bin; macOS: brew install httpd)."
 )
 START_LIMIT_S: Final = 10.0
 LINES_KEPT: Final = 50
 MOST_DESCRIPTORS: Final = 65_536
 ORDINARY_USER: Final = "nobody"
-CONFIGURATION: Final = "nginx.conf"
 
-_UPSTREAM: Final = re.compile(r"[A-Za-z0-9_.\-\[\]:]+:\d{1,5}")
+_HOW_TO_GET: Final[dict[Program, str]] = {"nginx": HOW_TO_GET_NGINX, "apache": HOW_TO_GET_APACHE}
 _PLACES: Final = "/usr/sbin:/usr/local/sbin:/sbin:/opt/homebrew/bin"
-"""Debian keeps nginx where only root's PATH looks."""
-
-_SETTINGS: Final[dict[HopKind, tuple[str, ...]]] = {
-    # What a deployment gets that adds `proxy_pass` and turns compression on for all of its types.
-    "nginx-defaults": ("gzip on;", "gzip_types text/event-stream;"),
-    # The five settings of sse.conf.
-    "nginx-sse": (
-        "proxy_buffering off;",
-        "proxy_cache off;",
-        "gzip off;",
-        "proxy_read_timeout 3600s;",
-        "proxy_http_version 1.1;",
-    ),
-}
+"""Debian keeps both where only root's PATH looks."""
+_ENDS_ITS_GROUP: Final = 'trap "kill -KILL 0" TERM; "$@" & wait "$!"'
+_APACHE_NAMES: Final = ("apache2", "httpd")
+_APACHE_MODULES: Final = (
+    "/usr/lib/apache2/modules",
+    "/usr/lib64/httpd/modules",
+    "/usr/libexec/apache2",
+    "/opt/homebrew/lib/httpd/modules",
+)
 
 
 def find_nginx() -> Path | None:
     """The program, None when there is none."""
-    found = shutil.which("nginx") or shutil.which("nginx", path=_PLACES)
+    return _find("nginx")
+
+
+def find_apache() -> Path | None:
+    """The program, None when there is none, or none of its modules."""
+    found = next((path for name in _APACHE_NAMES if (path := _find(name)) is not None), None)
+    return found if _modules() is not None else None
+
+
+def find_program(program: Program) -> Path | None:
+    """The program that is such a hop, None when there is none."""
+    return find_nginx() if program == "nginx" else find_apache()
+
+
+def _find(name: str) -> Path | None:
+    found = shutil.which(name) or shutil.which(name, path=_PLACES)
     return Path(found) if found else None
 
 
-def nginx_config(kind: HopKind, *, port: int, upstream: str, user: str | None, descriptors: int) -> str:
-    """The whole configuration. `user` (with its group) is named only by root: others may not change theirs.
-
-    Raises RigError for an upstream that a configuration can't hold.
-    """
-    if not _UPSTREAM.fullmatch(upstream):
-        raise RigError(f"{upstream!r} is no host:port that nginx could pass requests to.")
-    settings = "\n".join(f"            {line}" for line in _SETTINGS[kind])
-    temporary = "\n".join(
-        f"    {name}_temp_path {name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    return f"""\
-daemon off;
-master_process on;
-worker_processes 1;
-worker_rlimit_nofile {descriptors};
-{f"user {user};" if user else ""}
-pid nginx.pid;
-error_log stderr warn;
-events {{
-    worker_connections {max(descriptors - 64, 64)};
-}}
-http {{
-    access_log off;
-{temporary}
-    server {{
-        listen {LOOPBACK}:{port};
-        location / {{
-            proxy_pass http://{upstream};
-{settings}
-        }}
-    }}
-}}
-"""
+def _modules() -> str | None:
+    return next((folder for folder in _APACHE_MODULES if Path(folder, "mod_proxy_http.so").is_file()), None)
 
 
 class Hop:
-    """A running nginx; a context manager."""
+    """A running nginx or Apache; a context manager."""
 
     def __init__(
         self,
         kind: HopKind,
         *,
-        upstream: str,
+        upstreams: Sequence[str],
         folder: Path,
         say: Callable[[str], None],
-        nginx: Path | None = None,
+        route: str = "/",
+        program: Path | None = None,
     ) -> None:
         """Starts it, from the main thread, and waits until it accepts connections.
 
-        `upstream` is host:port; `folder` is made if need be and holds all it writes.
-        Raises RigError when there is no nginx or it does not start.
+        `upstreams` are host:port, each with a port of its own before it; `route` is the path of the streams, for the kind
+        that treats it apart; `folder` is made if need be and holds all it writes.
+
+        Raises RigError when the program is not there or does not start, UsageError for a route that can't be written.
         """
-        program = nginx or find_nginx()
-        if program is None:
-            raise RigError(f"No hop: {HOW_TO_GET_NGINX}")
+        which = program_of(kind)
+        found = program or find_program(which)
+        if found is None:
+            raise RigError(f"No hop: {_HOW_TO_GET[which]}")
         self.kind = kind
+        self._program = which
         self._say = say
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self._lease = PortLease(1)
+        self._lease = PortLease(len(upstreams))
         try:
-            self._write(folder, upstream)
+            self._write(folder, upstreams, route)
             self._child = Child(
                 kind,
-                [str(program.absolute()), "-e", "stderr", "-p", "./", "-c", CONFIGURATION],
+                self._command(found, folder),
                 say=self._said,
                 cwd=folder,
                 death_signal="TERM",
@@ -151,12 +136,17 @@ class Hop:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Where it listens for the first upstream."""
         return self._lease.ports[0]
 
     @property
+    def ports(self) -> list[int]:
+        """Where it listens for each upstream, in their order."""
+        return self._lease.ports
+
+    @property
     def pid(self) -> int | None:
-        """The master's process id while it runs."""
+        """The process id of the master, or of the shell before it, while it runs."""
         return self._child.pid if self._child.poll() is None else None
 
     @property
@@ -177,19 +167,39 @@ class Hop:
     ) -> None:
         self.close()
 
-    def _write(self, folder: Path, upstream: str) -> None:
-        as_root = os.geteuid() == 0
-        text = nginx_config(
-            self.kind,
-            port=self._lease.ports[0],
-            upstream=upstream,
-            user=_ordinary_user() if as_root else None,
-            descriptors=_descriptors(),
-        )
+    def _command(self, program: Path, folder: Path) -> list[str]:
+        called = str(program.absolute())
+        if self._program == "nginx":
+            return [called, "-e", "stderr", "-p", "./", "-c", self._configuration]
+        place = folder.absolute()
+        options = ["-D", "FOREGROUND", "-d", str(place), "-f", str(place / self._configuration)]
+        return ["/bin/sh", "-c", _ENDS_ITS_GROUP, "hop", called, *options]
+
+    @property
+    def _configuration(self) -> str:
+        return f"{self._program}.conf"
+
+    def _text(self, upstreams: Sequence[str], route: str) -> str:
+        user = _ordinary_user() if os.geteuid() == 0 else None
+        if self._program == "nginx":
+            return nginx_config(
+                self.kind,
+                ports=self.ports,
+                upstreams=upstreams,
+                user=None if user is None else " ".join(user),
+                descriptors=_descriptors(),
+                route=route,
+            )
+        modules = _modules()
+        assert modules is not None, "without them there is no Apache"
+        return apache_config(self.kind, ports=self.ports, upstreams=upstreams, user=user, modules=modules)
+
+    def _write(self, folder: Path, upstreams: Sequence[str], route: str) -> None:
+        text = self._text(upstreams, route)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / CONFIGURATION).write_text(text, "utf-8")
-            if as_root:
+            (folder / self._configuration).write_text(text, "utf-8")
+            if os.geteuid() == 0:
                 folder.chmod(0o755)
         except OSError as error:
             raise RigError(f"{folder} can't be written: {error.strerror}.") from error
@@ -203,22 +213,24 @@ class Hop:
         while time.monotonic() < deadline:
             if self._child.poll() is not None:
                 self._child.end()  # its last line is read before it is quoted
-                raise RigError(f"nginx does not start: {self._child.last_line or 'it ended at once'}")
+                raise RigError(
+                    f"{self._program} does not start: {self._child.last_line or 'it ended at once'}"
+                )
             with contextlib.suppress(OSError):
                 socket.create_connection((LOOPBACK, self.port), 0.2).close()
                 return
             time.sleep(0.01)
-        raise RigError(f"nginx did not accept connections within {START_LIMIT_S:g} s.")
+        raise RigError(f"{self._program} did not accept connections within {START_LIMIT_S:g} s.")
 
 
-def _ordinary_user() -> str:
-    """`nobody` and its group, as the `user` directive takes them. Raises RigError where there is no such user."""
+def _ordinary_user() -> tuple[str, str]:
+    """`nobody` and its group. Raises RigError where there is no such user."""
     try:
         user = pwd.getpwnam(ORDINARY_USER)
-        return f"{user.pw_name} {grp.getgrgid(user.pw_gid).gr_name}"
+        return user.pw_name, grp.getgrgid(user.pw_gid).gr_name
     except KeyError:
         raise RigError(
-            f"No hop: root's nginx needs the user {ORDINARY_USER} and its group for its workers, and there is none: "
+            f"No hop: started by root, it needs the user {ORDINARY_USER} and its group for its workers, and there is none: "
             "make it, or run as an ordinary user."
         ) from None
 

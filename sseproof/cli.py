@@ -380,7 +380,7 @@ def serve(
 @click.option("--toxiproxy", metavar="PATH|URL", help="The server you would name to run or demo.")
 @_json_option
 def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
-    """Finds or builds the Toxiproxy server; says what else this machine has: nginx, file limits, kernel stamps.
+    """Finds or builds the Toxiproxy server; says what else this machine has: nginx, Apache, file limits, stamps.
 
     Ends with 0 when everything is there that runs and faults need, with 70 when something needed is missing (✕). What is
     missing and only useful (!) changes nothing of it.

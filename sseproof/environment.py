@@ -205,7 +205,7 @@ def parts(toxiproxy: str | None, *, build: bool) -> list[Finding]:
 
     Raises UsageError when the server that was named can't be one, RigError when a build was asked for and fails.
     """
-    from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
+    from sseproof.chaos.hops import HOW_TO_GET_APACHE, HOW_TO_GET_NGINX, find_apache, find_nginx
     from sseproof.chaos.install import find, install
 
     found = (
@@ -213,7 +213,6 @@ def parts(toxiproxy: str | None, *, build: bool) -> list[Finding]:
         if build
         else find(toxiproxy)
     )
-    nginx = find_nginx()
     usable = found.kind not in {"none", "buildable"}
     value = f"{found.version or found.url}: {found.why}" if usable else found.why
     return [
@@ -223,14 +222,19 @@ def parts(toxiproxy: str | None, *, build: bool) -> list[Finding]:
             value,
             " ".join(found.tried) if found.kind in {"none", "stock"} else "",
         ),
-        Finding(
-            "nginx",
-            nginx is not None,
-            "found" if nginx else "not found",
-            "" if nginx else HOW_TO_GET_NGINX,
-            needed=False,
-        ),
+        _hop_program("nginx", find_nginx(), HOW_TO_GET_NGINX),
+        _hop_program("apache", find_apache(), HOW_TO_GET_APACHE),
     ]
+
+
+def _hop_program(name: str, found: Path | None, advice: str) -> Finding:
+    return Finding(
+        name,
+        found is not None,
+        "found" if found else "not found",
+        "" if found else advice,
+        needed=False,
+    )
 
 
 def setup_code(found: Iterable[Finding]) -> int:

@@ -284,9 +284,10 @@ class _Experiment:
         hop = parts.enter_context(
             Hop(
                 variant.hop,
-                upstream=_place(service),
+                upstreams=[_place(service)],
                 folder=folder,
                 say=lambda text: self._line(name, text),
+                route=urlsplit(variant.target.url).path or "/",
             )
         )
         return AddressPlan(host=hop.host, port=hop.port)

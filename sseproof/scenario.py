@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.chaos.faults import Clean, FaultError, kind_of
+from sseproof.chaos.hop_config import HopKind, check_route
 from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
 from sseproof.loadtests.payloads import fields_of, read_payloads
@@ -36,7 +37,6 @@ from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
 
 OnUnknown = Literal["fail", "warn"]
-HopKind = Literal["nginx-defaults", "nginx-sse"]
 
 ENV_PREFIX: Final = "SSEPROOF_"
 INTERNAL_VARIABLES: Final = frozenset({"PLAN", "PARENT", "WORKER"})
@@ -522,6 +522,7 @@ def _check_variant(variant: Variant, workers: int, refuse: Any) -> None:
             "variant.name", f"{variant.name!r} can't be a name; use letters, digits, dot, dash, underscore."
         )
     _check_target(variant.target, refuse)
+    _check_hop(variant, refuse)
     _check_load(variant.load, workers, refuse)
     _check_payloads(variant, refuse)
     if variant.server is not None:
@@ -580,6 +581,18 @@ def _check_target(target: Target, refuse: Any) -> None:
         r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):\d{1,5}", target.connect_to
     ):
         raise refuse("target.connect_to", f"{target.connect_to!r} is not HOST:PORT.")
+
+
+def _check_hop(variant: Variant, refuse: Any) -> None:
+    if variant.hop is None:
+        return
+    parts = urlsplit(variant.target.url)
+    if parts.scheme == "https":
+        raise refuse("hop", "passes requests on by HTTP, and target.url is https: leave the hop out.")
+    try:
+        check_route(variant.hop, parts.path or "/")
+    except UsageError as error:
+        raise refuse("hop", f"can't stand before this target: {error}") from None
 
 
 def _check_load(load: Load, workers: int, refuse: Any) -> None:

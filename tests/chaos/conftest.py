@@ -1,4 +1,4 @@
-"""The real Toxiproxy server and nginx; where one can't be had the tests say so, and with CI set they fail."""
+"""The real Toxiproxy server, nginx and Apache; where one can't be had the tests say so, and with CI set they fail."""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
+from sseproof.chaos.hops import HOW_TO_GET_APACHE, HOW_TO_GET_NGINX, find_apache, find_nginx
 from sseproof.chaos.install import Found, install
 from sseproof.chaos.processes import PortLease
 from sseproof.chaos.toxiproxy import Server
@@ -49,5 +49,14 @@ def nginx() -> Path:
     program = find_nginx()
     if program is None:
         absent(HOW_TO_GET_NGINX)
+    assert program is not None
+    return program
+
+
+@pytest.fixture(scope="session")
+def apache() -> Path:
+    program = find_apache()
+    if program is None:
+        absent(HOW_TO_GET_APACHE)
     assert program is not None
     return program

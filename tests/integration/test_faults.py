@@ -1,11 +1,12 @@
 """Faults in a run: they act on the streams they were planned for, are proved, healed, and leave nothing behind."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sseproof.chaos.hops import find_nginx
+from sseproof.chaos.hops import find_apache, find_nginx
 from sseproof.chaos.install import install
 from sseproof.chaos.plan import OWN_CONNECT_NS
 from sseproof.chaos.toxiproxy import Server
@@ -334,4 +335,28 @@ hop = "nginx-sse"
         assert row.outcome in OUTCOMES
         waits[row.variant].append(row.first_token.ns - row.sent.ns)
     assert min(waits["defaults"]) > 2 * max(waits["sse"]), "the buffer holds the whole answer back"
+    nobody_listens(ports_of(directory))
+
+
+@pytest.mark.skipif(find_apache() is None and not os.environ.get("CI"), reason="Apache is not installed")
+def test_a_stream_goes_through_apache_and_a_route_of_its_own(tmp_path):
+    scenario = """
+[load]
+streams = 60
+users = 20
+[[variant]]
+name = "apache"
+hop = "apache-flush"
+[[variant]]
+name = "routes"
+hop = "nginx-routes"
+[variant.server]
+profile = "legacy"
+"""
+    done = run(tmp_path, scenario, *claims("success >= 90%", "utf8 = 100%"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    directory = directory_of(tmp_path)
+    for row in rows(directory, STREAMS):
+        held_ns = row.last_token.ns - row.first_token.ns
+        assert held_ns > 300_000_000, "29 intervals of 20 ms: it was passed on as it came"
     nobody_listens(ports_of(directory))

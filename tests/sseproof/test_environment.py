@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -128,6 +129,15 @@ def test_kernel_stamps_are_found_on_linux():
 def test_findings_name_the_limits():
     names = {finding.name for finding in environment.findings()}
     assert {"file descriptors", "outgoing ports", "kernel stamps"} <= names
+
+
+def test_setup_says_which_hops_there_can_be(monkeypatch):
+    monkeypatch.setattr("sseproof.chaos.hops.find_apache", lambda: None)
+    monkeypatch.setattr("sseproof.chaos.hops.find_nginx", lambda: Path("/usr/sbin/nginx"))
+    found = {each.name: each for each in environment.parts(None, build=False)}
+    assert (found["nginx"].ok, found["apache"].ok) == (True, False)
+    assert "apt-get install apache2-bin" in found["apache"].advice
+    assert not found["apache"].needed
 
 
 def test_only_what_is_needed_decides_how_setup_ends():

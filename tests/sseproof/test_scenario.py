@@ -268,7 +268,7 @@ def test_what_outranks_the_file_outranks_its_variants(tmp_path, above):
     [
         ('[[variant]]\nhop = "nginx-sse"\n', ["name of its own"]),
         ('[[variant]]\nname = "a"\n[[variant]]\nname = "a"\n', ["name of its own"]),
-        ('[[variant]]\nname = "a"\nhop = "squid"\n', ["hop"]),
+        ('[[variant]]\nname = "a"\nhop = "squid"\n', ["hop", "squid", "nginx-sse", "apache-flush"]),
         ('[[variant]]\nname = "a"\nloda = 3\n', ["loda", "load"]),
         ('[[variant]]\nname = "a"\njudged = true\n[[variant]]\nname = "b"\njudged = true\n', ["Only one"]),
         ('variant = "a"\n', ["[[variant]]"]),
@@ -280,6 +280,19 @@ def test_bad_variants_and_faults(tmp_path, text, words):
     head = "" if not text.startswith("variant") else text
     tail = "" if text.startswith("variant") else text
     sentence = refused(f'{head}[target]\nurl = "{URL}"\n{tail}', tmp_path)
+    for word in words:
+        assert word in sentence
+
+
+@pytest.mark.parametrize(
+    ("hop", "url", "words"),
+    [
+        ("nginx-sse", "https://127.0.0.1/x", ["hop", "https"]),
+        ("nginx-routes", "http://127.0.0.1/a%20b", ["hop", "nginx-routes", "/a%20b"]),
+    ],
+)
+def test_a_target_that_a_hop_can_not_stand_before_is_refused(tmp_path, hop, url, words):
+    sentence = refused(f'hop = "{hop}"\n[target]\nurl = "{url}"\n', tmp_path)
     for word in words:
         assert word in sentence
 
