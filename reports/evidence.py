@@ -11,6 +11,8 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
 - refused: connections that were refused in the window, which nothing but a closed proxy does; or connections that
   lived when the proxy was closed and ended with it, by half of them more than in the clean group: answers end by
   themselves, too.
+- behind a hop the client sees what the hop makes of it: of a cut, an answer that ends before it is over, at no exact byte
+  and however the hop ends it, by half of the connections more than in the clean group; of a refusal, a 502 or 503.
 
 Pure: rows in, evidence out. `acted` is None where no stream of the group ran, or where it would have to be told from
 what a clean group does and no stream of one ran: that proves nothing.
@@ -26,7 +28,7 @@ from sseproof.chaos.faults import Clean, Cut, Refused, SlowFirstByte, Stall, kin
 from sseproof.chaos.plan import FaultPlan, GroupPlan
 from sseproof.reports.checks import fault_windows
 from sseproof.reports.facts import History
-from sseproof.rundir.rows import AddressPlan, Attempt, FaultRow, Instant, StreamRecord
+from sseproof.rundir.rows import AddressPlan, Attempt, FaultRow, Instant, StreamRecord, VariantPlan
 
 MS: Final = 1_000_000
 ENOUGH_OF_A_STALL: Final = 0.9
@@ -78,7 +80,7 @@ def evidence_of(history: History) -> list[Evidence]:
             if isinstance(group.fault, Clean):
                 continue
             rows = [row for row in history.faults if row.variant == variant.name and row.group == group.name]
-            found.append(_Look(group, variant.name, variant.addresses, records, rows).evidence())
+            found.append(_Look(group, variant, records, rows).evidence())
     return found
 
 
@@ -88,14 +90,16 @@ class _Look:
     def __init__(
         self,
         group: GroupPlan,
-        variant: str | None,
-        addresses: Sequence[AddressPlan],
+        variant: VariantPlan,
         records: Sequence[StreamRecord],
         rows: Sequence[FaultRow],
     ) -> None:
         self._group = group
-        self._variant = variant
-        self._addresses = {f"{each.host}:{each.port}": each for each in addresses if each.group == group.name}
+        self._variant = variant.name
+        self._behind_hop = variant.fault_side == "service"
+        self._addresses: dict[str, AddressPlan] = {
+            f"{each.host}:{each.port}": each for each in variant.addresses if each.group == group.name
+        }
         self._mine = [record for record in records if record.group == group.name]
         self._others = [record for record in records if record.group == "clean"]
         self._rows = rows
@@ -108,12 +112,14 @@ class _Look:
         if not self._mine:
             return self._made(None, 0, 0, "met no stream: nobody of its group ran.")
         fault = self._group.fault
-        if isinstance(fault, Cut):
+        if isinstance(fault, Cut) and not self._behind_hop:
             return self._cut(fault)
         if isinstance(fault, Refused):
             return self._refused()
         if not self._others:
             return self._made(None, 0, 0, "can't be told from the service's own doing: no stream was clean.")
+        if isinstance(fault, Cut):
+            return self._cut_behind_hop()
         if isinstance(fault, SlowFirstByte):
             return self._slow(fault)
         if isinstance(fault, Stall):
@@ -151,6 +157,22 @@ class _Look:
             else "met no connection that got as far as its place."
         )
         return self._made(reached > 0 and cut >= MOST * reached, cut, reached, words)
+
+    def _cut_behind_hop(self) -> Evidence:
+        there = [
+            each
+            for each in _attempts(self._mine)
+            if (place := self._addresses.get(each.address)) is not None and place.cut_after_bytes is not None
+        ]
+        clean = _attempts(self._others)
+        cut, clean_cut = (sum(each.end in _CUT_SHORT for each in attempts) for attempts in (there, clean))
+        return self._made(
+            _share(cut, len(there)) > _share(clean_cut, len(clean)) + HALF,
+            cut,
+            len(there),
+            f"ended {cut} of the {len(there)} answers that it stood behind before they were over (of the clean group's "
+            f"{clean_cut} of {len(clean)}); what stands behind a hop shows at no exact byte.",
+        )
 
     def _slow(self, fault: SlowFirstByte) -> Evidence:
         waits = _waits(self._mine)
@@ -215,7 +237,12 @@ class _Look:
         """How many of the connections that were tried in a window were refused, and how many were tried."""
         windows = self._windows()
         tried = [each for each in attempts if any(_within(each.started, window) for window in windows)]
-        return sum(each.end == "refused" for each in tried), len(tried)
+        return sum(self._was_turned_away(each) for each in tried), len(tried)
+
+    def _was_turned_away(self, attempt: Attempt) -> bool:
+        if self._behind_hop:
+            return attempt.end == "status" and attempt.status in _NO_SERVICE
+        return attempt.end == "refused"
 
     def _ended_by_the_switch(self, attempts: Sequence[Attempt]) -> tuple[int, int]:
         """How many of the connections that lived when the proxies were switched off ended by it, and how many lived."""
@@ -243,6 +270,12 @@ class _Look:
 
 _DONE: Final = frozenset({"terminal", "no-content", "inband-error", "stopped"})
 """Ends of ours: the client had all it wanted, or was told to leave, before a FIN could show."""
+
+
+_CUT_SHORT: Final = frozenset({"fin", "eof", "rst", "protocol"})
+"""Ends of an answer whose rest never came, as a hop can make them of a cut behind it."""
+_NO_SERVICE: Final = frozenset({502, 503})
+"""What nginx and Apache answer when they are refused themselves."""
 
 
 def _attempts(records: Sequence[StreamRecord]) -> list[Attempt]:

@@ -6,7 +6,8 @@ Rules:
   This process imports neither gevent nor asyncio (design.md decision 7).
 - Variants run at the same time under the same seeded faults, each with a Locust master and workers of its own. Worker
   numbers run through: worker w works for variant w // workers.
-- The chain of a stream is client, Toxiproxy, hop, service. Faults are healed however the run ends, and what is on disk
+- The chain of a stream is client, Toxiproxy, hop, service; or client, hop, Toxiproxy, service. In the latter each proxy
+  has a port of the hop for itself, so that which stream meets which fault is decided in the same way. Faults are healed however the run ends, and what is on disk
   is judged: an interrupt gives the verdicts so far, a broken rig gives 70.
 """
 
@@ -18,6 +19,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -159,11 +161,22 @@ class _Side(Struct, kw_only=True):
     upstream: AddressPlan
     """What clients (or their proxies) dial: the hop, else the target."""
     seen: PreflightResult
+    connect_ns: int | None
+    """Of one connect to the upstream."""
+    entries: list[AddressPlan] = []
+    """Where clients dial each proxy of this variant, in the plan's order, when the faults sit behind the hop."""
+
+    @property
+    def faults_behind_hop(self) -> bool:
+        """Client, hop, Toxiproxy, service."""
+        return self.variant.fault_side == "service"
 
     @property
     def upstream_is_ours(self) -> bool:
         """A server or hop that this run started, on loopback."""
-        return self.variant.server is not None or self.variant.hop is not None
+        return self.variant.server is not None or (
+            self.variant.hop is not None and not self.faults_behind_hop
+        )
 
 
 class _Experiment:
@@ -230,8 +243,17 @@ class _Experiment:
 
     def _side(self, variant: Variant, service: AddressPlan | None, parts: contextlib.ExitStack) -> _Side:
         service = service or self._started_server(variant, parts)
-        upstream = service if variant.hop is None else self._started_hop(variant, service, parts)
-        seen = self._preflight(variant, upstream)
+        with contextlib.ExitStack() as look:
+            # Behind a hop there is nothing yet: for the look it leads to the service, and for the run there is another one.
+            behind = bool(self._resolved.groups) and variant.fault_side == "service"
+            upstream = service
+            if variant.hop is not None:
+                (upstream,) = self._started_hop(variant, [_place(service)], look if behind else parts)
+            seen = self._preflight(variant, upstream)
+        connect_ns = seen.connect_ns
+        if behind:
+            upstream = service
+            connect_ns = None if variant.server is not None else _measured_connect_ns(service)
         if (variant.target.kind or seen.kind) == "subscription" and variant.load.streams is not None:
             raise UsageError(
                 "The target is a subscription, which does not end by itself, so a number of streams says nothing about "
@@ -239,7 +261,7 @@ class _Experiment:
             )
         if not self._quiet:
             _say(_preflight_sentence(variant, seen))
-        return _Side(variant=variant, service=service, upstream=upstream, seen=seen)
+        return _Side(variant=variant, service=service, upstream=upstream, seen=seen, connect_ns=connect_ns)
 
     def _started_server(self, variant: Variant, parts: contextlib.ExitStack) -> AddressPlan:
         """A reference server of our own for this variant."""
@@ -274,8 +296,9 @@ class _Experiment:
         return AddressPlan(host="127.0.0.1", port=log.port)
 
     def _started_hop(
-        self, variant: Variant, service: AddressPlan, parts: contextlib.ExitStack
-    ) -> AddressPlan:
+        self, variant: Variant, upstreams: Sequence[str], parts: contextlib.ExitStack
+    ) -> list[AddressPlan]:
+        """The variant's hop, until the parts end; where it listens for each upstream."""
         from sseproof.chaos.hops import Hop
 
         assert variant.hop is not None
@@ -284,13 +307,13 @@ class _Experiment:
         hop = parts.enter_context(
             Hop(
                 variant.hop,
-                upstreams=[_place(service)],
+                upstreams=upstreams,
                 folder=folder,
                 say=lambda text: self._line(name, text),
                 route=urlsplit(variant.target.url).path or "/",
             )
         )
-        return AddressPlan(host=hop.host, port=hop.port)
+        return [AddressPlan(host=hop.host, port=port) for port in hop.ports]
 
     def _preflight(self, variant: Variant, upstream: AddressPlan) -> PreflightResult:
         """One stream before the run. Raises UsageError when it shows that the target can't be measured."""
@@ -334,15 +357,19 @@ class _Experiment:
                 seed=self._seed,
                 upstreams={side.variant.name: _place(side.upstream) for side in self._sides},
                 connect_ns=max(
-                    planned_connect_ns(side.seen.connect_ns, own=side.upstream_is_ours)
-                    for side in self._sides
+                    planned_connect_ns(side.connect_ns, own=side.upstream_is_ours) for side in self._sides
                 ),
                 at_once=max(self._at_once(side) for side in self._sides),
                 load_ms=round(min(lengths) / 1e6) if lengths else None,
             )
         except FaultError as error:
             raise UsageError(f"{self._resolved.source}: {error}") from None
-        return with_ports(plan, parts.enter_context(PortLease(len(plan.proxies))).ports)
+        plan = with_ports(plan, parts.enter_context(PortLease(len(plan.proxies))).ports)
+        for side in self._sides:
+            if side.faults_behind_hop:
+                proxies = [proxy.listen for proxy in plan.proxies if proxy.variant == side.variant.name]
+                side.entries = self._started_hop(side.variant, proxies, parts)
+        return plan
 
     def _admission_ns(self, side: _Side) -> int | None:
         """How long new streams are admitted; None in a closed loop of a fixed number."""
@@ -398,17 +425,30 @@ class _Experiment:
             name=variant.name,
             judged=variant.judged,
             hop=variant.hop,
+            fault_side=variant.fault_side,
             server=variant.server.profile if variant.server else None,
             target=to_raw(adopted(variant.target, side.seen)),
             load=to_raw(variant.load),
             client=to_raw(variant.client),
-            addresses=[side.upstream] if self._faults is None else addresses(self._faults, variant.name),
+            addresses=self._addresses(side),
             identity_groups=[group.name for group in self._resolved.groups if isinstance(group.fault, Slice)],
             preflight=side.seen,
             master_port=master_port,
             replay_ns=self._replay_ns(side),
             payloads_sha256=_sha256_of(variant.load.payloads),
         )
+
+    def _addresses(self, side: _Side) -> list[AddressPlan]:
+        """Where the variant's streams connect to: its proxies, or the ports of the hop that lead to them."""
+        if self._faults is None:
+            return [side.upstream]
+        proxies = addresses(self._faults, side.variant.name)
+        if not side.faults_behind_hop:
+            return proxies
+        return [
+            msgspec.structs.replace(proxy, host=entry.host, port=entry.port)
+            for proxy, entry in zip(proxies, side.entries, strict=True)
+        ]
 
     def _described(self, command: list[str]) -> RunInfo:
         return RunInfo(
@@ -671,6 +711,16 @@ def _swept_folder() -> Iterator[str]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _measured_connect_ns(address: AddressPlan) -> int | None:
+    """Of one connect to a service that the look met through a hop; None when it fails: the look did not."""
+    began_ns = time.monotonic_ns()
+    try:
+        socket.create_connection((address.host, address.port), PREFLIGHT_LIMIT_S).close()
+    except OSError:
+        return None
+    return time.monotonic_ns() - began_ns
 
 
 def _place(address: AddressPlan) -> str:

@@ -33,6 +33,7 @@ from sseproof.reference_server.misbehave import parse_modes
 from sseproof.replay import read_replay
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
 from sseproof.rundir.errors import UsageError
+from sseproof.rundir.rows import FaultSide
 from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
 
@@ -77,6 +78,8 @@ class Variant(Struct, kw_only=True, forbid_unknown_fields=True):
     """Sets the exit code; of several variants only one does."""
     server: ServerChoice | None = None
     hop: HopKind | None = None
+    fault_side: FaultSide = "client"
+    """Of the hop: before it, or between it and the service."""
     target: Target
     load: Load = msgspec.field(default_factory=Load)
     client: Client = msgspec.field(default_factory=Client)
@@ -99,6 +102,7 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     """Each table is a fault and the share of streams that meet it; `sseproof.chaos.plan` reads them."""
     server: ServerChoice | None = None
     hop: HopKind | None = None
+    fault_side: FaultSide = "client"
     target: Target = msgspec.field(default_factory=lambda: Target(url=""))
     load: Load = msgspec.field(default_factory=Load)
     client: Client = msgspec.field(default_factory=Client)
@@ -203,9 +207,10 @@ def _lay_out_variants(tree: Tree, above: Tree, origin: "_Origins") -> None:
                 for layer in layers:
                     _Origins().merge(whole[section], copy.deepcopy(layer), "")
         whole.update({key: value for key, value in table.items() if key not in _SHARED})
-        hops = [layer["hop"] for layer in (above, table, tree) if "hop" in layer]
-        if hops:
-            whole["hop"] = hops[0]
+        for key in ("hop", "fault_side"):
+            said = [layer[key] for layer in (above, table, tree) if key in layer]
+            if said:
+                whole[key] = said[0]
         target = whole.setdefault("target", {})
         if "url" not in target:
             if "server" not in whole:
@@ -585,6 +590,10 @@ def _check_target(target: Target, refuse: Any) -> None:
 
 def _check_hop(variant: Variant, refuse: Any) -> None:
     if variant.hop is None:
+        if variant.fault_side == "service":
+            raise refuse(
+                "fault_side", 'is "service", and there is no hop to be behind of: give one, or leave it out.'
+            )
         return
     parts = urlsplit(variant.target.url)
     if parts.scheme == "https":

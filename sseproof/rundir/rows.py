@@ -57,6 +57,7 @@ Outcome = Literal[
     "dropped",
 ]
 StreamKind = Literal["answer", "subscription"]
+FaultSide = Literal["client", "service"]
 
 ATTEMPT_ENDS: Final[tuple[AttemptEnd, ...]] = get_args(AttemptEnd)
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
@@ -462,6 +463,8 @@ class VariantPlan(Row, kw_only=True):
     """Profile of a reference server that the run started for this variant."""
     hop: str | None = None
     """The proxy that the run put in front of the service."""
+    fault_side: FaultSide = "client"
+    """On which side of the hop the faults sit: a client meets those on the service's side as the hop passes them on."""
     identity_groups: list[str] = []
     """Groups whose streams ask for no compression whatever the target says: slices of gzip cut no character."""
     addresses: list[AddressPlan] = []

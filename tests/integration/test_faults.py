@@ -338,6 +338,64 @@ hop = "nginx-sse"
     nobody_listens(ports_of(directory))
 
 
+@pytest.mark.skipif(find_nginx() is None and not os.environ.get("CI"), reason="nginx is not installed")
+def test_it_matters_on_which_side_of_the_hop_the_link_breaks(tmp_path):
+    """The same faults, before and behind nginx: a reset comes as FIN from behind it, and a refusal as a 502."""
+    scenario = """
+hop = "nginx-sse"
+[load]
+streams = 80
+users = 20
+[[fault]]
+name = "rst"
+kind = "cut"
+by = "rst"
+share = "30%"
+after_bytes = [700, 900]
+[[fault]]
+kind = "refused"
+share = "30%"
+after = "400ms"
+duration = "600ms"
+every = "1500ms"
+times = 3
+[[variant]]
+name = "before"
+[[variant]]
+name = "behind"
+fault_side = "service"
+"""
+    (tmp_path / "faults.toml").write_text(scenario.replace("[load]", f"{SERVED}[load]"))
+    done = sseproof(
+        "run", "faults.toml", "--quiet", *claims("recovery = 100% after rst over 20"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    directory = directory_of(tmp_path)
+    assert [each.acted for each in evidence_of(read_history(directory))] == [True] * 4
+    streams = rows(directory, STREAMS)
+    assert {row.variant for row in streams} == {"before", "behind"}
+    plan = plan_of(directory)
+    planned = {
+        f"{a['host']}:{a['port']}": a.get("cut_after_bytes") for v in plan["variants"] for a in v["addresses"]
+    }
+    for row in streams:
+        first = row.attempts[0]
+        if row.group == "rst" and row.variant == "before":
+            assert (first.end, first.received_bytes) == ("rst", planned[first.address])
+        elif row.group == "rst":
+            assert first.end == "fin"
+            assert planned[first.address], "the port of the hop that leads to the proxy that cuts"
+    ends = {"before": set(), "behind": set()}
+    for row in streams:
+        if row.group == "refused":
+            ends[row.variant] |= {(each.end, each.status) for each in row.attempts}
+    assert ("refused", None) in ends["before"]
+    assert ("status", 502) not in ends["before"]
+    assert ("status", 502) in ends["behind"]
+    assert ("refused", None) not in ends["behind"]
+    nobody_listens([*ports_of(directory), *(proxy["port"] for proxy in plan["faults"]["proxies"])])
+
+
 @pytest.mark.skipif(find_apache() is None and not os.environ.get("CI"), reason="Apache is not installed")
 def test_a_stream_goes_through_apache_and_a_route_of_its_own(tmp_path):
     scenario = """

@@ -14,7 +14,7 @@ MS = 1_000_000
 START = 1_800_000_000_000 * MS
 
 
-def planned(table: dict, records, faults=(), clean=()) -> History:
+def planned(table: dict, records, faults=(), clean=(), side="client") -> History:
     """A history of 20 clean streams, unless others are given, and those of one fault's group."""
     specs: list[GroupSpec] = parse_groups([{"name": "hit", "share": "50%", **table}])
     plan = plan_faults(specs, run="r", seed=1, upstreams={None: "127.0.0.1:9"}, connect_ns=0, at_once=4)
@@ -24,6 +24,8 @@ def planned(table: dict, records, faults=(), clean=()) -> History:
         load=to_raw(Load()),
         client=to_raw(Client()),
         addresses=addresses(plan),
+        hop="nginx-sse",
+        fault_side=side,
     )
     whole = Plan(
         run="r",
@@ -261,3 +263,39 @@ def test_a_run_without_faults_has_none():
     history = planned(CUT, [])
     history.plan.faults = msgspec.Raw(b"null")
     assert evidence_of(history) == []
+
+
+def turned_away(status: int):
+    return hit(attempt={"started": Instant(START + 2_500 * MS), "end": "status", "status": status})
+
+
+@pytest.mark.parametrize(
+    ("table", "records", "faults", "acted"),
+    [
+        (CUT, [cut(off=-40, end="fin")] * 5, [], True),
+        (CUT, [cut(off=200, end="eof")] * 5, [], True),
+        ({**CUT, "by": "rst"}, [cut(end="fin")] * 5, [], True),
+        (CUT, [cut(end="fin")] * 2 + [cut(off=100, end="terminal")] * 3, [], False),
+        (CUT, [cut(end="idle-timeout")] * 5, [], False),
+        (CUT, [hit(attempt={"address": "127.0.0.1:1", "end": "fin"})] * 5, [], False),
+        (REFUSED, [turned_away(502)] * 3, applied("refused"), True),
+        (REFUSED, [turned_away(503)] * 3, applied("refused"), True),
+        (REFUSED, [turned_away(404)] * 3, applied("refused"), False),
+    ],
+    ids=["fin", "clean-end", "rst-becomes-fin", "too-few", "ours", "another-address", "502", "503", "404"],
+)
+def test_behind_a_hop_a_fault_shows_as_the_hop_passes_it_on(table, records, faults, acted):
+    (evidence,) = evidence_of(planned(table, records, faults, side="service"))
+    assert evidence.acted is acted, evidence.sentence
+    (before,) = evidence_of(planned(table, records, faults))
+    assert before.acted is not True, "before a hop such streams prove nothing"
+
+
+def test_behind_a_hop_a_cut_needs_a_clean_group_that_ends_well():
+    broken = [{"attempt": {"end": "fin"}}] * 20
+    (evidence,) = evidence_of(planned(CUT, [cut()] * 5, clean=broken, side="service"))
+    assert evidence.acted is False
+    history = planned(CUT, [cut()] * 5, side="service")
+    history.streams = [each for each in history.streams if each.group == "hit"]
+    (evidence,) = evidence_of(history)
+    assert evidence.acted is None

@@ -297,6 +297,19 @@ def test_a_target_that_a_hop_can_not_stand_before_is_refused(tmp_path, hop, url,
         assert word in sentence
 
 
+def test_the_side_of_the_faults_is_each_variants_own(tmp_path):
+    text = 'hop = "nginx-sse"\nfault_side = "service"\n[server]\n[[variant]]\nname = "a"\n'
+    text += '[[variant]]\nname = "b"\nfault_side = "client"\n'
+    assert [each.fault_side for each in load(text, tmp_path).scenario.variant] == ["service", "client"]
+
+
+@pytest.mark.parametrize(
+    "text", ['fault_side = "service"\n[server]\n', 'fault_side = "server"\nhop = "nginx-sse"\n[server]\n']
+)
+def test_a_side_of_no_hop_or_of_no_name_is_refused(tmp_path, text):
+    assert "fault_side" in refused(text, tmp_path)
+
+
 def test_a_server_of_the_run_needs_no_address(tmp_path):
     (variant,) = load('[server]\nprofile = "legacy"\n', tmp_path).scenario.variant
     assert variant.server.profile == "legacy"
