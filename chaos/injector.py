@@ -10,6 +10,9 @@ Rules (design.md decision 9; toxiproxy.md 1.9, 6 and 8):
   by reading the state back and by a TCP connect to every proxy.
 - A server that does not answer is never asked again: it is ended, which heals everything it did; `check` (from the main
   thread) starts an empty one with clean proxies at the same addresses. The row is `failed`, the caller gets a RigError.
+- From `setup` on the server is asked twice a second whether it is there and still has our proxies. A `failed` row holds
+  when it last was well and when that was known to be over: what streams met in between is not the target's doing.
+- Somebody else's server that is gone, wedged or without our proxies can't be replaced: `is_lost`, and the load is over.
 - On somebody else's server we touch what we made, by the names of the plan, and leave nothing of ours behind.
 """
 
@@ -45,6 +48,7 @@ from sseproof.rundir.rows import FaultRow, FaultStep
 CONNECT_LIMIT_S: Final = 2.0
 THREAD_LIMIT_S: Final = 8.0
 """A call in flight ends within 6 s; then the timer thread sees that it is to stop."""
+WATCH_EVERY_S: Final = 0.5
 CLEAN_KIND: Final = kind_of(Clean())
 
 Side = tuple[str | None, str]
@@ -83,6 +87,7 @@ class Injector:
         self._problem: RigError | None = None
         self._disk_problem: RigError | None = None
         self._needs_restart = False
+        self._well_ns: int | None = None
         self._made: set[str] = set()
         self._open: dict[int, Window] = {}
         self._standing: set[Side] = set()
@@ -105,6 +110,11 @@ class Injector:
         """What broke in the injector, None while all is well. Claims on faults are unknown then."""
         return self._problem or self._disk_problem
 
+    @property
+    def is_lost(self) -> bool:
+        """Somebody else's server has failed: no stream has a way to the target any more, or none that could be trusted."""
+        return self._external is not None and self._problem is not None
+
     def __enter__(self) -> Self:
         return self
 
@@ -125,6 +135,8 @@ class Injector:
             self._setup_side(side)
         self._verify_all()
         self._is_set = True
+        self._well_ns = now_ns()
+        threading.Thread(target=self._watch, name="fault watch", daemon=True).start()
 
     def _setup_side(self, side: Side) -> None:
         self._standing.add(side)
@@ -188,19 +200,50 @@ class Injector:
 
         Where the server is gone it is replaced first, so that streams of every group find a clean way again.
         """
-        if (
+        if self._has_ended():
+            with self._lock:
+                if self._has_ended():
+                    self._broken(self._failed_rows(), ServerError("The Toxiproxy server ended by itself."))
+        if self._needs_restart and not self._healed:
+            self._restart()
+        return self.problem
+
+    def _has_ended(self) -> bool:
+        return (
             self._private is not None
             and self._private.pid is None
             and not self._healed
             and not self._needs_restart
-        ):
-            self._broken(
-                [self._row(side, "failed", kind=self._standing_kind(side)) for side in self._sides],
-                ServerError("The Toxiproxy server ended by itself."),
-            )
-        if self._needs_restart and not self._healed:
-            self._restart()
-        return self.problem
+        )
+
+    def _watch(self) -> None:
+        """Its own thread: asks again and again, until told to stop or until it is not answered as it should be."""
+        while not self._stop.wait(WATCH_EVERY_S):
+            asked_ns = now_ns()
+            try:
+                there = self._client.proxies()
+                if missing := sorted(self._made - there.keys()):
+                    raise MismatchError(
+                        f"The proxy {missing[0]} of this run is no longer on {self._client.place}."
+                    )
+            except ServerError as error:
+                with self._lock:
+                    # A child that has ended is `check`'s to find: it says so better than a refused call.
+                    if not self._stop.is_set() and not (
+                        self._private is not None and self._private.pid is None
+                    ):
+                        self._broken(self._failed_rows(), self._left_behind(error))
+                return
+            self._well_ns = asked_ns
+
+    def _failed_rows(self) -> list[FaultRow]:
+        return [self._row(side, "failed", kind=self._standing_kind(side)) for side in self._sides]
+
+    def _left_behind(self, error: RigError) -> RigError:
+        """On somebody else's server something of ours may be left, which no end of a process takes away."""
+        if self._private is not None:
+            return error
+        return RigError(f"{error} Proxies of this run may be left on it; their names begin with sseproof-.")
 
     def _timetable(self, due: list[_Due]) -> None:
         """The timer thread: sleeps until the next call is due; ends when told to, when done, or when broken."""
@@ -349,9 +392,7 @@ class Injector:
     def _heal_by_force(self, sides: Sequence[Side], error: ServerError) -> None:
         """Ending a private server takes back all it did; somebody else's we can only report."""
         if self._private is None:
-            self._note_problem(
-                RigError(f"{error} Proxies of this run may be left on it; their names begin with sseproof-.")
-            )
+            self._note_problem(self._left_behind(error))
             self._write_quietly([self._row(side, "failed", detail=str(error), ok=False) for side in sides])
             return
         self._private.kill()
@@ -384,6 +425,7 @@ class Injector:
         self._note_problem(error)
         for row in rows:
             row.detail, row.ok = str(error), False
+            row.call_sent_ns, row.call_answered_ns = self._well_ns, now_ns()
         self._write_quietly(rows)
         self._stop.set()
         if self._private is not None:

@@ -107,7 +107,7 @@ class _Look:
     def evidence(self) -> Evidence:
         failed = next((row for row in self._rows if row.step == "failed" or row.ok is False), None)
         if failed is not None:
-            words = f"could not be applied: {failed.detail or 'see faults.jsonl'}."
+            words = f"could not be applied: {failed.detail.rstrip('.') or 'see faults.jsonl'}."
             return structs.replace(self._made(False, 0, 0, words), failed=True)
         if not self._mine:
             return self._made(None, 0, 0, "met no stream: nobody of its group ran.")

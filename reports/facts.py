@@ -85,6 +85,8 @@ class History(Struct, kw_only=True):
     """By truth id, in the order of connections."""
     generator: list[GeneratorRow] = []
     marks: list[MarkRow] = []
+    outages: list[tuple[int, int]] = []
+    """When our own fault engine was broken: from when it was last well until streams had a clean way again."""
     problems: list[str] = []
     """Sentences about the record itself: what is missing, torn, doubled."""
     missing: list[str] = []

@@ -7,11 +7,13 @@ Rules:
   Neither is forgotten: both stay in n.
 - A row that came twice (the same stream of the same variant) counts once, the first one, and is a problem.
 - Streams of the warm-up, and their breaks, are counted and left out.
+- While our own fault engine was broken no stream could show what the service does: those that lived then are unfinished,
+  and their breaks are left out. Neither is the target's doing, whatever they came to.
 """
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -39,6 +41,7 @@ from sseproof.rundir.files import (
 from sseproof.rundir.groups import GroupRule, group_of
 from sseproof.rundir.rows import (
     BreakRow,
+    FaultRow,
     Header,
     Plan,
     Row,
@@ -53,6 +56,7 @@ R = TypeVar("R", bound=Row)
 StreamKey = tuple[str | None, int]
 """Variant and stream number: stream numbers count from the start in each variant."""
 
+FOR_GOOD_NS: Final = 1 << 63
 ENDED: Final[dict[str, str]] = {
     "interrupted": "The run was interrupted; the verdicts cover what had happened until then.",
     "terminated": "The run was terminated; the verdicts cover what had happened until then.",
@@ -85,6 +89,7 @@ def read_history(directory: Path) -> History:
     finally:
         if collecting:
             gc.enable()
+    _note_outages(history)
     _note_workers(history)
     _note_unmade(history)
     return history
@@ -192,6 +197,55 @@ def _first_of(
             f"{_some(doubled, 'row')} came a second time (a {what} two rows); the first of each counts."
         )
     return first
+
+
+def _note_outages(history: History) -> None:
+    history.outages = outages(history.faults)
+    if not history.outages:
+        return
+    met = [record for record in history.streams if _lived_in(record, history.outages)]
+    keys = {_key(record) for record in met}
+    history.streams = [record for record in history.streams if _key(record) not in keys]
+    history.breaks = [row for row in history.breaks if (row.variant, row.stream) not in keys]
+    history.unfinished += [
+        StartRow(
+            stream=record.stream,
+            worker=record.worker,
+            name=record.name,
+            variant=record.variant,
+            group=record.group,
+            intended=record.intended,
+            dispatched=record.dispatched,
+        )
+        for record in met
+    ]
+    history.problems.append(
+        f"The fault engine was broken while {_some(len(met), 'stream')} ran: they count as unfinished, whatever they came to."
+    )
+
+
+def outages(faults: Sequence[FaultRow]) -> list[tuple[int, int]]:
+    """When the fault engine was broken: since it was last well, until a new one had clean proxies for all, else for good."""
+    found: list[tuple[int, int]] = []
+    for failed in faults:
+        if failed.step != "failed" or failed.call_sent_ns is None or failed.call_answered_ns is None:
+            continue
+        if found and failed.call_sent_ns <= found[-1][1]:
+            continue  # another group's row of the same failure
+        again = {
+            (row.variant, row.group): row.call_answered_ns
+            for row in reversed(faults)
+            if row.step == "healed"
+            and row.window is None
+            and row.call_answered_ns is not None
+            and row.at_ns >= failed.at_ns
+        }
+        found.append((failed.call_sent_ns, max(again.values(), default=FOR_GOOD_NS)))
+    return found
+
+
+def _lived_in(record: StreamRecord, spans: Iterable[tuple[int, int]]) -> bool:
+    return any(record.ended.hi_ns >= since and record.dispatched.lo_ns <= until for since, until in spans)
 
 
 def _note_workers(history: History) -> None:

@@ -436,6 +436,8 @@ def _code(claim: Claim, history: History, tally: _Tally, worst: Answer, best: An
         return "no-truth"
     if cause == "rig":
         return "rig-late"
+    if history.outages and cause == "unfinished":
+        return "injector-failed"
     return "too-few" if history.how == "finished" else "interrupted"
 
 
@@ -615,6 +617,8 @@ def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, 
         )
     if verdict.code == "no-truth":
         return "Name the events' sequence: --set target.sequence=id, or json:FIELD."
+    if verdict.code == "injector-failed":
+        return _FAULT_NEXT["failed"]
     if verdict.code == "interrupted":
         return "Run again to its end."
     return _further(claim, history, tally)

@@ -579,6 +579,8 @@ class _Experiment:
                         self._injector.begin()
                         begun = True
                     self._injector.check()  # what it finds is told at the end; the load goes on
+                    if self._injector.is_lost:
+                        return str(self._injector.problem)
                 self._note_lost(workers)
                 if len(self._info.workers_lost) == len(workers):
                     return f"Every worker ended early; {LOG_NAME} in the run directory says why."

@@ -305,7 +305,9 @@ class FaultRow(Row, kw_only=True):
     variant: str | None = None
     proxies: list[str] = []
     call_sent_ns: int | None = None
+    """Of a failed one: when the server was last well."""
     call_answered_ns: int | None = None
+    """Of a failed one: when it was known not to be."""
     echo: Raw = Raw(b"null")
     """The toxics as the server echoed them."""
     fired: int | None = None

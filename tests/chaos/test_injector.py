@@ -2,8 +2,10 @@
 
 import fcntl
 import itertools
+import os
 import shlex
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -22,7 +24,8 @@ from sseproof.chaos.injector import Injector, heal_leftovers
 from sseproof.chaos.install import Found
 from sseproof.chaos.plan import FaultPlan, addresses, parse_groups, plan_faults, with_ports
 from sseproof.chaos.processes import PortLease
-from sseproof.chaos.toxiproxy import MismatchError, ProxyState, Server, ServerError, WedgedError
+from sseproof.chaos.toxiproxy import Client, MismatchError, ProxyState, Server, ServerError, WedgedError
+from sseproof.reports.history import outages
 from sseproof.rundir.errors import RigError
 from sseproof.rundir.rows import FaultRow, Instant
 from tests.chaos.conftest import absent
@@ -389,6 +392,72 @@ def test_a_server_that_ends_by_itself_is_noticed(server: Server, lease: PortLeas
             assert "ended by itself" in str(injector.check())
             assert fetch(plan.proxies[0].port).data == whole
     assert "failed" in steps(tmp_path)
+
+
+def await_problem(injector: Injector) -> RigError:
+    """As the experiment asks, from the main thread, again and again."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if (problem := injector.check()) is not None:
+            return problem
+        threading.Event().wait(0.05)
+    raise AssertionError("nothing was noticed")
+
+
+def place_of(server: Server) -> tuple[str, int]:
+    host, _, port = server.client.place.rpartition(":")
+    return host, int(port)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda server, name: server.kill(), "is not there"),
+        (lambda server, name: os.kill(server.pid, signal.SIGSTOP), "wedged"),
+        (lambda server, name: server.client.delete(name), "no longer on"),
+    ],
+    ids=["gone", "wedged", "taken"],
+)
+def test_someone_elses_server_that_fails_is_noticed_between_the_calls(
+    server: Server, lease: PortLease, tmp_path: Path, harm, words: str
+) -> None:
+    """No window begins or ends: only the watch can see it."""
+    client = Client(*place_of(server), limit_s=1)
+    with Upstream(at_once(answer(50))) as upstream:
+        plan = one_group({"kind": "cut", "after_bytes": 300}, upstream.place, lease)
+        with Injector(plan, client, journal(tmp_path)) as injector:
+            injector.setup()
+            assert injector.check() is None
+            assert not injector.is_lost
+            before_ns = time.time_ns()
+            harm(server, plan.proxies[0].name)
+            problem = await_problem(injector)
+            assert words in str(problem)
+            assert "sseproof-" in str(problem), "what may be left can be found by its name"
+            assert injector.is_lost
+            if words == "wedged":
+                os.kill(server.pid, signal.SIGCONT)
+    (failed, *_) = (row for row in rows(tmp_path) if row.step == "failed")
+    assert failed.call_sent_ns < before_ns + 50_000_000 < failed.call_answered_ns + 50_000_000
+
+
+def test_a_wedged_server_of_ours_is_replaced_between_the_calls(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    whole = answer(50)
+    server.client._limit_s = 1
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group({"kind": "cut", "after_bytes": 300}, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            old = server.pid
+            os.kill(old, signal.SIGSTOP)
+            assert "wedged" in str(await_problem(injector))
+            assert not injector.is_lost
+            assert server.pid not in {None, old}
+            assert fetch(plan.proxies[0].port).data == whole, "the new one is clean"
+    assert steps(tmp_path)[:4] == ["intent", "applied", "failed", "healed"]
+    ((since_ns, until_ns),) = outages(rows(tmp_path))
+    assert row_of(tmp_path, "applied").call_sent_ns < since_ns < until_ns < time.time_ns()
 
 
 def test_what_the_server_has_and_was_not_given_is_an_error(

@@ -1,6 +1,7 @@
 """Faults in a run: they act on the streams they were planned for, are proved, healed, and leave nothing behind."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sseproof.reports.history import read_history
 from sseproof.rundir.files import BREAKS, FAULTS, REPORT_NAME, RUN_NAME, STREAMS, read_document
 from sseproof.rundir.rows import OUTCOMES, RunInfo
 from tests.integration.suite import (
+    carrying,
     claims,
     directory_of,
     nobody_listens,
@@ -290,11 +292,14 @@ def test_a_stock_server_is_named_as_such(tmp_path):
 
 
 def test_a_foreign_server_that_dies_in_the_middle_is_told_and_not_charged_to_faults(tmp_path, other):
-    (tmp_path / "faults.toml").write_text(SERVED + "[client]\nretries = 1\n" + CUT_HALF.format(streams=100))
+    (tmp_path / "faults.toml").write_text(
+        SERVED + "[client]\nbackoff = '2s'\n" + CUT_HALF.format(streams=400)
+    )
     options = (
         "--toxiproxy",
         f"http://{other.client.place}",
-        *claims("recovery = 100% after cut", "ttft p95 <= 5s in group cut"),
+        *claims("recovery = 100% after cut", "ttft p95 <= 5s in group cut", "success >= 98%"),
+        *claims("recovery = 100%", "success = 100% in group clean"),
     )
     process = started("run", "faults.toml", "--quiet", *options, cwd=tmp_path)
     try:
@@ -308,9 +313,41 @@ def test_a_foreign_server_that_dies_in_the_middle_is_told_and_not_charged_to_fau
     assert "Toxiproxy" in err
     assert "sseproof-" in err, "what may be left there can be found by name"
     verdict = verdict_of(directory)
-    assert [(each.verdict, each.code) for each in verdict.verdicts] == [("unknown", "injector-failed")] * 2
-    assert len(rows(directory, STREAMS)) == 100
+    assert [(each.verdict, each.code) for each in verdict.verdicts] == [("unknown", "injector-failed")] * 5
+    assert 5 <= len(rows(directory, STREAMS)) < 400, "without a way to the target there is no use in going on"
+    assert any("count as unfinished" in problem for problem in verdict.problems)
     assert "failed" in {row.step for row in rows(directory, FAULTS)}
+
+
+def test_a_server_of_ours_that_stops_answering_is_replaced_and_never_charged_to_the_target(tmp_path):
+    """SIGSTOP stands for wedged: nothing of any stream moves until a new one takes its place."""
+    scenario = CUT_HALF.format(streams=200).replace("after_bytes = 900", "after_bytes = 900000")
+    (tmp_path / "faults.toml").write_text(SERVED + "[client]\nprofile = 'legacy'\n" + scenario)
+    options = claims(
+        "recovery = 100% after cut", "success = 100% in group clean", "gap p99 <= 3s in group clean"
+    )
+    process = started(
+        "run", "faults.toml", "--quiet", *options, cwd=tmp_path, environ={"MARKED": str(tmp_path)}
+    )
+    try:
+        directory = wait_for_rows(tmp_path, 20)
+        stopped = [
+            pid
+            for pid in carrying(f"MARKED={tmp_path}")
+            if "toxiproxy" in Path(f"/proc/{pid}/cmdline").read_text()
+        ]
+        os.kill(stopped[0], signal.SIGSTOP)
+        out, err = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 70, out + err
+    assert "wedged" in err
+    verdict = verdict_of(directory)
+    assert all(each.verdict != "fail" for each in verdict.verdicts), out
+    assert (verdict.verdicts[0].verdict, verdict.verdicts[0].code) == ("unknown", "injector-failed")
+    assert len(rows(directory, STREAMS)) == 200, "the load went on through the new one"
+    assert any(row.outcome != "complete" for row in rows(directory, STREAMS)), "some were broken by it"
+    nobody_listens(ports_of(directory))
 
 
 @pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed")

@@ -189,3 +189,45 @@ def test_a_foreign_file_is_refused_in_a_sentence(run):
     path.write_bytes(path.read_bytes().replace(b"sseproof/generator", b"something/else"))
     with pytest.raises(UsageError, match="is not part of a run"):
         read_history(directory)
+
+
+MS = 1_000_000
+
+
+def broken(run, well_ms: int, known_ms: int, again_ms: int | None = None) -> None:
+    """The fault engine was last well at one moment, known to be gone at another, and for both groups again at a third."""
+    for group in ("a", "clean"):
+        spans = {"call_sent_ns": run.t0 + well_ms * MS, "call_answered_ns": run.t0 + known_ms * MS}
+        run.fault("failed", group=group, ok=False, at_ns=run.t0 + known_ms * MS, **spans)
+    for group in ("a", "clean") if again_ms is not None else ():
+        spans = {"call_sent_ns": run.t0 + known_ms * MS, "call_answered_ns": run.t0 + again_ms * MS}
+        run.fault("healed", group=group, ok=True, at_ns=run.t0 + again_ms * MS, **spans)
+
+
+def test_what_ran_while_the_fault_engine_was_broken_is_unfinished(run):
+    for start_ms in (0, 3_000, 5_500, 6_500):
+        run.stream(start_ms=start_ms, outcome="cut", end="fin")
+    run.break_(1)
+    run.break_(3)
+    broken(run, 4_000, 5_000, 6_000)
+    history = read_history(run.write())
+    assert [record.stream for record in history.streams] == [0, 3]
+    assert [start.stream for start in history.unfinished] == [1, 2]
+    assert [row.stream for row in history.breaks] == [3]
+    assert any("2 streams ran" in problem for problem in history.problems)
+
+
+def test_an_engine_that_never_came_back_leaves_all_later_streams_unfinished(run):
+    for start_ms in (0, 3_000, 90_000):
+        run.stream(start_ms=start_ms)
+    broken(run, 4_000, 5_000)
+    history = read_history(run.write())
+    assert [start.stream for start in history.unfinished] == [1, 2]
+    assert len(history.outages) == 1
+
+
+def test_a_fault_that_could_not_be_set_before_the_load_is_no_outage(run):
+    run.stream()
+    run.fault("failed", ok=False)
+    history = read_history(run.write())
+    assert (history.outages, history.unfinished) == ([], [])

@@ -475,6 +475,20 @@ class TestFaults:
         assert "no answer" in result.sentence
         assert "\x1b" not in result.sentence
 
+    @pytest.mark.parametrize(
+        "claim", ["success >= 98%", "success = 100%", "recovery = 100%", "gap p99 <= 1s"]
+    )
+    def test_what_a_broken_engine_did_is_never_the_targets(self, run, claim):
+        run.streams(70)
+        for number in range(70, 90):
+            run.failed(start_ms=5_000, breaks=1, gaps=run.gaps(4_000))
+            run.break_(number, seen_ms=5_500, back_ms=None)
+        spans = {"call_sent_ns": run.at(4_000).ns, "call_answered_ns": run.at(4_600).ns}
+        run.fault("failed", ok=False, at_ns=run.at(4_600).ns, **spans)
+        result = run.one(claim, how="failed")
+        assert (result.verdict, result.code) == ("unknown", "injector-failed")
+        assert "faults.jsonl" in result.next
+
     def test_a_fault_that_acted(self, run):
         run.fault("applied", group="a", call_sent_ns=run.t0)
         run.streams(200, group="a")
