@@ -243,7 +243,9 @@ class Injector:
         """On somebody else's server something of ours may be left, which no end of a process takes away."""
         if self._private is not None:
             return error
-        return RigError(f"{error} Proxies of this run may be left on it; their names begin with sseproof-.")
+        return RigError(
+            f"{error} Proxies of this run may be left on it; their names begin with sseproof-; `sseproof chaos heal` removes them."
+        )
 
     def _timetable(self, due: list[_Due]) -> None:
         """The timer thread: sleeps until the next call is due; ends when told to, when done, or when broken."""
@@ -507,20 +509,6 @@ class Injector:
 
 
 _ENDED: Final = "The server was ended, and with it everything it did."
-
-
-def heal_leftovers(client: Client, prefix: str = "sseproof-") -> list[str]:
-    """Removes the proxies that runs of ours left on a server after a crash, by their names; gives those removed.
-
-    Raises RigError when the server fails.
-    """
-    left = sorted(name for name in client.proxies() if name.startswith(prefix))
-    for name in left:
-        client.delete(name)
-    still = sorted(set(left) & set(client.proxies()))
-    if still:
-        raise MismatchError(f"The proxies {', '.join(still)} were removed and are still there.")
-    return left
 
 
 def _action(fault: Fault) -> Toxic | Switch:

@@ -403,3 +403,48 @@ def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
                 f"{mark} {finding.name}: {finding.value}" + (f"; {finding.advice}" if finding.advice else "")
             )
     return environment.setup_code(findings)
+
+
+@cli.group(context_settings=SETTINGS)
+def chaos() -> None:
+    """Faults alone, without load of ours."""
+
+
+@chaos.command(name="heal", context_settings=SETTINGS)
+@click.argument("run_dirs", metavar="[RUN_DIR]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--toxiproxy", default="http://127.0.0.1:8474", show_default=True, metavar="URL", help="The server."
+)
+@click.option(
+    "--out",
+    default=Path("runs"),
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of runs to look through when no RUN_DIR is given.",
+)
+@click.option("--url", metavar="URL", help="One GET of it at the end, which has to be answered.")
+@_json_option
+def chaos_heal(
+    *, run_dirs: tuple[Path, ...], toxiproxy: str, out: Path, url: str | None, as_json: bool
+) -> int:
+    """Takes back what a run that crashed left on a Toxiproxy of yours, and nothing else.
+
+    What a run made is on record in its directory. It is removed where the server still has it as the run made it;
+    proxies and toxics of other people stay as they are, and so do those of a run that still goes on.
+
+    \b
+    Example:
+      sseproof chaos heal --toxiproxy http://127.0.0.1:8474
+      sseproof chaos heal runs/nightly/latest --url http://127.0.0.1:8000/healthz
+    """
+    from sseproof.chaos_commands import heal
+
+    answer = heal(run_dirs, out=out, toxiproxy=toxiproxy, url=url)
+    if as_json:
+        from sseproof.rundir.files import document_bytes
+
+        click.echo(document_bytes(answer), nl=False)
+    else:
+        click.echo(answer.to_text())
+    return 0

@@ -458,6 +458,7 @@ class _Experiment:
             versions=versions() | self._engine_version(),
             host=host_facts(),
             command=[self._redact(part) for part in command],
+            pid=os.getpid(),
         )
 
     # --- faults ---

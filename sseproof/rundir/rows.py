@@ -528,3 +528,5 @@ class RunInfo(Row, kw_only=True, omit_defaults=False):  # as Plan
     command: list[str] = []
     """The command that repeats the run, secrets left out."""
     workers_lost: list[int] = []
+    pid: int | None = None
+    """Of the process that makes the run and ends it."""
