@@ -75,14 +75,18 @@ class Admission:
         """No further stream may start."""
         self._closed.set()
 
-    def wait_closed(self) -> None:
-        """Blocks the greenlet until admission has ended."""
+    def wait_closed(self, at_most_s: float | None = None) -> None:
+        """Blocks the greenlet until admission has ended, or for so long."""
+        until = None if at_most_s is None else time.monotonic_ns() + round(at_most_s * 1e9)
         while not self._closed.is_set():
-            if self._deadline_ns is None:
+            ends = [end for end in (self._deadline_ns, until) if end is not None]
+            if not ends:
                 self._closed.wait()
                 return
-            left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
-            if left_s <= 0:
+            left_s = (min(ends) - time.monotonic_ns()) / 1e9
+            if left_s > 0:
+                self._closed.wait(left_s)
+            elif self._deadline_ns is not None and min(ends) == self._deadline_ns:
                 self.close()
+            else:
                 return
-            self._closed.wait(left_s)

@@ -58,8 +58,15 @@ def expected_starts(load: Load, *, warmup: bool = False) -> int:
     return max(0, math.floor(whole - warm))
 
 
+def admission_ns(load: Load, replay_ns: Sequence[int] = ()) -> int | None:
+    """How long new streams are admitted, in ns; None in a closed loop of a fixed number."""
+    if load.is_open or load.is_staged:
+        return length_ns(load, replay_ns)
+    return None if load.duration is None else load.duration.ns
+
+
 def length_ns(load: Load, replay_ns: Sequence[int] = ()) -> int:
-    """How long starts can come, in ns."""
+    """How long the starts of an open loop can come, or how long the stages of a closed one last, in ns."""
     if load.replay is not None:
         longest = replay_ns[-1] if replay_ns else 0
     else:
@@ -114,8 +121,8 @@ def _poisson(seed: int) -> Iterator[float]:
 
 def _mass_within(stage: Stage, time_s: float) -> float:
     """Starts of the first `time_s` seconds of a stage, on average."""
-    slope = (stage.last_rate - stage.rate) / stage.duration.seconds
-    return stage.rate * time_s + slope * time_s * time_s / 2
+    slope = (stage.last_rate - stage.first_rate) / stage.duration.seconds
+    return stage.first_rate * time_s + slope * time_s * time_s / 2
 
 
 def _mass(stages: Sequence[Stage], until_s: float) -> float:
@@ -130,5 +137,9 @@ def _time_of(stage: Stage, mass: float) -> float:
     """When, in seconds since a stage began, so many starts are reached; the form that stays exact near a zero slope."""
     if mass <= 0:
         return 0.0
-    slope = (stage.last_rate - stage.rate) / stage.duration.seconds
-    return 2 * mass / (stage.rate + math.sqrt(max(0.0, stage.rate * stage.rate + 2 * slope * mass)))
+    slope = (stage.last_rate - stage.first_rate) / stage.duration.seconds
+    return (
+        2
+        * mass
+        / (stage.first_rate + math.sqrt(max(0.0, stage.first_rate * stage.first_rate + 2 * slope * mass)))
+    )

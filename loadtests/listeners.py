@@ -16,6 +16,7 @@ from locust.exception import StopUser
 from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, WorkerRunner
 
 # isort: split
+import contextlib
 import gc
 import itertools
 import os
@@ -30,10 +31,11 @@ import gevent.event
 import msgspec
 
 from sseproof.loadtests.admission import Admission
-from sseproof.loadtests.arrivals import part_ns
+from sseproof.loadtests.arrivals import admission_ns, part_ns
 from sseproof.loadtests.bare import make_bare_run
 from sseproof.loadtests.metrics import Metrics
 from sseproof.loadtests.payloads import Payloads, read_payloads
+from sseproof.loadtests.places import closes_ns, opens_ns
 from sseproof.loadtests.series import REPORT_KEY, SeriesLog, to_report
 from sseproof.loadtests.session import AttemptBudget, StreamClient
 from sseproof.loadtests.settings import Client, Load, Target
@@ -117,9 +119,11 @@ class WorkerRun:
             worker % stride,
             stride,
             streams=None if by_schedule else self.load.streams,
-            duration_ns=None if by_schedule or self.load.duration is None else self.load.duration.ns,
+            duration_ns=None if by_schedule else admission_ns(self.load),
             budget=budget,
         )
+        self._places = itertools.count(worker % stride, stride)
+        self._start_ns = 0
         self._part = worker % stride, stride
         self._start: gevent.event.AsyncResult = gevent.event.AsyncResult()
         self._walked = False
@@ -154,7 +158,47 @@ class WorkerRun:
         """The load's start instant, one for all workers; the warm-up and the schedule count from it."""
         if self.load.warmup is not None:
             self.client.warm_until_ns = start_ns + self.load.warmup.ns
+        if self.load.is_staged:
+            self.admission.start(time.monotonic_ns() + start_ns - now_ns())
+        self._start_ns = start_ns
         self._start.set(start_ns)
+
+    def new_place(self) -> int | None:
+        """A place of a staged load, for a user who comes and keeps it; None where the load has no stages.
+
+        Places of a dead worker's users are not taken over: they stay with that worker's number.
+        """
+        return next(self._places) if self.load.is_staged else None
+
+    def wait_for(self, place: int) -> None:
+        """Blocks until this place of a staged load is open, or admission has ended."""
+        self._heed_start()
+        while not self.admission.closed:
+            opens = opens_ns(self.load.stages, place, now_ns() - self._start_ns)
+            if opens is None:
+                self.admission.wait_closed()
+                return
+            wait_ns = self._start_ns + opens - now_ns()
+            if wait_ns <= 0:
+                return
+            self.admission.wait_closed(wait_ns / 1e9)
+
+    @contextlib.contextmanager
+    def ending_with(self, place: int, number: int) -> Iterator[None]:
+        """Ends the subscription of this number when its place closes: it has no end of its own."""
+        closes = closes_ns(self.load.stages, place, now_ns() - self._start_ns)
+        wait_s = max(0, self._start_ns + closes - now_ns()) / 1e9
+        closing = gevent.spawn_later(wait_s, self.client.close_one_when_open, number, "end of its stage")
+        try:
+            yield
+        finally:
+            closing.kill(block=False)
+
+    def _heed_start(self) -> int:
+        try:
+            return int(self._start.get(timeout=BEGIN_WAIT_S))
+        except gevent.Timeout:
+            raise RigError("Locust's master did not say when the load begins.") from None
 
     def planned_starts(self) -> Iterator[tuple[int, Instant]]:
         """(number, intended start) of this worker's part of the schedule, each when its time has come.
@@ -165,10 +209,7 @@ class WorkerRun:
         if self._walked:
             return
         self._walked = True
-        try:
-            start_ns = self._start.get(timeout=BEGIN_WAIT_S)
-        except gevent.Timeout:
-            raise RigError("Locust's master did not say when the load begins.") from None
+        start_ns = self._heed_start()
         index, workers = self._part
         for number, offset_ns in part_ns(self.load, self.plan.seed, self.variant.replay_ns, index, workers):
             due_ns = start_ns + offset_ns
@@ -218,6 +259,8 @@ class WorkerRun:
 
     def drain(self) -> None:
         """Waits for the end of admission, then until the last row is written; blocks the greenlet."""
+        if self.load.is_staged:
+            self._heed_start()
         self.admission.wait_closed()
         if self.target.kind == "subscription":
             self.client.close_when_open("end of the run")
@@ -351,7 +394,7 @@ def _on_plan_message(environment: Any, msg: Any, **_: object) -> None:
 
 def _on_begin_message(environment: Any, msg: Any, **_: object) -> None:
     run = run_of(environment)
-    if run.load.is_open:
+    if run.load.is_open or run.load.is_staged:
         run.begin(msg.data["start_ns"])
 
 
@@ -363,9 +406,10 @@ def _on_test_start(environment: Any, **_: object) -> None:
         return
     gc.collect()
     gc.freeze()  # Locust's imports are for good: later collections need not walk through them
-    run.admission.start(time.monotonic_ns())
     run.metrics.begin()
-    if not run.load.is_open or isinstance(environment.runner, LocalRunner):
+    if not run.load.is_staged:
+        run.admission.start(time.monotonic_ns())
+    if not (run.load.is_open or run.load.is_staged) or isinstance(environment.runner, LocalRunner):
         run.begin(now_ns())
     _guarded(environment, lambda: _tick_each_second(run))
     _guarded(environment, lambda: _sample_each_second(run))

@@ -241,6 +241,13 @@ class StreamClient:
         for session in list(self._sessions.values()):
             session.stop(reason)
 
+    def close_one_when_open(self, number: int, reason: str) -> None:
+        """Ends one subscription as `close_when_open` ends all."""
+        session = self._sessions.get(number)
+        if session is not None:
+            session.closing = reason
+            session.close_if_open()
+
     def close_when_open(self, reason: str) -> None:
         """Ends every subscription as soon as it is open and has mended its last break (decision 6)."""
         self.closing = reason

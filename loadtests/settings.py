@@ -83,36 +83,53 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Stage(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A part of an open loop's schedule."""
+    """A part of a load: of an open loop's schedule by its rate, or of a closed loop by its users."""
 
     duration: Duration
-    rate: float
-    """Starts a second when it begins."""
+    rate: float | None = None
+    """Open loop: starts a second when it begins."""
+    users: int | None = None
+    """Closed loop: streams at once when it begins."""
     to: float | None = None
-    """Starts a second when it ends; None = it stays."""
+    """Starts a second, or streams at once, when it ends; None = it stays."""
+
+    @property
+    def first_rate(self) -> float:
+        """The rate when it begins."""
+        return self.rate or 0.0
 
     @property
     def last_rate(self) -> float:
         """The rate at its end."""
-        return self.rate if self.to is None else self.to
+        return self.first_rate if self.to is None else self.to
+
+    @property
+    def first_users(self) -> int:
+        """Streams at once when it begins."""
+        return self.users or 0
+
+    @property
+    def last_users(self) -> int:
+        """Streams at once at its end."""
+        return self.first_users if self.to is None else int(self.to)
 
 
 class Load(Struct, kw_only=True, forbid_unknown_fields=True):
     """How many streams, for how long.
 
-    Closed: each of `users` starts its next stream when the last has ended. Open: streams start by a schedule, whatever
-    the target does.
+    Closed: each of `users` starts its next stream when the last has ended; stages change how many users there are. Open:
+    streams start by a schedule, whatever the target does.
     """
 
     model: Literal["open", "closed"] | None = None
-    """None in a scenario: open when it has a rate, stages or a replay."""
+    """None in a scenario: open when it has a rate, stages with rates, or a replay."""
     users: int = 10
-    """Of a closed loop: streams at once."""
+    """Of a closed loop without stages: streams at once."""
     rate: float | None = None
     """Of an open loop: starts a second."""
     arrivals: Literal["constant", "poisson"] = "constant"
     stages: list[Stage] = []
-    """Instead of one rate: parts with rates of their own, one after the other."""
+    """Instead of one rate or number of users: parts with their own, one after the other."""
     replay: str | None = None
     """Instead of rates: a file of recorded start times, in seconds since the first, one a line."""
     payloads: str | None = None
@@ -138,9 +155,16 @@ class Load(Struct, kw_only=True, forbid_unknown_fields=True):
         return self.model == "open"
 
     @property
+    def is_staged(self) -> bool:
+        """Whether it is a closed loop whose number of users changes by a plan."""
+        return bool(self.stages) and not self.is_open
+
+    @property
     def at_once(self) -> int:
         """The most streams that are open at the same time."""
-        return self.max_open if self.is_open else self.users
+        if self.is_open:
+            return self.max_open
+        return max((max(stage.first_users, stage.last_users) for stage in self.stages), default=self.users)
 
 
 class PreflightRequest(Struct):

@@ -201,6 +201,7 @@ class Session:
         "_truth_id",
         "_wake",
         "_warmup",
+        "closing",
         "number",
         "record",
     )
@@ -222,6 +223,8 @@ class Session:
     ) -> None:
         self.number = number
         self.record: StreamRecord | None = None
+        self.closing: str | None = None
+        """Why this subscription alone is closed as soon as it is open; None while it is not."""
         self._client = client
         self._request = request
         self._name = name
@@ -386,7 +389,7 @@ class Session:
 
     def close_if_open(self) -> None:
         """Ends a subscription that is to be closed, if it is open and mended."""
-        reason = self._client.closing
+        reason = self.closing or self._client.closing
         if (
             reason is not None
             and self._client.kind == "subscription"

@@ -34,6 +34,7 @@ class SSEClient:
 
     def __init__(self, environment: Any) -> None:
         self._environment = environment
+        self._place: int | None = None
 
     def get(
         self, path: str | None = None, *, name: str | None = None, headers: Mapping[str, str] | None = None
@@ -128,12 +129,23 @@ class SSEClient:
 
     @contextlib.contextmanager
     def _admitted(self, run: WorkerRun) -> Iterator[int]:
+        if run.load.is_staged:
+            self._place = run.new_place() if self._place is None else self._place
+            assert self._place is not None
+            run.wait_for(self._place)
         number = run.admission.take()
         if number is None:
             raise StopUser
         run.busy += 1
+        held = self._place is not None and run.target.kind == "subscription"
+        ends = (
+            run.ending_with(self._place, number)
+            if held and self._place is not None
+            else contextlib.nullcontext()
+        )
         try:
-            yield number
+            with ends:
+                yield number
         except SuiteError as error:
             stop_broken(self._environment, error)
             raise StopUser from error

@@ -678,6 +678,6 @@ def _longer_run(history: History, claim: Claim, factor: float) -> str:
     load = from_raw(variant.load, Load)
     if load.streams is not None:
         return f"run with --set load.streams={math.ceil(load.streams * factor)}"
-    if load.duration is not None:
+    if load.duration is not None and not load.stages:
         return f"run with --duration {math.ceil(load.duration.seconds * factor)}s"
     return ""

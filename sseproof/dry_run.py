@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.environment import DESCRIPTORS_A_PROCESS
-from sseproof.loadtests.arrivals import length_ns
-from sseproof.loadtests.settings import Client, Load
+from sseproof.loadtests.arrivals import admission_ns
+from sseproof.loadtests.settings import Client
 from sseproof.planning import expected_streams, expected_units, fixed_units
 from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
@@ -31,6 +31,8 @@ class Needs(Struct):
     """The most streams that are open at the same time, of each variant."""
     by_schedule: bool
     """An open loop: streams start when the schedule says so."""
+    staged: bool
+    """A closed loop whose number of users changes by a plan; `users` is the most."""
     duration_s: float | None
     drain_s: float
     """The longest wait for open answers after admission."""
@@ -73,6 +75,8 @@ class DryRun(Struct):
         each = f" for each of the variants {' and '.join(self.variants)}" if self.variants else ""
         workers = count_of(needs.workers, "worker")
         by = f"{count_of(needs.users, 'user')} in {workers}"
+        if needs.staged:
+            by = f"stages of up to {count_of(needs.users, 'user')} in {workers}"
         if needs.by_schedule:
             by = f"schedule in {workers}, within {needs.duration_s:g} s and at most {needs.at_once:,} at once"
         lines.append(f"{size} by {by}{each}.")
@@ -103,6 +107,7 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
     scenario = resolved.scenario
     load = scenario.load
     most = load.max_requests
+    admitted = admission_ns(load, resolved.replays[-1])
     streams = expected_streams(resolved, warmup=True)
     if most is None and streams is not None:
         most = _most_requests(streams, scenario.client)
@@ -113,12 +118,13 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
         target=scenario.target.url.replace(f"http://{STAND_IN}", "reference servers of its own, "),
         variants=[variant.name for variant in scenario.variant if variant.name is not None],
         needs=Needs(
-            users=load.users,
+            users=load.at_once if load.is_staged else load.users,
             workers=scenario.workers,
             streams=streams,
             at_once=load.at_once,
             by_schedule=load.is_open,
-            duration_s=_admission_s(load, resolved),
+            staged=load.is_staged,
+            duration_s=None if admitted is None else admitted / 1e9,
             drain_s=max(drains),
             answer_s=answer_s,
             expected_s=None
@@ -129,13 +135,6 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
         ),
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
     )
-
-
-def _admission_s(load: Load, resolved: Resolved) -> float | None:
-    """How long new streams are admitted; None in a closed loop of a fixed number."""
-    if load.is_open:
-        return length_ns(load, resolved.replays[-1]) / 1e9
-    return None if load.duration is None else load.duration.seconds
 
 
 def _time_line(needs: Needs) -> str:

@@ -39,9 +39,9 @@ from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_conne
 from sseproof.chaos.processes import PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.judging import judged
-from sseproof.loadtests.arrivals import length_ns
+from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.payloads import read_payloads
-from sseproof.loadtests.settings import PreflightRequest, adopted
+from sseproof.loadtests.settings import Load, PreflightRequest, adopted
 from sseproof.planning import fixed_units
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings, settings_to_json
@@ -373,10 +373,7 @@ class _Experiment:
 
     def _admission_ns(self, side: _Side) -> int | None:
         """How long new streams are admitted; None in a closed loop of a fixed number."""
-        load = side.variant.load
-        if load.is_open:
-            return length_ns(load, self._replay_ns(side))
-        return None if load.duration is None else load.duration.ns
+        return admission_ns(side.variant.load, self._replay_ns(side))
 
     def _replay_ns(self, side: _Side) -> list[int]:
         return self._resolved.replays[self._scenario.variant.index(side.variant)]
@@ -386,7 +383,9 @@ class _Experiment:
         load = side.variant.load
         if not load.is_open or side.seen.length_ns is None:
             return load.at_once
-        fastest = max((max(stage.rate, stage.last_rate) for stage in load.stages), default=load.rate or 0.0)
+        fastest = max(
+            (max(stage.first_rate, stage.last_rate) for stage in load.stages), default=load.rate or 0.0
+        )
         if load.replay is not None:
             replay = self._replay_ns(side)
             fastest = len(replay) / max(1.0, replay[-1] / 1e9)
@@ -541,8 +540,7 @@ class _Experiment:
         environ = {**self._environ, PLAN_VARIABLE: str((self._directory / PLAN_NAME).resolve())}
         port = str(self._plan.variants[position].master_port)
         parts = urlsplit(side.variant.target.url)
-        # In an open loop each worker has one user, who walks the worker's part of the schedule.
-        users = str(self._plan.workers if side.variant.load.is_open else side.variant.load.users)
+        users = str(_locust_users(side.variant.load, self._plan.workers))
         suffix = f" {side.variant.name}" if side.variant.name else ""
         common = ["-f", str(locustfile), "--headless", "--loglevel", "WARNING", "--exit-code-on-error", "0"]
         as_master = [
@@ -724,6 +722,16 @@ def _measured_connect_ns(address: AddressPlan) -> int | None:
     except OSError:
         return None
     return time.monotonic_ns() - began_ns
+
+
+def _locust_users(load: Load, workers: int) -> int:
+    """How many users Locust starts: in an open loop one a worker, who walks the worker's part of the schedule.
+
+    Staged users take places, which are split by their numbers: each worker has as many users as it may have places.
+    """
+    if load.is_open:
+        return workers
+    return -(-load.at_once // workers) * workers if load.is_staged else load.users
 
 
 def _place(address: AddressPlan) -> str:

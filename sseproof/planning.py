@@ -4,7 +4,7 @@
   of the group that the claim names. A Poisson schedule is fixed by the seed; before there is one, its mean is expected.
 - Breaks: a cut of the first connection breaks each stream of its group exactly once. A link that is away breaks what is
   open then: in closed load each window finds as many streams open as there are users, and of those of the group it is
-  chance how many. What is expected is what so many draws bring nearly always: their mean less three deviations.
+  chance how many (under stages nobody knows before how many are open). What is expected is what so many draws bring nearly always: their mean less three deviations.
 - Gaps: from a reference server of the run that was asked for so many events, one before each event after the first
   token, the terminal one included, in groups whose connections nothing ends. Otherwise, and in
   closed loops by duration, they depend on the target and are not known before the run.
@@ -64,7 +64,7 @@ def expected_units(resolved: Resolved, claim: Claim) -> int | None:
     for spec in _groups(resolved, claim):
         if isinstance(spec.fault, Cut) and spec.fault.on == "first" and streams is not None:
             found += int(streams * spec.fraction)
-        elif isinstance(spec.fault, Refused) and not load.is_open:
+        elif isinstance(spec.fault, Refused) and not (load.is_open or load.is_staged):
             found += _met(load, spec, spec.fault)
     return found or None
 

@@ -155,13 +155,20 @@ def load_scenario(
     if path is not None:
         origin.merge(tree, _read_toml(path), str(path))
         tree.setdefault("name", path.stem)
+    _refuse_two_loads(tree, origin)
     above: Tree = {}
-    for variable, key, value in _environment(environ):
-        origin.merge(above, _nested(key, value), variable)
-    for text in sets:
-        key, value = _parse_set(text)
-        origin.merge(above, _nested(key, value), f"--set {key}")
-    origin.merge(above, flags, "the command line")
+    layers = [
+        [(_nested(key, value), variable) for variable, key, value in _environment(environ)],
+        [(_nested(key, value), f"--set {key}") for key, value in map(_parse_set, sets)],
+        [(flags, "the command line")],
+    ]
+    for layer in layers:
+        joined: Tree = {}
+        for part, place in layer:
+            origin.merge(joined, part, place)
+        _refuse_two_loads(joined, origin)
+        _give_way(above, joined)
+        _Origins().merge(above, copy.deepcopy(joined), "")
     _refuse_unknown(tree, Scenario, "", origin)
     _refuse_unknown(above, Scenario, "", origin)
     _lay_out_variants(tree, above, origin)
@@ -199,12 +206,14 @@ def _lay_out_variants(tree: Tree, above: Tree, origin: "_Origins") -> None:
     tables = tree.get("variant") or [{}]
     laid_out = []
     for table in tables:
+        _refuse_two_loads(table, origin)
         whole: Tree = {}
         for section in _SHARED:
             layers = [layer[section] for layer in (tree, table, above) if section in layer]
             if layers:
                 whole[section] = {}
                 for layer in layers:
+                    _give_way(whole, {section: layer})
                     _Origins().merge(whole[section], copy.deepcopy(layer), "")
         whole.update({key: value for key, value in table.items() if key not in _SHARED})
         for key in ("hop", "fault_side"):
@@ -224,9 +233,36 @@ def _lay_out_variants(tree: Tree, above: Tree, origin: "_Origins") -> None:
     names = [table.get("name") for table in tables]
     if tree.get("variant") and (None in names or len(set(names)) < len(names)):
         raise UsageError(f"{origin.of('variant')}: every [[variant]] needs a name of its own.")
+    _give_way(tree, above)
     _Origins().merge(tree, above, "")
     tree["variant"] = laid_out
     tree.pop("target", None)
+
+
+_LOADS: Final = ("users", "rate", "stages", "replay")
+"""Keys of [load] that say how much load there is: each stands alone."""
+
+
+def _give_way(below: Tree, layer: Tree) -> None:
+    """A layer that says how much load there is says it instead of what lies below, the kind of loop included."""
+    load, lower = layer.get("load"), below.get("load")
+    if not isinstance(load, dict) or not isinstance(lower, dict):
+        return  # a wrong kind of value is refused, with its name, where values are converted
+    if any(key in load for key in _LOADS):
+        for key in (*_LOADS, "model"):
+            lower.pop(key, None)
+
+
+def _refuse_two_loads(layer: Tree, origin: "_Origins") -> None:
+    """Users beside what makes an open loop, or beside stages, would be ignored."""
+    load = layer.get("load")
+    if not isinstance(load, dict) or "users" not in load:
+        return
+    others = [key for key in _LOADS[1:] if key in load]
+    if others:
+        raise UsageError(
+            f"{origin.of(f'load.{others[0]}')}: load.users and load.{others[0]} exclude each other; give one of them."
+        )
 
 
 def _default_judged(scenario: Scenario, tree: Tree) -> None:
@@ -616,19 +652,63 @@ def _check_load(load: Load, workers: int, refuse: Any) -> None:
     if load.max_requests is not None and load.max_requests < 1:
         raise refuse("load.max_requests", f"is {load.max_requests}; give 1 or more.")
     paced = [key for key in ("rate", "stages", "replay") if getattr(load, key)]
+    of_users = bool(load.stages) and all(stage.users is not None for stage in load.stages)
     if load.model is None:
-        load.model = "open" if paced or load.rate is not None else "closed"
+        load.model = "closed" if of_users else "open" if paced or load.rate is not None else "closed"
+    if load.stages:
+        _check_stages(load, refuse)
     if load.is_open:
         _check_schedule(load, paced, workers, refuse)
-    elif paced or load.rate is not None:
+    elif load.rate is not None or load.replay is not None:
         raise refuse(
-            f"load.{(paced or ['rate'])[0]}",
-            'belongs to an open loop; leave load.model out, or write "open".',
+            f"load.{'replay' if load.rate is None else 'rate'}",
+            "starts streams by a schedule, which no closed loop has: leave it out, or the users of the stages."
+            if of_users
+            else 'belongs to an open loop; leave load.model out, or write "open".',
         )
     by_length = load.duration is None and load.streams is None
     if by_length and not load.stages and load.replay is None:
         load.duration = DEFAULT_DURATION
     _check_warmup(load, refuse)
+
+
+def _check_stages(load: Load, refuse: Any) -> None:
+    """Stages are all of the load's own kind, have a length, and let a stream start."""
+    own, other = ("rate", "users") if load.is_open else ("users", "rate")
+    most = MOST_RATE if load.is_open else MOST_USERS
+    unit = "starts a second" if load.is_open else "users, a whole number"
+    for number, stage in enumerate(load.stages, 1):
+        if stage.duration.ns == 0:
+            raise refuse(
+                "load.stages",
+                f"has a stage, number {number}, with a duration of 0; give a length, such as 30s.",
+            )
+        if getattr(stage, other) is not None or getattr(stage, own) is None:
+            model = "an open loop" if load.is_open else "a closed loop"
+            raise refuse(
+                "load.stages", f"is of {model}, and stage {number} must say {own} = N, and not {other}."
+            )
+        for key in (own, "to"):
+            level = getattr(stage, key)
+            whole = load.is_open or level is None or level % 1 == 0
+            if level is not None and not (0 <= level <= most and whole):
+                raise refuse(
+                    "load.stages", f"has {key} = {level:g} in stage {number}; give 0 to {most:.0f} {unit}."
+                )
+    if all(getattr(stage, own) == 0 == (stage.to or 0) for stage in load.stages):
+        named = "a rate" if load.is_open else "users"
+        raise refuse("load.stages", f"has no stage with {named} above 0, so no stream would ever start.")
+    if load.streams is not None and not load.is_open:
+        raise refuse(
+            "load.streams", "and stages of users exclude each other: the stages say how long the load lasts."
+        )
+    together = Duration(sum(stage.duration.ns for stage in load.stages))
+    if load.duration is not None and load.duration.ns > together.ns:
+        raise refuse(
+            "load.duration",
+            f"({load.duration}) is longer than the stages together ({together}): it can only end them earlier; "
+            "lengthen a stage, or give --users or --rate instead of the stages.",
+        )
 
 
 def _check_schedule(load: Load, paced: list[str], workers: int, refuse: Any) -> None:
@@ -643,20 +723,6 @@ def _check_schedule(load: Load, paced: list[str], workers: int, refuse: Any) -> 
         raise refuse(
             "load.model", 'is "open" without starts; give load.rate, [[load.stages]] or load.replay.'
         )
-    for number, stage in enumerate(load.stages, 1):
-        if stage.duration.ns == 0:
-            raise refuse(
-                "load.stages",
-                f"has a stage, number {number}, with a duration of 0; give a length, such as 30s.",
-            )
-        for key, rate in (("rate", stage.rate), ("to", stage.last_rate)):
-            if not 0 <= rate <= MOST_RATE:
-                raise refuse(
-                    "load.stages",
-                    f"has {key} = {rate:g} in stage {number}; give 0 to {MOST_RATE:g} starts a second.",
-                )
-    if load.stages and all(stage.rate == stage.last_rate == 0 for stage in load.stages):
-        raise refuse("load.stages", "has no stage with a rate above 0, so no stream would ever start.")
     if not workers <= load.max_open <= MOST_USERS:
         raise refuse(
             "load.max_open",
@@ -699,6 +765,9 @@ def _check_warmup(load: Load, refuse: Any) -> None:
         )
     if load.duration is not None and load.warmup.ns >= load.duration.ns:
         raise refuse("load.warmup", f"({load.warmup}) is not below load.duration ({load.duration}).")
+    together = Duration(sum(stage.duration.ns for stage in load.stages))
+    if load.stages and load.warmup.ns >= together.ns:
+        raise refuse("load.warmup", f"({load.warmup}) is not below the stages together ({together}).")
 
 
 def split_url(url: str, refuse: Any) -> Any:

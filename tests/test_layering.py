@@ -34,6 +34,7 @@ PURE: Final = frozenset(
             "loadtests.arrivals",
             "loadtests.dialects",
             "loadtests.naive",
+            "loadtests.places",
             "loadtests.reconnect",
             "loadtests.settings",
             "loadtests.sse",

@@ -1,9 +1,13 @@
 """Schedules of an open loop: counts by the integral of the rate, parts that fit together, bounds."""
 
 import math
+import re
 import statistics
+import tomllib
 from itertools import pairwise
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +20,7 @@ from sseproof.loadtests.arrivals import (
     schedule_ns,
 )
 from sseproof.loadtests.settings import Load, Stage
-from sseproof.rundir.units import Duration
+from sseproof.rundir.units import Duration, decode_hook
 
 SECOND = 1_000_000_000
 
@@ -120,3 +124,33 @@ def test_any_schedule(stages: list[Stage], arrivals: str, seed: int, workers: in
         mass = sum((each.rate + each.last_rate) / 2 * each.duration.seconds for each in stages)
         assert abs(len(offsets) - math.ceil(mass)) <= 1
         assert abs(expected_starts(load) - mass) < 1 + 1e-6
+
+
+def documented_shapes() -> dict[str, tuple[Load, list[int]]]:
+    """Name → the load and the starts of each stage, as docs/scenario.md says them."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "scenario.md").read_text("utf-8")
+    found = {}
+    for name, written, counts in re.findall(r"^\| (\w+) \| `(\[\{.*?\}\])` \| (.*?) \|$", text, re.MULTILINE):
+        stages = msgspec.convert(
+            tomllib.loads(f"stages = {written}")["stages"], list[Stage], dec_hook=decode_hook
+        )
+        numbers = [int(count.replace(",", "")) for count in re.findall(r"[\d,]*\d", counts)]
+        found[name] = Load(model="open", stages=stages), numbers
+    return found
+
+
+def test_ramp_step_spike_and_soak_start_as_many_as_the_documents_say() -> None:
+    """The number under each stage is the mean of its first and last rate times its length."""
+    shapes = documented_shapes()
+    assert shapes.keys() == {"ramp", "step", "spike", "soak"}
+    for name, (load, counts) in shapes.items():
+        offsets = list(schedule_ns(load, seed=1))
+        began = 0
+        for number, (each, count) in enumerate(zip(load.stages, counts, strict=True)):
+            until = began + each.duration.ns
+            mass = (each.first_rate + each.last_rate) / 2 * each.duration.seconds
+            assert count == mass, f"{name}, stage {number}"
+            assert sum(began <= offset < until for offset in offsets) == count, f"{name}, stage {number}"
+            began = until
+        assert len(offsets) == sum(counts) == count_starts(load, 1) == expected_starts(load)
+        assert length_ns(load) == began

@@ -1,6 +1,9 @@
 """Named random streams: the same on every machine and Python, and apart from one another."""
 
+import ast
 import itertools
+from collections import defaultdict
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,3 +52,19 @@ def test_new_seeds_are_short_and_differ():
     assert len(set(seeds)) > 190
     assert any(seed >= 2 ** (SEED_BITS - 1) for seed in seeds)
     assert all(one != other for one, other in itertools.pairwise(seeds))
+
+
+def test_what_is_drawn_for_one_purpose_has_a_name_that_no_other_has():
+    """Arrivals, payloads, faults, groups: no two modules draw from one stream, so that none can move another's inputs."""
+    root = Path(__file__).resolve().parents[2]
+    homes = defaultdict(set)
+    for folder in ("loadtests", "chaos", "reference_server", "reports", "sseproof"):
+        for path in (root / folder).glob("**/*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("named_random"):
+                    assert isinstance(node.args[1], ast.Constant), (
+                        f"{path}, line {node.lineno}: a name that varies"
+                    )
+                    homes[node.args[1].value].add(path.resolve())
+    assert {"arrivals", "payloads", "groups", "cut", "client"} <= homes.keys()
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
