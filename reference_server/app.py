@@ -17,18 +17,20 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
 
 from sseproof.reference_server import wire
-from sseproof.reference_server.ask import parse_ask, sentence
+from sseproof.reference_server.ask import parse_ask, parse_feed_ask, sentence
 from sseproof.reference_server.emission import Emission, Options
+from sseproof.reference_server.feed import FeedAdmitter, FeedAsk
 from sseproof.reference_server.misbehave import Misbehaviour, parse_modes
 from sseproof.reference_server.settings import (
     CHAT_PATH,
     DROPPED_HEADER,
+    FEED_PATH,
     HEALTH_PATH,
     RETRY_MS,
     SERVER_HEADER,
@@ -36,7 +38,7 @@ from sseproof.reference_server.settings import (
     WITNESS_PATH,
     ServerSettings,
 )
-from sseproof.reference_server.streams import Admission, Admitter, Ask, parse_name
+from sseproof.reference_server.streams import Admission, Admitter, Ask, StreamName, parse_name
 from sseproof.reference_server.witness import Connection, Witness
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import RigError, SuiteError, UsageError
@@ -61,6 +63,7 @@ ROBUST_HEADERS: Final = {
 }
 LEGACY_HEADERS: Final = {"Content-Type": "text/event-stream"}
 
+A = TypeVar("A", Ask, FeedAsk)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -80,6 +83,7 @@ class Service:
         """Why the server can't go on."""
         self.on_failure: Callable[[], None] = _nothing
         self._admitter = Admitter(settings.seed, misbehaviour, resumes=self.robust)
+        self._feeds = FeedAdmitter(settings.seed, misbehaviour)
         self._emissions: dict[Emission, None] = {}
         self._closing = False
         self._name = f"reference; profile={settings.profile}; witness={WITNESS_PATH}"
@@ -90,24 +94,42 @@ class Service:
         app.on_response_prepare.append(self._sign)
         app.router.add_get(CHAT_PATH, self.chat, allow_head=False)
         app.router.add_post(CHAT_PATH, self.chat)
+        app.router.add_get(FEED_PATH, self.feed, allow_head=False)
+        app.router.add_post(FEED_PATH, self.feed)
         app.router.add_get(HEALTH_PATH, self.health)
         app.router.add_get(WITNESS_PATH, self.witnessed, allow_head=False)
         return app
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """One connection of a stream."""
+        return await self._stream(request, lambda body: parse_ask(request.query, body), self._admitter.admit)
+
+    async def feed(self, request: web.Request) -> web.StreamResponse:
+        """One connection of a topic's subscriber."""
+        if not self.robust:
+            return _problem(404, "The legacy profile has no feed: its events have no numbers.")
+        return await self._stream(
+            request, lambda body: parse_feed_ask(request.query, body), self._feeds.admit
+        )
+
+    async def _stream(
+        self,
+        request: web.Request,
+        parse: Callable[[bytes], A],
+        admit: Callable[[A, StreamName | None, str | None, float], Admission],
+    ) -> web.StreamResponse:
         accepted_ns = now_ns()
         loop = asyncio.get_running_loop()
         try:
-            ask = parse_ask(request.query, await request.read() if request.can_read_body else b"")
+            ask = parse(await request.read() if request.can_read_body else b"")
             header = request.headers.get(TRUTH_HEADER)
             name = None if header is None else parse_name(header)
-            admission = self._admitter.admit(ask, name, request.headers.get(hdrs.LAST_EVENT_ID), loop.time())
+            admission = admit(ask, name, request.headers.get(hdrs.LAST_EVENT_ID), loop.time())
         except ValueError as error:
             return _problem(400, sentence(str(error)))
         connection = self._connection(request, admission, accepted_ns)
         try:
-            return await self._answer(request, ask, admission, connection)
+            return await self._answer(request, admission, connection, sent_at=ask.sent_at)
         finally:
             self._closed(connection, "shutdown" if self._closing else "client-gone")
 
@@ -151,7 +173,7 @@ class Service:
             emission.stop("shutdown")
 
     async def _answer(
-        self, request: web.Request, ask: Ask, admission: Admission, connection: Connection
+        self, request: web.Request, admission: Admission, connection: Connection, *, sent_at: bool
     ) -> web.StreamResponse:
         if admission.kind == "finished":
             self._closed(connection, "finished")
@@ -183,7 +205,7 @@ class Service:
         assert admission.stream is not None
         options = Options(
             ids=self.robust,
-            sent_at=ask.sent_at,
+            sent_at=sent_at,
             chunked=chunked,
             retry_ms=RETRY_MS if self.robust else None,
             write_limit_bytes=self.settings.write_limit_bytes,

@@ -6,26 +6,39 @@ refusal is one sentence. A name in the body wins over the same name in the query
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
+from sseproof.reference_server.feed import FeedAsk
 from sseproof.reference_server.streams import Ask
 from sseproof.rundir.text import printable
+
+T = TypeVar("T", Ask, FeedAsk)
 
 _PLACE = re.compile(r"(?P<what>.*?) - at `\$\.(?P<name>\w+)`", re.DOTALL)
 
 
 def parse_ask(query: Mapping[str, str], body: bytes) -> Ask:
     """The request's wishes. Raises ValueError, in one sentence without its full stop, for anything wrong."""
+    return _parsed(Ask, query, body)
+
+
+def parse_feed_ask(query: Mapping[str, str], body: bytes) -> FeedAsk:
+    """The wishes of a subscriber. Raises ValueError, in one sentence without its full stop, for anything wrong."""
+    return _parsed(FeedAsk, query, body)
+
+
+def _parsed(kind: type[T], query: Mapping[str, str], body: bytes) -> T:
     values: dict[str, object] = dict(query)
     if body.strip():
         values.update(_object(body))
     for name in values:
-        if name not in Ask.__struct_fields__:
-            raise ValueError(_unknown(name))
+        if name not in kind.__struct_fields__:
+            raise ValueError(_unknown(name, kind.__struct_fields__))
     try:
-        return msgspec.convert(values, Ask, strict=False)
+        return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         match = _PLACE.fullmatch(str(error))
         if match is None:
@@ -48,7 +61,7 @@ def _object(body: bytes) -> dict[str, object]:
         raise ValueError(f"the body has to be a JSON object: {error}") from error
 
 
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, Ask.__struct_fields__, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Ask.__struct_fields__)}"
+def _unknown(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     return f"the parameter '{printable(name, 40)}' is not known: {hint}"

@@ -79,6 +79,10 @@ class Emission:
 
     def begin(self) -> None:
         """Writes what is due and sets the timer for what is not."""
+        if not self._stream.greets and self._options.retry_ms is not None:
+            frame = wire.retry_frame(self._options.retry_ms)
+            self._write(frame)
+            self._connection.extra_bytes(len(frame))
         self._run()
 
     async def signal(self) -> Signal:
@@ -168,7 +172,7 @@ class Emission:
             return wire.done_frame(self._key, step.number, self._script.sha256())
         if not self._script.endless:
             self._script.digest_step(step)
-        if step.number == 2 and self._acts.delay_ns:
+        if step.number == self._stream.first_token and self._acts.delay_ns:
             self._connection.misbehaved("slow")
         frame = wire.delta_frame(self._key, step.number, step.text, sent_at_ns)
         if step.number == self._acts.utf8:

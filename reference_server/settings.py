@@ -13,6 +13,7 @@ from sseproof.rundir.units import Duration, decode_hook, encode_hook
 Profile = Literal["robust", "legacy"]
 
 CHAT_PATH: Final = "/api/v1/stream/chat"
+FEED_PATH: Final = "/api/v1/stream/feed"
 HEALTH_PATH: Final = "/api/v1/stream/health"
 WITNESS_PATH: Final = "/witness"
 SERVER_HEADER: Final = "Sseproof-Server"

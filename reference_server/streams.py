@@ -80,7 +80,7 @@ def _digest(text: str) -> str:
 class Stream:
     """One logical stream of this server; its attempts share it."""
 
-    __slots__ = ("acts", "connections", "key", "name", "opened", "script", "started")
+    __slots__ = ("acts", "connections", "first_token", "greets", "key", "name", "opened", "script", "started")
 
     def __init__(self, key: str, name: StreamName, script: Script, acts: Acts) -> None:
         self.key = key
@@ -93,6 +93,10 @@ class Stream:
         """Connections so far, those refused included."""
         self.opened = 0
         """Connections open now."""
+        self.first_token = 2
+        """Number of the first event that carries text."""
+        self.greets = True
+        """Begins with hello, event 1; the subscriber of a topic comes in between."""
 
 
 class Ask(Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,15 +145,16 @@ class StreamTable:
             self._streams[key] = stream
         return stream
 
-    def add(self, stream: Stream) -> None:
-        """Keeps a stream; the longest unused one may have to go."""
-        self._streams[stream.key] = stream
+    def add(self, stream: Stream, key: str | None = None) -> None:
+        """Keeps a stream, under its own key unless another is given; the longest unused one may have to go."""
+        self._streams[key or stream.key] = stream
         for _ in range(len(self._streams)):
             if len(self._streams) <= self._limit:
                 return
-            oldest = self._streams.pop(next(iter(self._streams)))
+            oldest_key = next(iter(self._streams))
+            oldest = self._streams.pop(oldest_key)
             if oldest.opened:
-                self._streams[oldest.key] = oldest
+                self._streams[oldest_key] = oldest
 
 
 class Admitter:

@@ -42,6 +42,11 @@ def error_frame(message: str, **details: str) -> bytes:
     return _frame("error", {"message": message, **details}, None, 0)
 
 
+def retry_frame(retry_ms: int) -> bytes:
+    """The reconnection time alone: no event."""
+    return encode(data=None, retry_ms=retry_ms)
+
+
 def text_literal(text: str) -> bytes:
     """The text as it stands in a delta's JSON."""
     return _json.encode(text)

@@ -43,6 +43,7 @@ PURE: Final = frozenset(
             "chaos.toxics",
             "reference_server.ask",
             "reference_server.encoder",
+            "reference_server.feed",
             "reference_server.misbehave",
             "reference_server.script",
             "reference_server.settings",
