@@ -50,7 +50,7 @@ from sseproof.rundir.rows import (
     StreamKind,
     StreamRecord,
 )
-from sseproof.rundir.text import Redactor
+from sseproof.rundir.text import Redactor, printable
 
 SAMPLED_AT_ONCE: Final = 500
 """Streams whose staleness is taken in one go, well under 1 ms."""
@@ -272,11 +272,8 @@ class StreamClient:
         if group is None and self._groups is not None:
             group = group_of(self._groups, number)
         payload = None if self._payloads is None else self._payloads.index_of(number)
-        request = self._request(
-            job,
-            None if payload is None or self._payloads is None else self._payloads.rows[payload],
-            gzip=self._target.gzip and group not in self._identity_groups,
-        )
+        row = None if payload is None or self._payloads is None else self._payloads.rows[payload]
+        request = self._request(job, row, gzip=self._target.gzip and group not in self._identity_groups)
         truth_id = None
         if self._own_server:
             truth_id = f"{self.run_id}/{self.variant or '-'}/{number}"
@@ -293,8 +290,16 @@ class StreamClient:
             or None,
             truth_id=truth_id,
             payload=payload,
+            topic=self._topic_of(job, row),
             seed=self._seed,
         )
+
+    def _topic_of(self, job: "_Job", payload: Payload | None) -> str | None:
+        """The topic of a stream that asks what the scenario asks; what a test's own call asks may be something else."""
+        topic = self._target.topic
+        if topic is None or not (job.path is job.json is job.body is None):
+            return None
+        return printable(topic if payload is None else filled(topic, payload, plainly))
 
     def _request(self, job: "_Job", payload: Payload | None, *, gzip: bool) -> Request:
         endpoint, headers, body = self.endpoint, self._headers, self._body

@@ -64,6 +64,8 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True):
     """`id` (the digits at the end of the event id) or `json:FIELD`; `none` turns it off."""
     sent_at: str | None = None
     """`json:FIELD`, the sender's instant: seconds, milliseconds or nanoseconds since 1970, told apart by size."""
+    topic: str | None = None
+    """A name, `{payload:FIELD}` allowed: subscriptions with the same one get the same numbered events."""
     text: str | None = None
     """`data` or `json:FIELD`: what of a token event the user reads."""
     gzip: bool = False

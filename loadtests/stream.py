@@ -196,6 +196,7 @@ class Session:
         "_streaming_at_stop",
         "_text",
         "_tokens",
+        "_topic",
         "_total_events",
         "_total_new",
         "_truth_id",
@@ -219,6 +220,7 @@ class Session:
         queue_ns: int | None,
         truth_id: str | None,
         payload: int | None,
+        topic: str | None,
         seed: int,
     ) -> None:
         self.number = number
@@ -234,6 +236,7 @@ class Session:
         self._queue_ns = queue_ns
         self._truth_id = truth_id
         self._payload = payload
+        self._topic = topic
         self._seed = seed
         self._rng: Any = None
         self._metrics = client.metrics
@@ -596,7 +599,7 @@ class Session:
             status=status,
             waits_ns=[],
         )
-        self._break = Break(row, self._numbers.lost(), self._numbers.doubled)
+        self._break = Break(row, self._lost(), self._numbers.doubled)
 
     def _mend(self, lo_ns: int, hi_ns: int) -> None:
         """The break is over: something new came."""
@@ -622,10 +625,14 @@ class Session:
         row = broken.row
         row.server_retry_ms = self._retry_ms if self._parser.retry_ms is None else self._parser.retry_ms
         if self._numbers.known:
-            lost = self._numbers.lost()
+            lost = self._lost()
             row.lost = None if lost is None else max(0, lost - (broken.lost_before or 0))
             row.doubled = max(0, self._numbers.doubled - broken.doubled_before)
         self._client.on_break(row)
+
+    def _lost(self) -> int | None:
+        """Numbers that never came; None where that is for other subscribers of the topic to say."""
+        return None if self._topic is not None else self._numbers.lost()
 
     # The callbacks' side.
 
@@ -935,7 +942,7 @@ class Session:
         client = self._client
         numbers, text = self._numbers, self._text
         text.flush()
-        lost = numbers.lost()
+        lost = self._lost()
         told = numbers.known and not numbers.blind
         damaged = bool(
             lost
@@ -999,6 +1006,7 @@ class Session:
             body_bytes=self._body_bytes,
             ids=numbers.ranges(),
             ids_capped=numbers.capped,
+            topic=self._topic,
             gaps=self._gaps.row(),
             ages=self._ages.row() if self._ages is not None else None,
             lost=lost,

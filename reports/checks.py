@@ -9,14 +9,14 @@ Rules:
 """
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal
 
 from msgspec import Struct, structs
 
 from sseproof.reports.claims import Claim
-from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge
+from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
 from sseproof.rundir.rows import (
     Attempt,
     BreakRow,
@@ -86,6 +86,12 @@ class Measured(Struct, kw_only=True):
     longest_gap_ns: int = 0
     knows: list[Knowledge] = []
     """What every stream with an event could have shown."""
+    truths: dict[Truth, int] = {}
+    """Streams by who tells what they lost."""
+    alone: int = 0
+    """Streams of a topic that too few others witnessed for anybody to tell."""
+    witnessed: float | None = None
+    """The least share of a stream's numbers that other subscribers witnessed, among those that they tell about."""
     without_text: int = 0
     """Streams whose text could not be compared with what was meant."""
     gap_edge_missing: bool = False
@@ -258,6 +264,14 @@ def measure(scoped: Scoped) -> Measured:
     measured = _MEASURES[claim.metric](scoped)
     if claim.metric in {"success", "recovery", "lost", "doubled", "utf8"}:
         judged = [each for each in scoped.facts if each.received]
+        measured.truths = dict(Counter(each.truth for each in judged if each.truth is not None))
+        measured.alone = sum(
+            each.truth is None and each.witnessed is not None and each.lost is None for each in judged
+        )
+        measured.witnessed = min(
+            (each.witnessed for each in judged if each.truth == "subscribers" and each.witnessed is not None),
+            default=None,
+        )
         measured.knows = [what for what in KNOWLEDGE if judged and all(each.knows(what) for each in judged)]
     return measured
 

@@ -2,7 +2,8 @@
 
 Rules:
 - Loss has a truth or it is unknown (design.md decision 11). With witness rows: numbers meant, below the last one received,
-  never received. With a sequence alone: what the client counted. Without both: None, never 0.
+  never received. For subscribers of one topic: what others of them received (`topics`). With a sequence alone: what the
+  client counted. Without any: None, never 0.
 - Loss and damage do not hide each other: the text is compared with the text of exactly the events that came. Streams
   without ids are compared as a prefix of what was meant, then of what was written.
 - A stream that ended well but in which something is known to be lost, doubled, out of order or ill-formed is `damaged`;
@@ -11,7 +12,7 @@ Rules:
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ from msgspec import Struct
 from sseproof.loadtests.settings import Target
 from sseproof.loadtests.sse import ILL_FORMED
 from sseproof.reference_server.script import Script
+from sseproof.reports.topics import TopicTruth, merged, topic_truths
 from sseproof.rundir.rows import (
     SUCCESSES,
     AttemptEnd,
@@ -40,6 +42,8 @@ from sseproof.rundir.units import from_raw
 How = Literal["finished", "interrupted", "terminated", "failed", "killed"]
 """How the run ended; *killed* is a run without an end on record (or one that still runs)."""
 
+Truth = Literal["witness", "subscribers", "sequence"]
+"""Who tells what was lost: the server's own rows, other subscribers of the topic, or the numbers alone."""
 Knowledge = Literal["lost", "doubled", "order", "text", "truncation"]
 KNOWLEDGE: Final[tuple[Knowledge, ...]] = ("lost", "doubled", "order", "text", "truncation")
 
@@ -100,6 +104,10 @@ class Facts(Struct, kw_only=True):
     outcome: Outcome
     """The client's outcome, refined by what only truth can tell."""
     lost: int | None = None
+    truth: Truth | None = None
+    """Who tells it; None without a truth."""
+    witnessed: float | None = None
+    """Of a stream that subscribers witness: the share of its numbers that others witnessed."""
     doubled: int | None = None
     reordered: int | None = None
     text_exact: bool | None = None
@@ -142,22 +150,41 @@ class Facts(Struct, kw_only=True):
 def all_facts(history: History) -> list[Facts]:
     """The facts of every finished stream, in the order of the rows; a check that raises marks its stream `failed`."""
     targets = {variant.name: _target(variant) for variant in history.plan.variants}
+    topics = topic_truths(history.streams)
     return [
-        _guarded_facts(record, history.witness.get(record.truth_id or "", []), targets.get(record.variant))
+        _guarded_facts(
+            record,
+            history.witness.get(record.truth_id or "", []),
+            targets.get(record.variant),
+            topics.get((record.variant, record.stream)),
+        )
         for record in history.streams
     ]
 
 
-def stream_facts(record: StreamRecord, witness: Sequence[WitnessRow], target: Target | None) -> Facts:
-    """The facts of one finished stream from the client's row, the witness's rows and the dialect it was read with."""
+def stream_facts(
+    record: StreamRecord,
+    witness: Sequence[WitnessRow],
+    target: Target | None,
+    topic: TopicTruth | None = None,
+) -> Facts:
+    """The facts of one finished stream.
+
+    They come from the client's row, the witness's rows, the dialect it was read with, and what other subscribers of its
+    topic received.
+    """
     facts = Facts(
         record=record,
         outcome=_undamaged(record),
         lost=record.lost,
+        truth=None if record.lost is None else "sequence",
         doubled=record.doubled,
         reordered=record.reordered,
         truncation_known=target is not None and target.terminal not in {None, "none"},
     )
+    if topic is not None:
+        facts.lost, facts.truth = topic.lost, None if topic.lost is None else "subscribers"
+        facts.witnessed = topic.witnessed / topic.seen
     spec = next((row.script for row in witness if row.script is not None), None)
     if spec is not None and target is not None:
         _add_truth(facts, witness, spec, target)
@@ -166,9 +193,11 @@ def stream_facts(record: StreamRecord, witness: Sequence[WitnessRow], target: Ta
     return facts
 
 
-def _guarded_facts(record: StreamRecord, witness: Sequence[WitnessRow], target: Target | None) -> Facts:
+def _guarded_facts(
+    record: StreamRecord, witness: Sequence[WitnessRow], target: Target | None, topic: TopicTruth | None
+) -> Facts:
     try:
-        return stream_facts(record, witness, target)
+        return stream_facts(record, witness, target, topic)
     except Exception as error:  # noqa: BLE001  # Jepsen's check-safe: a check that raises is unknown, not a crash
         return Facts(record=record, outcome=record.outcome, failed=type(error).__name__)
 
@@ -185,14 +214,22 @@ def _add_truth(facts: Facts, witness: Sequence[WitnessRow], spec: ScriptSpec, ta
         facts.truncation_known = True
     if target.sequence == SERVER_SEQUENCE and record.ids:
         if not record.ids_capped:  # else the client's own count is right and the ranges are only a beginning
-            _numbers_against_script(facts, script)
+            _numbers_against_script(facts, script, _first_meant(witness))
+            facts.truth, facts.witnessed = "witness", None
             if target.text == SERVER_TEXT and not record.reordered:
                 facts.text_exact = _has_text_of(record, script)
     elif record.events and target.text == SERVER_TEXT:
         _text_against_script(facts, witness, script)
+        facts.truth = "witness" if facts.lost is not None else facts.truth
 
 
-def _numbers_against_script(facts: Facts, script: Script) -> None:
+def _first_meant(witness: Sequence[WitnessRow]) -> int:
+    """The first number that was meant for this stream: who subscribes to a topic comes in between."""
+    first = witness[0]
+    return first.meant_first if first.connection == 1 and first.meant_first is not None else 1
+
+
+def _numbers_against_script(facts: Facts, script: Script, first: int) -> None:
     record = facts.record
     last = record.ids[-1][1]
     if script.last is not None and last < script.last:
@@ -202,7 +239,8 @@ def _numbers_against_script(facts: Facts, script: Script) -> None:
             )  # the terminal event came, without a number of its own in the client's dialect
         elif facts.outcome in SUCCESSES and record.kind == "answer":
             facts.outcome = "truncated"
-    facts.lost = last - sum(high - low + 1 for low, high in record.ids)
+    received = sum(high - max(low, first) + 1 for low, high in record.ids if high >= first)
+    facts.lost = max(last - first + 1, 0) - received
 
 
 def _has_text_of(record: StreamRecord, script: Script) -> bool:
@@ -224,7 +262,7 @@ def _text_against_script(facts: Facts, witness: Sequence[WitnessRow], script: Sc
             elif facts.outcome in SUCCESSES and record.kind == "answer":
                 facts.outcome = "truncated"
         return
-    written = _merged(witness[-1].written)
+    written = merged(witness[-1].written)
     if _is_text(record, script.text_of(written)[: record.text_chars]):
         facts.text_exact, facts.doubled, facts.reordered = True, 0, 0
         received = written if record.end == "terminal" else _up_to(script, written, record.text_chars)
@@ -282,16 +320,6 @@ def _up_to(script: Script, ranges: _Ranges, chars: int) -> _Ranges:
 def _holes(ranges: _Ranges) -> int:
     """Numbers from 1 to the last that are in no range."""
     return ranges[-1][1] - sum(high - low + 1 for low, high in ranges) if ranges else 0
-
-
-def _merged(ranges: Iterable[tuple[int, int]]) -> _Ranges:
-    merged: _Ranges = []
-    for low, high in sorted(ranges):
-        if merged and low <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
-        else:
-            merged.append((low, high))
-    return merged
 
 
 def _ill_formed(record: StreamRecord, *, explained: bool) -> int:

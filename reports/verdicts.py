@@ -30,8 +30,16 @@ from sseproof.reports.checks import (
 from sseproof.reports.claims import METRICS, Claim, Form
 from sseproof.reports.claims import Unit as UnitName
 from sseproof.reports.evidence import Evidence, evidence_of
-from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge
-from sseproof.reports.words import count_of, duration_text, joined, most_text, plural, share_text
+from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
+from sseproof.reports.words import (
+    count_of,
+    duration_text,
+    joined,
+    least_text,
+    most_text,
+    plural,
+    share_text,
+)
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
 
@@ -145,6 +153,8 @@ class Verdict(Struct, kw_only=True, forbid_unknown_fields=True):
     """What every stream could have shown."""
     blind: list[Knowledge] = []
     """What some or all streams could not have shown."""
+    truths: dict[Truth, Count] = {}
+    """Who tells what was lost, and in how many streams: the server's witness, other subscribers, the numbers alone."""
     reasons: dict[str, Count] = {}
     """Why the bad units are bad, most frequent first."""
     examples: list[Count] = []
@@ -318,6 +328,7 @@ def _fill(verdict: Verdict, claim: Claim, scoped: Scoped, measured: Measured, ta
             verdict.beside = _quantile_of(measured.beside_ns, claim.quantile, claim.confidence)
     if claim.metric in _NEEDS_TRUTH:
         verdict.knows = measured.knows
+        verdict.truths = dict(sorted(measured.truths.items()))
         verdict.blind = [what for what in KNOWLEDGE if what not in measured.knows] if measured.streams else []
     reasons = Counter[str]()
     for unit in measured.units:
@@ -493,12 +504,19 @@ def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally)
     else:
         text = _bad_ones(verdict, claim, bad, noun)
     parts = [text] if text else []
-    parts += _open_parts(verdict, claim)
+    parts += _open_parts(verdict, claim, measured)
     if claim.metric == "gap" and tally.n:
         parts.append(f"The gaps come from {count_of(verdict.streams, 'stream')}.")
     if claim.metric == "utf8" and measured.without_text and tally.n:
         blind = "" if measured.without_text == tally.n else f" ({count_of(measured.without_text, 'stream')})"
         parts.append(f"Without a truth{blind} only ill-formed bytes and U+FFFD show.")
+    told = verdict.truths.get("subscribers")
+    if told and claim.metric == "lost" and tally.n:
+        witnesses = f"of {count_of(told, 'stream')} " if told < verdict.streams else ""
+        parts.append(
+            f"Other subscribers of the topic tell the loss {witnesses}(at least {least_text(measured.witnessed)} of a "
+            "stream's numbers had another witness); what none of them received does not show."
+        )
     if verdict.excluded and claim.metric != "e2e":
         parts.append(f"{count_of(verdict.excluded, 'stream')} without any event left out.")
     return " ".join(parts)
@@ -569,7 +587,13 @@ def _reasons(reasons: dict[str, int]) -> str:
     return ", ".join([*texts, f"{rest:,} others"] if rest else texts)
 
 
-def _open_parts(verdict: Verdict, claim: Claim) -> list[str]:
+def _why_untold(claim: Claim, measured: Measured) -> str:
+    if claim.metric == "lost" and measured.alone:
+        return "no other subscriber of their topic witnessed enough of them"
+    return "no numbers, no witness"
+
+
+def _open_parts(verdict: Verdict, claim: Claim, measured: Measured) -> list[str]:
     parts = []
     if verdict.unfinished:
         parts.append(_UNFINISHED[claim.unit].format(count_of(verdict.unfinished, claim.unit)))
@@ -582,7 +606,7 @@ def _open_parts(verdict: Verdict, claim: Claim) -> list[str]:
     if verdict.untold:
         what = "lost events" if claim.metric == "lost" else "received events twice"
         parts.append(
-            f"Whether {count_of(verdict.untold, 'stream')} {what} can't be told: no numbers, no witness."
+            f"Whether {count_of(verdict.untold, 'stream')} {what} can't be told: {_why_untold(claim, measured)}."
         )
     if verdict.k_best != verdict.k:
         late = verdict.k_best - verdict.k
@@ -616,6 +640,8 @@ def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, 
             "(--workers), or run the generator on a machine of its own."
         )
     if verdict.code == "no-truth":
+        if claim.metric == "lost" and measured.alone:
+            return "Hold more subscriptions of each topic, at the same time and longer (--users, --duration)."
         return "Name the events' sequence: --set target.sequence=id, or json:FIELD."
     if verdict.code == "injector-failed":
         return _FAULT_NEXT["failed"]

@@ -41,7 +41,7 @@ from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.judging import judged
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.payloads import read_payloads
-from sseproof.loadtests.settings import Load, PreflightRequest, adopted
+from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
 from sseproof.planning import fixed_units
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings, settings_to_json
@@ -259,6 +259,7 @@ class _Experiment:
                 "The target is a subscription, which does not end by itself, so a number of streams says nothing about "
                 'how long they are held: give a duration (or kind = "answer" if its streams do end).'
             )
+        _check_topic(adopted(variant.target, seen))
         if not self._quiet:
             _say(_preflight_sentence(variant, seen))
         return _Side(variant=variant, service=service, upstream=upstream, seen=seen, connect_ns=connect_ns)
@@ -722,6 +723,21 @@ def _measured_connect_ns(address: AddressPlan) -> int | None:
     except OSError:
         return None
     return time.monotonic_ns() - began_ns
+
+
+def _check_topic(target: Target) -> None:
+    """Raises UsageError where the streams can't be subscribers of one topic."""
+    if target.topic is None:
+        return
+    if target.kind == "answer":
+        raise UsageError(
+            "target.topic is for subscriptions, and one look took the target for an answer: leave it out "
+            '(or say kind = "subscription").'
+        )
+    if target.sequence in {None, "none"}:
+        raise UsageError(
+            "target.topic needs numbered events, and one look found none: name target.sequence (id, or json:FIELD)."
+        )
 
 
 def _locust_users(load: Load, workers: int) -> int:

@@ -603,6 +603,13 @@ def _check_target(target: Target, refuse: Any) -> None:
         for variable in env_names(getattr(target, key) or ""):
             if variable not in os.environ:
                 raise refuse(f"target.{key}", f"names env:{variable}, which is not set; export it first.")
+    if target.topic is not None and not target.topic.strip():
+        raise refuse("target.topic", "is empty; give what its subscribers have in common a name.")
+    if target.topic is not None and (target.kind == "answer" or target.sequence == "none"):
+        raise refuse(
+            "target.topic",
+            "is for subscriptions with numbered events, which all subscribers share: leave it out, or kind and sequence.",
+        )
     if target.dialect != "plain":
         near = "; known is plain."
         raise refuse("target.dialect", f"{target.dialect!r} is not known{near}")
@@ -738,7 +745,8 @@ def _check_payloads(variant: Variant, refuse: Any) -> None:
     """The file has what URL, headers and body ask for; its path is made absolute: workers have a folder of their own."""
     target, load = variant.target, variant.load
     in_headers = [field for value in target.headers.values() for field in fields_of(value)]
-    wanted = dict.fromkeys([*fields_of(target.url), *in_headers, *fields_of(target.body or "")])
+    asked = dict.fromkeys([*fields_of(target.url), *in_headers, *fields_of(target.body or "")])
+    wanted = asked | dict.fromkeys(fields_of(target.topic or ""))
     if load.payloads is None:
         if wanted:
             raise refuse(
@@ -746,7 +754,7 @@ def _check_payloads(variant: Variant, refuse: Any) -> None:
                 f"asks for {{payload:{next(iter(wanted))}}}, and load.payloads names no file; give one.",
             )
         return
-    if not wanted:
+    if not asked:
         raise refuse(
             "load.payloads",
             "is used nowhere: write {payload:FIELD} into target.body, target.url or a header.",

@@ -56,6 +56,7 @@ PURE: Final = frozenset(
             "reports.facts",
             "reports.percentiles",
             "reports.statistics",
+            "reports.topics",
             "reports.verdicts",
             "reports.words",
         )

@@ -196,6 +196,8 @@ class StreamRecord(Row, kw_only=True):
     body_bytes: int = 0
     ids: list[tuple[int, int]] = []
     """Ranges of sequence numbers received, first and last inclusive, ascending."""
+    topic: str | None = None
+    """Streams of one topic get the same numbered events, and witness each other's losses."""
     ids_capped: bool = False
     """More ranges than are kept: lost and doubled stay right, the ranges are a prefix."""
     gaps: Gaps | None = None
@@ -204,7 +206,8 @@ class StreamRecord(Row, kw_only=True):
     """Receive instant minus the send time inside the event, where the scenario names one (`sent_at`)."""
     stale_ns: int | None = None
     lost: int | None = None
-    """Numbers below the highest received that never came; None without a sequence."""
+    """Numbers below the highest received that never came; None without a sequence, and for subscribers of a topic, whose
+    numbers may have holes."""
     doubled: int | None = None
     reordered: int | None = None
     defects: dict[str, int] = {}

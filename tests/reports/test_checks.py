@@ -50,6 +50,17 @@ class TestNumbers:
         run.witnessed((3, 42), lost=0)  # the client can't know that the numbers begin at 1
         assert only(run).lost == 2
 
+    def test_who_subscribes_to_a_topic_in_between_lost_nothing_that_was_before(self, run):
+        """What was meant for a stream begins where the server let it in; what it repeats from before is no gain."""
+        run.witnessed((11, 42), lost=None, witness={"meant_first": 11})
+        run.witnessed((11, 19), (22, 42), lost=None, witness={"meant_first": 11})
+        run.witnessed((9, 19), (22, 42), lost=None, witness={"meant_first": 11})
+        assert [(each.lost, each.truth) for each in facts_of(run)] == [
+            (0, "witness"),
+            (2, "witness"),
+            (2, "witness"),
+        ]
+
     def test_a_missing_tail_of_a_cut_stream_is_not_lost(self, run):
         run.witnessed((1, 20), outcome="cut", end="rst")
         facts = only(run)

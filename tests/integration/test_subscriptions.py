@@ -1,0 +1,103 @@
+"""Subscriptions held for the whole run on the reference server's topics: who tells a loss, and what heartbeats and fan-out show."""
+
+from pathlib import Path
+
+import pytest
+
+from sseproof.reference_server.misbehave import Misbehaviour
+from sseproof.rundir.files import STREAMS, WITNESS
+from tests.integration.suite import claims, directory_of, rows, sseproof, verdict_of
+
+pytestmark = pytest.mark.integration
+
+FEED = "/api/v1/stream/feed"
+TOPIC = """
+claims = ["lost = 0 over 3", "success = 100% over 3"]
+[target]
+url = "/api/v1/stream/feed?topic=news&interval_ms=10&sent_at=true"
+topic = "news"
+sent_at = "json:sent_at"
+[load]
+users = 3
+duration = "3s"
+"""
+
+
+def seed_that_hits(streams: int, share: float) -> tuple[int, int]:
+    """A seed of the run by which exactly one of so many subscribers misbehaves, and that one's number."""
+    for seed in range(1_000):
+        planted = Misbehaviour(["loss"], share, seed)
+        hit = [number for number in range(streams) if planted.hits(f"-/{number}")]
+        if len(hit) == 1:
+            return seed, hit[0]
+    raise AssertionError("no such seed")
+
+
+def judged_without_witness(directory: Path, cwd: Path) -> None:
+    """As for a service that has none: other subscribers are the only truth."""
+    (directory / WITNESS.name).unlink()
+    sseproof("judge", str(directory), cwd=cwd)
+
+
+def test_subscribers_tell_what_one_of_them_lost_as_the_servers_own_witness_does(tmp_path):
+    seed, hit = seed_that_hits(3, 0.3)
+    (tmp_path / "topic.toml").write_text(TOPIC + '[server]\nmisbehave = "loss"\n')
+    done = sseproof("run", "topic.toml", "--seed", str(seed), cwd=tmp_path)
+    directory = directory_of(tmp_path)
+    records = {row.stream: row for row in rows(directory, STREAMS)}
+    assert sorted(records) == [0, 1, 2], done.stdout + done.stderr
+    assert {row.outcome for row in records.values()} == {"held"}
+    assert {row.topic for row in records.values()} == {"news"}
+    assert {row.lost for row in records.values()} == {None}, "holes alone are no loss in a topic"
+    for truth in ("witness", "subscribers"):
+        lost, success = verdict_of(directory).verdicts
+        assert lost.truths == {truth: 3}, lost
+        assert (lost.verdict, lost.amount, lost.examples, lost.k) == ("fail", 1, [hit], 2)
+        assert (success.verdict, success.examples, success.reasons) == ("fail", [hit], {"damaged": 1})
+        if truth == "witness":
+            judged_without_witness(directory, tmp_path)
+
+
+def test_a_healthy_topic_is_judged_and_passes(tmp_path):
+    (tmp_path / "topic.toml").write_text(TOPIC + '[server]\nprofile = "robust"\n')
+    done = sseproof("run", "topic.toml", cwd=tmp_path)
+    directory = directory_of(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    judged_without_witness(directory, tmp_path)
+    lost, success = verdict_of(directory).verdicts
+    assert (lost.verdict, lost.n, lost.truths) == ("pass", 3, {"subscribers": 3}), lost
+    assert (success.verdict, success.n) == ("pass", 3)
+    assert "Other subscribers of the topic tell the loss" in lost.sentence
+
+
+def test_without_a_topic_named_a_loss_that_only_others_saw_stays_unknown(tmp_path):
+    """The same service whose numbers have been turned off for us: nobody tells."""
+    (tmp_path / "topic.toml").write_text(
+        TOPIC.replace('topic = "news"\n', 'sequence = "none"\n') + '[server]\nprofile = "robust"\n'
+    )
+    sseproof("run", "topic.toml", cwd=tmp_path)
+    directory = directory_of(tmp_path)
+    judged_without_witness(directory, tmp_path)
+    lost = verdict_of(directory).verdicts[0]
+    assert (lost.verdict, lost.code, lost.truths) == ("unknown", "no-truth", {})
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "words"),
+    [
+        ("/api/v1/stream/chat", 'kind = "answer"', "target.topic is for subscriptions with numbered events"),
+        (f"{FEED}?topic=a", 'sequence = "none"', "target.topic is for subscriptions with numbered events"),
+        ("/api/v1/stream/chat?events=3&interval_ms=1", "", "one look took the target for an answer"),
+        (f"{FEED}?topic=a", 'topic = "{payload:room}"', "load.payloads names no file"),
+        (f"{FEED}?topic=a", 'topic = " "', "target.topic is empty"),
+    ],
+)
+def test_what_is_no_topic_is_refused(tmp_path, url, target, words):
+    lines = ["[server]", "[load]", 'duration = "1s"', "[target]", f'url = "{url}"', target]
+    if "topic =" not in target:
+        lines.append('topic = "a"')
+    (tmp_path / "topic.toml").write_text("\n".join(lines))
+    done = sseproof("run", "topic.toml", *claims("lost = 0"), cwd=tmp_path)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert words in " ".join(done.stderr.split())
+    assert not (tmp_path / "runs").exists()
