@@ -8,6 +8,9 @@ Rules (design.md "Outcomes", decisions 2, 4, 6, 11, 14):
   ends in an idle time-out is a gap of at least its length. The earlier events of a read have its whole bracket.
 - An event is new unless its number came before. Without a number, an event that carries nothing to read (a greeting)
   is new only while the stream has received nothing else. After a restart everything is new again.
+- A stream is stale while its newest event is older than half a second: the time since the last one, less that, is added
+  when the next one comes, on whichever attempt, and at the end. The hot path does not add it up: `watch_silence` takes a
+  stream that has gone quiet off it, so that the event which ends a long silence comes to `_record`.
 - A break opens with every attempt that ends neither well nor by us. It is over with the first new event, with the 204
   that says there is nothing more, or when the client gives up.
 - What is wrong at the end of the bytes counts only where the stream ended by itself: a cut connection leaves an
@@ -53,6 +56,7 @@ from sseproof.loadtests.tally import (
 from sseproof.loadtests.transport import Exchange, Limits
 from sseproof.rundir.errors import SuiteError
 from sseproof.rundir.rows import (
+    STALE_AFTER_NS,
     Attempt,
     AttemptEnd,
     BreakRow,
@@ -67,6 +71,8 @@ from sseproof.rundir.text import printable
 if TYPE_CHECKING:
     from sseproof.loadtests.session import StreamClient
 
+QUIET_NS: Final = STALE_AFTER_NS // 5
+"""A stream this long without an event is taken off the hot path. Looking is due twice before it is stale."""
 PENDING_LIMIT_BYTES: Final = 256 * 1024 * 1024
 """Unfinished and unread events of one process (decision 14)."""
 ATTEMPTS_IN_ROW: Final = 100
@@ -134,6 +140,9 @@ class Session:
         "_attempt_number",
         "_attempts",
         "_attempts_total",
+        "_beat_hi",
+        "_beat_lo",
+        "_beats",
         "_body_bytes",
         "_break",
         "_breaks",
@@ -189,6 +198,8 @@ class Session:
         "_series",
         "_split_chars",
         "_split_events",
+        "_stale_gaps",
+        "_stale_ns",
         "_started_mono_ns",
         "_steady",
         "_steady_tokens",
@@ -269,7 +280,10 @@ class Session:
         self._gaps = Intervals(self._edges)
         self._ages: Intervals | None = None
         self._newest_sent = 0
+        self._beats: Intervals | None = None
         self._newest = 0
+        self._stale_ns = 0
+        self._stale_gaps = 0
         self._tokens = 0
         self._heartbeats = 0
         self._body_bytes = 0
@@ -299,6 +313,8 @@ class Session:
         self._first_token: Instant | None = None
         self._last_lo = 0
         self._last_hi = 0
+        self._beat_lo = 0
+        self._beat_hi = 0
         self._greeting_is_new = True
 
     # The greenlet's side.
@@ -470,6 +486,7 @@ class Session:
         self._coalesced = self._split_events = self._split_chars = 0
         self._first_event = self._first_token = None
         self._last_lo = self._last_hi = 0
+        self._beat_lo = self._beat_hi = 0
         self._greeting_is_new = self._new_since_begin == 0
         if self._break is not None:
             self._break.row.attempts += 1
@@ -484,11 +501,14 @@ class Session:
         parser = self._parser
         self._settle()
         self._hold(0)
-        self._newest = self._last_hi or self._newest
         if attempted.end == "idle-timeout" and self._first_token is not None:
             silence = attempted.ended.ns - self._last_hi
             self._gaps.add_unended(silence)
             self._series.gaps[silence & STEP_MASKS[silence.bit_length()]] += 1
+        if attempted.end == "idle-timeout" and self._beats is not None:
+            alive = max(self._last_hi, self._beat_hi)
+            if alive:
+                self._beats.add_unended(attempted.ended.ns - alive)
         if attempted.end == "eof" and not self._may_go_on():
             for item in parser.close():
                 if isinstance(item, Defect):
@@ -764,7 +784,14 @@ class Session:
             self._events += tokens
             self._new_events += tokens
             self._tokens += tokens
-            self._last_lo = self._last_token_lo = self._last_token_hi = self._last_hi
+            self._newest = self._last_lo = self._last_token_lo = self._last_token_hi = self._last_hi
+
+    def watch_silence(self, now_ns: int) -> None:
+        """Takes a stream without an event for QUIET_NS off the hot path, until its next one."""
+        waiting = self._exchange is not None and self._exchange.reads_wait
+        if self._steady and not waiting and now_ns - self._last_hi > QUIET_NS:
+            self._settle()
+            self._steady = False
 
     def _record(self, items: list[Item], data: bytes, lower_ns: int, stamp_ns: int, exact: bool) -> None:
         """What one read brought, by all the rules."""
@@ -787,14 +814,18 @@ class Session:
         numbers = self._numbers
         for item in items:
             if type(item) is not Message:
-                self._other_item(item)
+                if type(item) is Comment:
+                    alone = exact and not several and not data[-2:].strip(b"\r\n") and offset - item.end <= 2
+                    self._heartbeat(stamp_ns if alone else exchange.arrival_lower_ns(), stamp_ns)
+                elif type(item) is Defect:
+                    self._defect(item)
                 continue
             events += 1
             low = stamp_ns if item.end == exact_end else lower_ns
             meaning = self._read(item)
             kind = meaning.kind
             if kind == "heartbeat":
-                self._heartbeats += 1
+                self._heartbeat(low, stamp_ns)
                 if self._listener is not None:
                     self._hand_out(item)
                 continue
@@ -809,6 +840,8 @@ class Session:
                 gap = stamp_ns - previous
                 self._series.gaps[gap & STEP_MASKS[gap.bit_length()]] += 1
                 gaps.exact[bisect_left(self._edges, gap)] += 1
+                if gap > STALE_AFTER_NS:
+                    self._stale_gaps += 1
                 if gap > gaps.longest_lo_ns:  # noqa: PLR1730  # a call costs more than the comparison
                     gaps.longest_lo_ns = gap
                 if gap > gaps.longest_hi_ns:  # noqa: PLR1730  # a call costs more than the comparison
@@ -819,6 +852,9 @@ class Session:
                 self._gaps.add(low - previous, stamp_ns - self._last_lo)
             self._last_lo = low
             self._last_hi = stamp_ns
+            if self._newest or kind == "token":
+                self._stale_ns += self._stale_until(stamp_ns)
+                self._newest = stamp_ns
             sequence = meaning.sequence
             new = True
             if sequence is None:
@@ -865,11 +901,28 @@ class Session:
         self._interruption = self._interruption or interruption
         self.stop("interrupted")
 
-    def _other_item(self, item: Item) -> None:
-        if type(item) is Comment:
-            self._heartbeats += 1
-        elif type(item) is Defect:
-            self._defect(item)
+    def _heartbeat(self, lo_ns: int, hi_ns: int) -> None:
+        """A sign of life without news, and how long there was none before it on this connection."""
+        self._heartbeats += 1
+        since_lo, since_hi = max(self._last_lo, self._beat_lo), max(self._last_hi, self._beat_hi)
+        if since_hi:
+            if self._beats is None:
+                self._beats = Intervals(self._edges)
+            self._beats.add(lo_ns - since_hi, hi_ns - since_lo)
+            self._beats.sum_ns += max(hi_ns - since_hi, 0)
+        self._beat_lo, self._beat_hi = lo_ns, hi_ns
+
+    def _stale_until(self, ns: int) -> int:
+        """For how long the newest event had been too old by then; 0 before the first."""
+        return max(0, ns - self._newest - STALE_AFTER_NS) if self._newest else 0
+
+    def _stale(self, end: AttemptEnd, ended: Instant) -> int | None:
+        """The stale time of the whole stream; None where it is not known."""
+        first_above = bisect_left(self._edges, STALE_AFTER_NS) + 1
+        counted = sum(self._gaps.exact[first_above:])
+        if not self._newest or counted != self._stale_gaps:
+            return None
+        return self._stale_ns + (0 if end == "terminal" else self._stale_until(ended.ns))
 
     def _defect(self, defect: Defect) -> None:
         self._defects[defect.kind] = self._defects.get(defect.kind, 0) + defect.count
@@ -1008,6 +1061,8 @@ class Session:
             ids_capped=numbers.capped,
             topic=self._topic,
             gaps=self._gaps.row(),
+            heartbeat_gaps=self._beats.row() if self._beats is not None else None,
+            stale_ns=self._stale(end, ended),
             ages=self._ages.row() if self._ages is not None else None,
             lost=lost,
             doubled=numbers.doubled if told else None,

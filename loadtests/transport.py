@@ -492,6 +492,11 @@ class Exchange:
             # Streams that began together would fill up together, and their work come in one heap.
             self._waiting_most = 3 * (1 + (self.local_port or 0) // 2 % READS_TOGETHER)
 
+    @property
+    def reads_wait(self) -> bool:
+        """Whether there are reads that were not handed on yet."""
+        return bool(self._waiting)
+
     def waiting_since_ns(self) -> tuple[int, int]:
         """When the first and the last of the waiting reads were made."""
         assert self._waiting

@@ -19,6 +19,9 @@ _GRID_S = (1, 1.5, 2, 3, 5, 10, 20, 30, 60)
 GAP_GRID_NS: Final = tuple(round(ms * 1e6) for ms in _GRID_MS) + tuple(round(s * 1e9) for s in _GRID_S)
 """Default edges of gap histograms; a plan adds every threshold that a claim names."""
 
+STALE_AFTER_NS: Final = 500_000_000
+"""From this age of its newest event on a stream is stale: the wait that a reader of running text notices."""
+
 AttemptEnd = Literal[
     "refused",
     "dns",
@@ -202,9 +205,13 @@ class StreamRecord(Row, kw_only=True):
     """More ranges than are kept: lost and doubled stay right, the ranges are a prefix."""
     gaps: Gaps | None = None
     heartbeat_gaps: Gaps | None = None
+    """Silence before each heartbeat of a connection (comments count as such): from the event or heartbeat before it. The
+    silence that ends in an idle time-out is one more, of at least its length."""
     ages: Gaps | None = None
     """Receive instant minus the send time inside the event, where the scenario names one (`sent_at`)."""
     stale_ns: int | None = None
+    """Time in which the newest event was older than STALE_AFTER_NS, from the first token to the end, breaks included; None
+    without a token, and where a long silence came to an end while we were too late to see it."""
     lost: int | None = None
     """Numbers below the highest received that never came; None without a sequence, and for subscribers of a topic, whose
     numbers may have holes."""

@@ -490,6 +490,138 @@ def test_gaps_are_those_of_the_server() -> None:
     assert sum(gaps.lo[over:]) >= 2
 
 
+HALF_S = 500 * MS
+LATE = 25 * MS
+"""Between sending and the kernel's stamp on a machine with other work: up to 4 ms were seen."""
+
+
+def sent_slowly(pauses_s: list[float], times: list[tuple[int, int]], *last: bytes) -> Script:
+    """Events with pauses before each but the first, when each was sent, then what ends the answer."""
+
+    def script(connection: Connection) -> None:
+        connection.send(CHUNKED_HEAD)
+        for number, pause in enumerate([0.0, *pauses_s], 1):
+            connection.server.tick.wait(pause)
+            times.append(connection.send(chunk(event("x", number=number))))
+        for content in last:
+            connection.send(chunk(content))
+        connection.send(LAST_CHUNK)
+        connection.until_gone()
+
+    return script
+
+
+def stale_between(times: list[tuple[int, int]]) -> tuple[int, int]:
+    """The least and the most stale time of events sent within these brackets."""
+    pairs = list(itertools.pairwise(times))
+    return (
+        sum(max(0, after[0] - before[1] - HALF_S) for before, after in pairs),
+        sum(max(0, after[1] - before[0] - HALF_S) for before, after in pairs),
+    )
+
+
+def test_stale_time_is_what_every_silence_has_beyond_half_a_second() -> None:
+    """Two silences of 0.7 and 0.6 s in a stream that runs fast in between: 0.3 s stale."""
+    times: list[tuple[int, int]] = []
+    pauses = [0.002] * 5 + [0.7] + [0.002] * 5 + [0.4, 0.002, 0.6, 0.002]
+    done = event("x", type_="done", number=99)
+    with serving(sent_slowly(pauses, times, done)) as server:
+        record = robust(server.url).run()
+    least, most = stale_between(times)
+    assert record.stale_ns is not None
+    assert 250 * MS < least - LATE <= record.stale_ns <= most + LATE
+    assert record.end == "terminal"
+
+
+def test_a_stream_without_a_long_silence_is_never_stale_and_one_without_a_token_says_nothing() -> None:
+    with serving(sent_slowly([0.002] * 20, [])) as server:
+        assert Streams(server.url).run().stale_ns == 0
+    with serving(lambda connection: finish(connection, b": nothing\n\n")) as server:
+        assert Streams(server.url).run().stale_ns is None
+
+
+def test_heartbeats_are_no_news_and_the_silence_before_our_own_end_counts() -> None:
+    def script(connection: Connection) -> None:
+        connection.send(CHUNKED_HEAD + chunk(numbered(1, 3)))
+        for _ in range(4):
+            connection.server.tick.wait(0.2)
+            connection.send(chunk(b"event: ping\ndata: x\n\n"))
+        connection.until_gone()
+
+    with serving(script) as server:
+        streams = Streams(server.url, kind="subscription", sequence="id")
+        running = gevent.spawn(streams.run)
+        wait_until(lambda: streams.client.open_numbers() == [0])
+        gevent.sleep(1.0)
+        streams.client.close_when_open("end of the run")
+        record = running.get(timeout=20)
+    assert record.outcome == "held"
+    assert record.last_event is not None
+    assert record.stale_ns == record.ended.ns - record.last_event.ns - HALF_S > 400 * MS
+
+
+def test_an_outage_is_stale_time() -> None:
+    """The reader sees no difference between a silent connection and none."""
+    with serving(cut_then(numbered(1, 3), numbered(4, 5) + event("x", type_="done", number=6))) as server:
+        record = robust(server.url, backoff=ms(1_400)).run()
+    first, second = record.attempts
+    assert first.last_event is not None
+    assert second.first_event is not None
+    assert record.stale_ns == second.first_event.ns - first.last_event.ns - HALF_S > 190 * MS
+
+
+def test_a_silence_that_nobody_watched_makes_the_stale_time_unknown() -> None:
+    with serving(sent_slowly([0.002, 0.002, 0.6, 0.002], [])) as server:
+        streams = Streams(server.url)
+        streams.client._watch_silence = lambda: None  # type: ignore[method-assign]
+        assert streams.run().stale_ns is None
+
+
+def test_heartbeat_gaps_are_the_silence_before_each() -> None:
+    """From whatever came before, on the same connection: two pings 60 ms apart, and one 30 ms after an event."""
+    times: list[tuple[int, int]] = []
+    beats = [b": still here\n\n", b"event: ping\ndata: x\n\n", event("a", number=1), b":\n\n"]
+
+    def script(connection: Connection) -> None:
+        connection.send(CHUNKED_HEAD)
+        for content, pause in zip(beats, (0.0, 0.06, 0.1, 0.03), strict=True):
+            connection.server.tick.wait(pause)
+            times.append(connection.send(chunk(content)))
+        connection.server.tick.wait(0.01)
+        connection.send(LAST_CHUNK)
+        connection.until_gone()
+
+    with serving(script) as server:
+        record = Streams(server.url).run()
+    gaps = record.heartbeat_gaps
+    assert gaps is not None
+    assert (record.heartbeats, gaps.count) == (3, 2)
+    (before, ping, a, last) = times
+    assert ping[0] - before[1] - LATE <= gaps.longest_hi_ns <= ping[1] - before[0] + LATE
+    assert gaps.longest_lo_ns >= 20 * MS, "its bracket is that of its own read"
+    both = ping[0] - before[1] + last[0] - a[1], ping[1] - before[0] + last[1] - a[0]
+    assert both[0] - LATE <= gaps.sum_ns <= both[1] + LATE
+    assert record.gaps is None, "heartbeats make no gap between events"
+
+
+def test_a_silence_in_which_heartbeats_ended_too_is_one_without_an_end() -> None:
+    def script(connection: Connection) -> None:
+        connection.send(CHUNKED_HEAD + chunk(event("a", number=1)))
+        connection.server.tick.wait(0.01)
+        connection.send(chunk(b": one\n\n"))
+        connection.until_gone()
+
+    with serving(script) as server:
+        record = Streams(server.url, timeouts=timeouts(idle=150), retries=0).run()
+    gaps = record.heartbeat_gaps
+    assert record.end == "idle-timeout"
+    assert gaps is not None
+    assert gaps.count == 2
+    assert gaps.longest_hi_ns >= 140 * MS
+    assert (sum(gaps.lo), len(gaps.hi)) == (2, len(GAP_GRID_NS) + 1)
+    assert gaps.hi[-1] == 1, "the next one never came"
+
+
 def test_a_gap_does_not_span_a_break() -> None:
     with serving(cut_then(numbered(1, 2), numbered(3, 4) + event("x", type_="done", number=5))) as server:
         record = robust(server.url, backoff=ms(200)).run()

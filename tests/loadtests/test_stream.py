@@ -95,6 +95,7 @@ class Feed:
             data = self._bytes(read.kind)
             lower, self.stamp_ns = self.stamp_ns, self.stamp_ns + read.gap_ns
             exchange._lower_ns, exchange._stamp_ns = lower, self.stamp_ns
+            self.session.watch_silence(self.stamp_ns)  # as the client's timer does
             if not self.short:
                 self.session._steady = False
             before = self.session._steady_tokens
@@ -295,7 +296,8 @@ def test_the_warm_up_has_series_of_its_own() -> None:
 
 def test_a_running_stream_takes_the_short_way() -> None:
     feed, record = both([Read("token", gap) for gap in (1, 10 * MS, 20 * MS, 5 * MS, 900 * MS)] * 10)
-    assert feed.short_reads == 49  # all but the first token
+    assert feed.short_reads == 39  # all but the first token and the ten that end a long silence
+    assert record.stale_ns == 10 * 400 * MS
     assert (record.events, record.tokens, record.ids) == (50, 50, [(1, 50)])
     assert record.gaps is not None
     assert (record.gaps.count, record.gaps.longest_lo_ns) == (49, 900 * MS)
