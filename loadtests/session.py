@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from sseproof.loadtests.connector import Connector
 from sseproof.loadtests.dialects import Dialect, Plain
+from sseproof.loadtests.fanout import Fanout
 from sseproof.loadtests.metrics import Metrics
 from sseproof.loadtests.payloads import Payload, Payloads, fields_of, filled, in_url, plainly, writer_for
 from sseproof.loadtests.reconnect import Policy, policy
@@ -169,6 +170,7 @@ class StreamClient:
         self._addresses = list(addresses)
         self._groups = groups
         self._identity_groups = frozenset(identity_groups)
+        self.fanout = Fanout()
         self._sessions: dict[int, Session] = {}
         self._watch = gevent.get_hub().loop.timer(WATCH_S, WATCH_S, ref=False)
         self._next_number = 0

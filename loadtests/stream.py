@@ -143,6 +143,7 @@ class Session:
         "_beat_hi",
         "_beat_lo",
         "_beats",
+        "_behind",
         "_body_bytes",
         "_break",
         "_breaks",
@@ -253,9 +254,9 @@ class Session:
         self._metrics = client.metrics
         self._series = client.metrics.judged
         self._ledger = client.ledger
-        self._read = client.dialect.read
+        self._read = client.dialect.read if topic is None else self._read_of_topic
         self._read_run = client.dialect.read_run
-        self._reads_runs = client.dialect.reads_runs
+        self._reads_runs = topic is None and client.dialect.reads_runs
         self._edges = client.gap_edges_ns
         self._dispatched = Instant(0)
         self._warmup = False
@@ -281,6 +282,7 @@ class Session:
         self._ages: Intervals | None = None
         self._newest_sent = 0
         self._beats: Intervals | None = None
+        self._behind = None if topic is None else Intervals(self._edges)
         self._newest = 0
         self._stale_ns = 0
         self._stale_gaps = 0
@@ -896,6 +898,17 @@ class Session:
         elif self._pending:
             self._hold(0)
 
+    def _read_of_topic(self, message: Message) -> Meaning:
+        """As the dialect reads it, and compared with when other subscribers received it."""
+        meaning = self._client.dialect.read(message)
+        sequence = meaning.sequence
+        if sequence is not None and sequence >= self._numbers.next:
+            assert self._exchange is not None
+            assert self._topic is not None
+            assert self._behind is not None
+            self._client.fanout.arrived(self._topic, sequence, self._exchange.read_instant().ns, self._behind)
+        return meaning
+
     def on_interrupt(self, interruption: BaseException) -> None:
         """The stream's greenlet is being ended from outside: what is there is recorded first, then it goes on."""
         self._interruption = self._interruption or interruption
@@ -1062,6 +1075,7 @@ class Session:
             topic=self._topic,
             gaps=self._gaps.row(),
             heartbeat_gaps=self._beats.row() if self._beats is not None else None,
+            behind=self._behind.row() if self._behind is not None else None,
             stale_ns=self._stale(end, ended),
             ages=self._ages.row() if self._ages is not None else None,
             lost=lost,

@@ -209,6 +209,9 @@ class StreamRecord(Row, kw_only=True):
     silence that ends in an idle time-out is one more, of at least its length."""
     ages: Gaps | None = None
     """Receive instant minus the send time inside the event, where the scenario names one (`sent_at`)."""
+    behind: Gaps | None = None
+    """Of a topic's subscriber: how much later it received events than the first subscriber in the same worker; what it
+    received first is not in it."""
     stale_ns: int | None = None
     """Time in which the newest event was older than STALE_AFTER_NS, from the first token to the end, breaks included; None
     without a token, and where a long silence came to an end while we were too late to see it."""

@@ -70,6 +70,24 @@ def test_a_healthy_topic_is_judged_and_passes(tmp_path):
     assert "Other subscribers of the topic tell the loss" in lost.sentence
 
 
+def test_a_subscriber_that_is_served_late_is_behind_the_others(tmp_path):
+    """`slow` holds back every event of one subscriber by 1.2 s: it shows in that one's row, and in no other's."""
+    seed, hit = seed_that_hits(3, 0.3)
+    (tmp_path / "topic.toml").write_text(TOPIC + '[server]\nmisbehave = "slow"\n')
+    done = sseproof("run", "topic.toml", "--seed", str(seed), cwd=tmp_path)
+    records = {row.stream: row for row in rows(directory_of(tmp_path), STREAMS)}
+    late = records.pop(hit)
+    assert late.behind is not None, done.stdout + done.stderr
+    assert late.ages is not None
+    assert late.behind.count > 50
+    assert late.behind.sum_ns / late.behind.count == pytest.approx(1.2e9, rel=0.1)
+    assert late.ages.sum_ns / late.ages.count < 0.2e9, "it is sent late, and says so"
+    assert sum(row.behind.count for row in records.values()) >= 100
+    for row in records.values():
+        assert row.behind.sum_ns / row.behind.count < 0.3e9
+        assert row.stale_ns == 0
+
+
 def test_without_a_topic_named_a_loss_that_only_others_saw_stays_unknown(tmp_path):
     """The same service whose numbers have been turned off for us: nobody tells."""
     (tmp_path / "topic.toml").write_text(
