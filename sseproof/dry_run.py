@@ -10,13 +10,14 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 from msgspec import Struct
 
-from sseproof.environment import DESCRIPTORS_A_PROCESS
+from sseproof.limits import Demand, check_limits, descriptors_a_worker, size_text
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.settings import Client
-from sseproof.planning import expected_streams, expected_units, fixed_units
+from sseproof.planning import demand_of, expected_streams, expected_units, fixed_units
 from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.reports.words import count_of
+from sseproof.rundir.errors import RigError
 from sseproof.scenario import STAND_IN, Resolved, Scenario
 
 
@@ -42,6 +43,8 @@ class Needs(Struct):
     """Least length of a run with a number of streams: they share the users. None where answers are of unknown length."""
     requests_at_most: int | None
     descriptors_a_worker: int
+    memory_bytes: int
+    """About what all processes of the run take."""
 
 
 class PlannedVerdict(Struct):
@@ -62,6 +65,8 @@ class DryRun(Struct):
     """Empty without variants; what is needed is needed for each."""
     needs: Needs
     claims: list[PlannedVerdict]
+    refusal: str | None = None
+    """Which limit of this machine would refuse the run now, and how to raise it."""
 
     def to_json(self) -> str:
         """As JSON, one document with a line end."""
@@ -85,7 +90,11 @@ class DryRun(Struct):
             lines.append(f"At most {at_most}, reconnections included, besides the one look before the run.")
         else:
             lines.append("No upper limit of requests; set one with --max-requests (load.max_requests).")
-        lines.append(f"{needs.descriptors_a_worker} file descriptors a worker.")
+        lines.append(
+            f"{needs.descriptors_a_worker} file descriptors a worker, about {size_text(needs.memory_bytes)} of memory."
+        )
+        if self.refusal:
+            lines.append(f"This machine would refuse it. {self.refusal}")
         lines.append(_time_line(needs))
         if not self.claims:
             lines.append("No claim: the run would only be recorded.")
@@ -112,6 +121,7 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
     if most is None and streams is not None:
         most = _most_requests(streams, scenario.client)
     answer_s = None if load.is_open or load.streams is None else _answer_s(scenario)
+    demand = demand_of(resolved)
     drains = [(variant.load.drain or variant.client.timeouts.total).seconds for variant in scenario.variant]
     return DryRun(
         scenario=scenario.name,
@@ -131,10 +141,20 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
             if answer_s is None or load.streams is None
             else answer_s * -(-load.streams // load.users),
             requests_at_most=most,
-            descriptors_a_worker=-(-load.at_once // scenario.workers) + DESCRIPTORS_A_PROCESS,
+            descriptors_a_worker=descriptors_a_worker(load.at_once, scenario.workers),
+            memory_bytes=demand.memory_bytes,
         ),
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
+        refusal=_refusal(demand),
     )
+
+
+def _refusal(demand: Demand) -> str | None:
+    try:
+        check_limits(demand)
+    except RigError as error:
+        return str(error)
+    return None
 
 
 def _time_line(needs: Needs) -> str:

@@ -1,7 +1,6 @@
-"""What the machine allows: descriptors, ports, kernel stamps, names, consent. Checked before the first connection.
+"""What the machine has, names, consent. Checked before the first connection; limits of a load are in limits.py.
 
 Rules:
-- A limit that would spoil a run is a RigError (70) before the run starts, with the number and how to raise it.
 - A name is resolved once, here, and the addresses are recorded (design.md "Ground rules").
 - Loopback is free; any other host needs consent, and load on a public address a second one (decision 13).
 """
@@ -19,11 +18,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
+from sseproof.limits import DESCRIPTORS_A_PROCESS, ephemeral_range, free_memory, size_text
+from sseproof.rundir.errors import EXIT_RIG, UsageError
 from sseproof.rundir.machine import version_of
 
-DESCRIPTORS_A_PROCESS: Final = 200
-"""Interpreter, Locust, its sockets, row files and room for a file or two of the user's own."""
 FREE_LOAD: Final = 50
 """Streams at once that a public address may get without a second consent (decision 13)."""
 _SO_TIMESTAMPING: Final = 37
@@ -100,40 +98,6 @@ def check_consents(aims: Sequence[Aim]) -> None:
         check_consent(aim.host, aim.addresses, sum(other.users for other in same), aim.allow, allowed)
 
 
-def check_descriptors(users: int, workers: int) -> None:
-    """Raises the soft limit as far as allowed; RigError when one worker's share does not fit."""
-    needed = -(-users // workers) + DESCRIPTORS_A_PROCESS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and needed > hard:
-        most = max(1, hard - DESCRIPTORS_A_PROCESS)
-        raise RigError(
-            f"{users} streams over {workers} worker(s) need {needed} file descriptors a process, {hard} are allowed: "
-            f"use --workers {-(-users // most)} or more, at most {most * workers} users, or raise `ulimit -n`."
-        )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else hard, hard))
-
-
-def check_ephemeral_ports(users: int) -> None:
-    """RigError when one destination can't get that many connections from this machine."""
-    lowest, highest = ephemeral_range()
-    room = highest - lowest + 1
-    if users > room:
-        raise RigError(
-            f"{users} streams at once to one address need as many outgoing ports, this machine has {room} "
-            f"({lowest}-{highest}): use fewer users, or widen net.ipv4.ip_local_port_range."
-        )
-
-
-def ephemeral_range() -> tuple[int, int]:
-    """The range outgoing ports are taken from; the Linux default where it can't be read."""
-    try:
-        lowest, highest = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()
-        return int(lowest), int(highest)
-    except (OSError, ValueError):
-        return 32_768, 60_999
-
-
 def kernel_stamps() -> bool:
     """Whether a TCP receive on loopback carries a kernel stamp."""
     if not sys.platform.startswith("linux"):
@@ -177,6 +141,7 @@ def findings() -> list[Finding]:
             highest - lowest >= 1_000,
             f"{highest - lowest + 1} to one address ({lowest}-{highest})",
         ),
+        *_memory_finding(),
         Finding(
             "kernel stamps",
             stamps,
@@ -198,6 +163,13 @@ def findings() -> list[Finding]:
         Finding("python", sys.version_info >= (3, 11), platform.python_version()),
         Finding("locust", True, version_of("locust")),
     ]
+
+
+def _memory_finding() -> list[Finding]:
+    room = free_memory()
+    if room is None:
+        return []
+    return [Finding("memory", True, f"{size_text(room.free_bytes)} left ({room.limit})")]
 
 
 def parts(toxiproxy: str | None, *, build: bool) -> list[Finding]:

@@ -39,10 +39,11 @@ from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_conne
 from sseproof.chaos.processes import PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.judging import judged
+from sseproof.limits import check_limits
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.payloads import read_payloads
 from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
-from sseproof.planning import fixed_units
+from sseproof.planning import demand_of, fixed_units, service_of
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings, settings_to_json
 from sseproof.reports.claims import gap_edges
@@ -206,7 +207,7 @@ class _Experiment:
         with contextlib.ExitStack() as parts:
             self._seed = self._scenario.seed if self._scenario.seed is not None else new_seed()
             self._scenario.seed = self._seed  # what the plan fixes may depend on it
-            self._check_machine()
+            check_limits(demand_of(self._resolved))
             services = self._checked_services()
             self._sides = [
                 self._side(variant, service, parts)
@@ -226,14 +227,6 @@ class _Experiment:
         return self._finished(problem)
 
     # --- before the run: services, hops, one look at each ---
-
-    def _check_machine(self) -> None:
-        """The limits that all variants together must fit in."""
-        users = sum(variant.load.at_once for variant in self._scenario.variant)
-        environment.check_descriptors(
-            max(variant.load.at_once for variant in self._scenario.variant), self._scenario.workers
-        )
-        environment.check_ephemeral_ports(users)
 
     def _checked_services(self) -> list[AddressPlan | None]:
         """Where each variant's target is, with consent for all of them; None for those that the run starts itself."""
@@ -776,13 +769,7 @@ def _secret_values(scenario: Scenario, environ: Mapping[str, str]) -> list[str]:
 def _aim(variant: Variant) -> environment.Aim:
     """Where a variant's load goes; its name is resolved here, once."""
     target = variant.target
-    parts = urlsplit(target.url)
-    assert parts.hostname is not None
-    host = parts.hostname
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    if target.connect_to is not None:
-        name, _, text = target.connect_to.rpartition(":")
-        host, port = name.strip("[]"), int(text)
+    host, port = service_of(target)
     return environment.Aim(
         host=host,
         addresses=environment.resolve(host, port),

@@ -17,8 +17,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from sseproof.chaos.faults import Clean, Cut, Refused, kind_of
 from sseproof.chaos.plan import GroupSpec
+from sseproof.limits import Demand, Side
 from sseproof.loadtests.arrivals import count_starts, expected_starts
-from sseproof.loadtests.settings import Load
+from sseproof.loadtests.settings import Load, Target
 from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim
 from sseproof.scenario import Resolved, Variant
@@ -33,6 +34,32 @@ def judged_variant(resolved: Resolved) -> Variant:
     """The variant that sets the exit code."""
     variants = resolved.scenario.variant
     return next((variant for variant in variants if variant.judged), variants[-1])
+
+
+def demand_of(resolved: Resolved) -> Demand:
+    """What the load takes of this machine. A Toxiproxy of somebody else's keeps its own books."""
+    scenario = resolved.scenario
+    return Demand(
+        sides=[
+            Side(
+                streams=variant.load.at_once,
+                service=None if variant.server is not None else "{}:{}".format(*service_of(variant.target)),
+                hop=variant.hop is not None,
+            )
+            for variant in scenario.variant
+        ],
+        workers=scenario.workers,
+        proxied=bool(resolved.groups) and "://" not in (scenario.toxiproxy or ""),
+    )
+
+
+def service_of(target: Target) -> tuple[str, int]:
+    """The host name (or address) and port that connections to the target are for."""
+    parts = urlsplit(target.url)
+    if target.connect_to is not None:
+        name, _, text = target.connect_to.rpartition(":")
+        return name.strip("[]"), int(text)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def fixed_units(resolved: Resolved, claim: Claim) -> int | None:

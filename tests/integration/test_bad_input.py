@@ -190,6 +190,11 @@ def test_too_few_descriptors(tmp_path, server):
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 250
 
 
+def test_more_streams_than_outgoing_ports(tmp_path, server):
+    arguments = ["run", "--target", server, "--users", "70000", "--workers", "256"]
+    refused(*arguments, cwd=tmp_path, code=70, words=["70000 streams at once", "ip_local_port_range"])
+
+
 def test_a_disk_that_fills_up_in_the_middle(tmp_path, server):
     """A file size limit stands for a full disk: the write fails the same way, in the workers, in mid-run."""
     code = (

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sseproof import limits
 from sseproof.dry_run import dry_run
 from sseproof.scenario import load_scenario
 
@@ -45,6 +46,15 @@ def test_a_schedule_fixes_its_streams_and_leaves_its_warm_up_out():
     assert seeded.fixed
     assert 500 < seeded.plan.n < 700
     assert "by schedule" in constant.to_text()
+
+
+def test_a_limit_that_would_refuse_the_run_is_said_before(monkeypatch):
+    assert planned("load.users=3").refusal is None
+    monkeypatch.setattr(limits, "ephemeral_range", lambda: (1000, 1001))
+    refused = planned("load.users=3")
+    assert "outgoing ports" in refused.refusal
+    assert "This machine would refuse it. 3 streams at once" in said(refused)
+    assert "MiB of memory" in said(refused)
 
 
 def said(plan) -> str:
