@@ -33,6 +33,7 @@ from msgspec import Struct
 
 from sseproof.chaos.processes import guarded
 from sseproof.rundir.errors import RigError, UsageError
+from sseproof.rundir.machine import user_cache
 from sseproof.rundir.text import printable
 
 SOURCES: Final = Path(__file__).resolve().parent / "toxiproxy_server"
@@ -109,12 +110,7 @@ def install(
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
     """Where builds are kept: the user's cache, one folder for each state of the sources and each platform."""
-    if environ.get("XDG_CACHE_HOME"):
-        base = Path(environ["XDG_CACHE_HOME"])
-    else:
-        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-        base = home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    return base / "sseproof" / f"toxiproxy-{_sources_key()}"
+    return user_cache(environ) / f"toxiproxy-{_sources_key()}"
 
 
 def _sources_key() -> str:

@@ -145,6 +145,7 @@ def _measured(client: StreamClient, record: StreamRecord, seen: _Look) -> Prefli
         connect_ns=last.connected.ns - last.started.ns if last and last.connected else None,
         ttft_ns=first.ns - record.sent.ns if first and record.sent else None,
         length_ns=record.ended.ns - record.sent.ns if record.sent and not seen.still_open else None,
+        looked_ns=record.ended.ns - record.sent.ns if record.sent else None,
         events=record.events,
     )
 

@@ -30,7 +30,7 @@ from sseproof.reports.verdicts import Count, Verdict, judge_claim, unreadable_cl
 from sseproof.reports.words import count_of
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
 from sseproof.rundir.files import PLAN_NAME, VERDICT_NAME, write_document
-from sseproof.rundir.rows import SUCCESSES
+from sseproof.rundir.rows import SUCCESSES, GeneratorRow
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
 
@@ -298,7 +298,11 @@ def _failed_checks(facts: Sequence[Facts]) -> list[str]:
 
 def rig_table(history: History) -> list[RigRow]:
     """The generator's indicators with their usual limits; informational (decision 4)."""
-    rows = history.generator
+    return rig_rows(history.generator, len(history.dropped))
+
+
+def rig_rows(rows: Sequence[GeneratorRow], dropped: int) -> list[RigRow]:
+    """The indicators over some seconds of generators; empty without any."""
     if not rows:
         return []
     reads = sum(row.reads for row in rows)
@@ -321,7 +325,7 @@ def rig_table(history: History) -> list[RigRow]:
              "Time in which a worker was ready to run and had no core."),
         _rig("clock step, largest", max(abs(row.clock_step_ns) for row in rows) / _NS_PER_MS, "ms", 1.0,
              "A jump of the wall clock; every interval that spans one has a wider bracket."),
-        _rig("streams never dispatched", float(len(history.dropped)), "count", 0.0,
+        _rig("streams never dispatched", float(dropped), "count", 0.0,
              "Starts that we could not make; judged like unfinished streams."),
         _rig("rig errors", float(sum(1 for row in rows if row.rig_error is not None)), "count", 0.0,
              "Errors of our own, named among the problems."),

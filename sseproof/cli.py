@@ -1,4 +1,4 @@
-"""The command line: `sseproof demo`, `run`, `judge`, `serve`, `setup`.
+"""The command line: `sseproof demo`, `run`, `judge`, `serve`, `calibrate`, `setup`.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -155,6 +155,7 @@ def run_command(scenario: Path | None, **options: Any) -> int:
         from sseproof.dry_run import dry_run
 
         plan = dry_run(resolved)
+        _warn(plan.warning)
         click.echo(plan.to_json() if options["as_json"] else plan.to_text(), nl=not options["as_json"])
         return 0
     from sseproof.experiment import run_scenario
@@ -164,6 +165,11 @@ def run_command(scenario: Path | None, **options: Any) -> int:
     )
     _answer(result.directory, result.verdict, as_json=options["as_json"])
     return result.exit_code
+
+
+def _warn(sentence: str | None) -> None:
+    if sentence is not None:
+        click.echo(sentence, err=True)
 
 
 def _answer(directory: Path, verdict: Any, *, as_json: bool) -> None:
@@ -285,6 +291,7 @@ def demo(
         from sseproof.dry_run import dry_run as planned
 
         plan = planned(loaded.resolved, EXPECTED_RATE)
+        _warn(plan.warning)
         click.echo(plan.to_json() if as_json else plan.to_text(), nl=not as_json)
         return 0
     from sseproof.experiment import run_scenario
@@ -376,6 +383,40 @@ def serve(
 
 
 @cli.command(context_settings=SETTINGS)
+@click.option(
+    "--quick", is_flag=True, help="Fewer and shorter steps: a rougher answer in about half a minute."
+)
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@_json_option
+def calibrate(*, quick: bool, quiet: bool, as_json: bool) -> int:
+    """Finds how many streams and events a second one generator process of this machine bears.
+
+    Loads a source of events on loopback, step by step, until an indicator of the generator leaves its usual limit, and
+    keeps the answer: a run planned above 70 % of it says so. Takes about a minute and a half; both cores are busy
+    meanwhile, so leave the machine alone.
+
+    \b
+    Example:
+      sseproof calibrate
+      sseproof calibrate --quick --json
+    """
+    from sseproof import calibrate as calibrating
+    from sseproof.calibration import calibration_path
+
+    pace = calibrating.QUICK if quick else calibrating.FULL
+    say = (lambda _sentence: None) if quiet else calibrating.say
+    say(f"Calibrates one generator process: takes {pace.text}.")
+    found = calibrating.calibrate(pace, os.environ, say, quick=quick)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        click.echo(calibrating.answer_text(found, calibration_path(os.environ)))
+    return 0
+
+
+@cli.command(context_settings=SETTINGS)
 @click.option("--check", is_flag=True, help="Only report; build nothing.")
 @click.option("--toxiproxy", metavar="PATH|URL", help="The server you would name to run or demo.")
 @_json_option
@@ -391,7 +432,11 @@ def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
     """
     from sseproof import environment
 
-    findings = environment.findings() + environment.parts(toxiproxy, build=not check)
+    findings = [
+        *environment.findings(),
+        environment.calibrated(os.environ),
+        *environment.parts(toxiproxy, build=not check),
+    ]
     if as_json:
         import msgspec
 

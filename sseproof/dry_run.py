@@ -4,16 +4,26 @@ Per claim: its unit, n where the plan fixes it, how many failures still pass, th
 would be enough. Besides: requests, time and descriptors. Nothing is contacted, not even a name server.
 """
 
+import os
 import textwrap
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Struct
 
+from sseproof.calibration import warning
 from sseproof.limits import Demand, check_limits, descriptors_a_worker, size_text
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.settings import Client
-from sseproof.planning import demand_of, expected_streams, expected_units, fixed_units
+from sseproof.planning import (
+    asked_rate,
+    demand_of,
+    expected_streams,
+    expected_units,
+    fixed_units,
+    planned_load,
+)
 from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.reports.words import count_of
@@ -67,6 +77,8 @@ class DryRun(Struct):
     claims: list[PlannedVerdict]
     refusal: str | None = None
     """Which limit of this machine would refuse the run now, and how to raise it."""
+    warning: str | None = None
+    """That the plan comes near to what this machine was seen to bear."""
 
     def to_json(self) -> str:
         """As JSON, one document with a line end."""
@@ -107,7 +119,9 @@ class DryRun(Struct):
         return "\n".join(_wrapped(line) for line in lines)
 
 
-def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
+def dry_run(
+    resolved: Resolved, expected_rate: float | None = None, environ: Mapping[str, str] = os.environ
+) -> DryRun:
     """Plans without sending.
 
     `expected_rate` is the true share of good units to assume; by default one with a quarter of the failures that each
@@ -146,6 +160,15 @@ def dry_run(resolved: Resolved, expected_rate: float | None = None) -> DryRun:
         ),
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
         refusal=_refusal(demand),
+        warning=warning(
+            planned_load(
+                resolved,
+                [variant.load.at_once for variant in scenario.variant if not variant.load.is_open],
+                [asked_rate(variant) for variant in scenario.variant if not variant.load.is_open],
+                os.cpu_count() or 1,
+            ),
+            environ,
+        ),
     )
 
 

@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -163,6 +163,20 @@ def findings() -> list[Finding]:
         Finding("python", sys.version_info >= (3, 11), platform.python_version()),
         Finding("locust", True, version_of("locust")),
     ]
+
+
+def calibrated(environ: Mapping[str, str]) -> Finding:
+    """Whether this machine's ceiling is known, and from when."""
+    from sseproof.calibration import read
+
+    try:
+        found = read(environ)
+    except UsageError as error:
+        return Finding("calibration", False, "not readable", str(error), needed=False)
+    if found is None:
+        advice = "run sseproof calibrate: runs too near to the ceiling then say so."
+        return Finding("calibration", False, "none of this machine and version", advice, needed=False)
+    return Finding("calibration", True, found.text, needed=False)
 
 
 def _memory_finding() -> list[Finding]:

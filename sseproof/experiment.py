@@ -34,6 +34,7 @@ import msgspec
 from msgspec import Struct
 
 from sseproof import environment
+from sseproof.calibration import warning
 from sseproof.chaos.faults import FaultError, Slice
 from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_connect_ns, with_ports
 from sseproof.chaos.processes import PortLease
@@ -43,7 +44,7 @@ from sseproof.limits import check_limits
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.payloads import read_payloads
 from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
-from sseproof.planning import demand_of, fixed_units, service_of
+from sseproof.planning import demand_of, fixed_units, planned_load, service_of
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings, settings_to_json
 from sseproof.reports.claims import gap_edges
@@ -213,6 +214,7 @@ class _Experiment:
                 self._side(variant, service, parts)
                 for variant, service in zip(self._scenario.variant, services, strict=True)
             ]
+            self._compare_with_calibration()
             created_ns = now_ns()
             self._run_id = new_run_id(self._seed, created_ns)
             self._faults = self._planned_faults(parts)
@@ -336,6 +338,20 @@ class _Experiment:
     def _heed_interruption(self) -> None:
         if self._interruption.exit_code is not None:
             raise InterruptedBeforeRunError(self._interruption.exit_code)
+
+    def _compare_with_calibration(self) -> None:
+        """Warns of a plan too near to what this machine was seen to bear, and puts that on record."""
+        rates = [
+            side.seen.events / (side.seen.looked_ns / 1e9) if side.seen.looked_ns else None
+            for side in self._sides
+        ]
+        at_once = [self._at_once(side) for side in self._sides]
+        sentence = warning(planned_load(self._resolved, at_once, rates, os.cpu_count() or 1), self._environ)
+        if sentence is None:
+            return
+        self._notes.append(sentence)
+        if not self._quiet:
+            _say(sentence)
 
     # --- the plan ---
 

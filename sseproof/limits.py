@@ -99,7 +99,7 @@ def check_limits(demand: Demand) -> None:
 def check_descriptors(demand: Demand) -> None:
     """Raises RigError when one process's share of the streams does not fit into its descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = None if hard == resource.RLIM_INFINITY else hard
+    allowed = descriptors_allowed()
     largest = max((side.streams for side in demand.sides), default=0)
     most = DESCRIPTORS_A_PROCESS
     needed = descriptors_a_worker(largest, demand.workers)
@@ -123,6 +123,12 @@ def check_descriptors(demand: Demand) -> None:
         most = max(most, needed)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most if allowed is None else allowed, hard))
+
+
+def descriptors_allowed() -> int | None:
+    """How many a process may have at most; None = without limit."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return None if hard == resource.RLIM_INFINITY else hard
 
 
 def descriptors_a_worker(streams: int, workers: int) -> int:

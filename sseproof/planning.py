@@ -11,10 +11,12 @@
 """
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from sseproof.calibration import PlannedLoad
 from sseproof.chaos.faults import Clean, Cut, Refused, kind_of
 from sseproof.chaos.plan import GroupSpec
 from sseproof.limits import Demand, Side
@@ -51,6 +53,38 @@ def demand_of(resolved: Resolved) -> Demand:
         workers=scenario.workers,
         proxied=bool(resolved.groups) and "://" not in (scenario.toxiproxy or ""),
     )
+
+
+def planned_load(
+    resolved: Resolved, at_once: Sequence[int], rates: Sequence[float | None], cores: int
+) -> PlannedLoad:
+    """What the generator processes of a run would bear.
+
+    For each variant: streams at once, and events a second of one stream, None where they are not known.
+    """
+    known = [rate for rate in rates if rate is not None]
+    events = (
+        sum(streams * rate for streams, rate in zip(at_once, known, strict=True))
+        if len(known) == len(rates)
+        else None
+    )
+    return PlannedLoad(
+        streams=sum(at_once),
+        events_per_s=events,
+        processes=len(at_once) * resolved.scenario.workers,
+        cores=cores,
+    )
+
+
+def asked_rate(variant: Variant) -> float | None:
+    """Events a second of a stream of our own server that its address asks for; None for anybody else's."""
+    if variant.server is None:
+        return None
+    try:
+        ask = parse_ask(dict(parse_qsl(urlsplit(variant.target.url).query)), b"")
+    except ValueError:
+        return None
+    return 1e3 / ask.interval_ms if ask.interval_ms else None
 
 
 def service_of(target: Target) -> tuple[str, int]:

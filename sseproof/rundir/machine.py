@@ -2,7 +2,10 @@
 
 import os
 import platform
+import sys
+from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 
 def versions() -> dict[str, str]:
@@ -25,6 +28,16 @@ def host_facts() -> dict[str, str]:
     except (OSError, ValueError):
         pass
     return facts
+
+
+def user_cache(environ: Mapping[str, str]) -> Path:
+    """The user's folder for what we can make again: builds, calibrations."""
+    if environ.get("XDG_CACHE_HOME"):
+        base = Path(environ["XDG_CACHE_HOME"])
+    else:
+        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+        base = home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return base / "sseproof"
 
 
 def version_of(package: str) -> str:

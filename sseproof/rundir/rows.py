@@ -450,6 +450,8 @@ class PreflightResult(Row, kw_only=True):
     ttft_ns: int | None = None
     length_ns: int | None = None
     """How long the stream lasted; None when it was still open after the look."""
+    looked_ns: int | None = None
+    """From sending the request to the end of the stream or of the look."""
     events: int = 0
     kind: StreamKind | None = None
     terminal: str | None = None

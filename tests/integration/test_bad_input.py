@@ -242,7 +242,7 @@ def test_a_damaged_plan(tmp_path, server):
     assert "damaged" in done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["judge"], ["serve"], ["setup"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["judge"], ["serve"], ["setup"], ["demo"], ["calibrate"]])
 def test_every_help_has_an_example(tmp_path, command):
     done = sseproof(*command, "--help", cwd=tmp_path)
     assert done.returncode == 0
