@@ -166,6 +166,8 @@ class StreamClient:
         self.policy: Policy = policy(client)
         self._own_server = own_server
         self._payloads = payloads
+        self._own_requests: dict[bool, Request] = {}
+        """With and without gzip."""
         self._url_has_fields = bool(fields_of(url))
         self._addresses = list(addresses)
         self._groups = groups
@@ -308,6 +310,16 @@ class StreamClient:
         return printable(topic if payload is None else filled(topic, payload, plainly))
 
     def _request(self, job: "_Job", payload: Payload | None, *, gzip: bool) -> Request:
+        """What a stream asks for; the target's own request is made once and shared by its streams."""
+        if payload is not None or any(
+            each is not None for each in (job.path, job.method, job.json, job.body, job.headers)
+        ):
+            return self._made_request(job, payload, gzip=gzip)
+        if gzip not in self._own_requests:
+            self._own_requests[gzip] = self._made_request(job, payload, gzip=gzip)
+        return self._own_requests[gzip]
+
+    def _made_request(self, job: "_Job", payload: Payload | None, *, gzip: bool) -> Request:
         endpoint, headers, body = self.endpoint, self._headers, self._body
         if payload is not None:
             if self._url_has_fields:

@@ -129,7 +129,8 @@ class Numbers:
 class Intervals:
     """A histogram of intervals between the plan's edges, at both ends of their error brackets.
 
-    Bucket i holds intervals in (edge[i-1], edge[i]]. The hot path may add an exact interval to `exact` itself.
+    Bucket i holds intervals in (edge[i-1], edge[i]]. The hot path may add an exact interval to `exact` itself. Counts of
+    the others are made when there is one: most streams of a load have none, and each has these counts.
     """
 
     __slots__ = ("edges", "exact", "hi", "lo", "longest_hi_ns", "longest_lo_ns", "sum_ns")
@@ -137,8 +138,8 @@ class Intervals:
     def __init__(self, edges: Sequence[int]) -> None:
         self.edges = edges
         self.exact = [0] * (len(edges) + 1)
-        self.lo = [0] * (len(edges) + 1)
-        self.hi = [0] * (len(edges) + 1)
+        self.lo: list[int] = []
+        self.hi: list[int] = []
         self.longest_lo_ns = 0
         self.longest_hi_ns = 0
         self.sum_ns = 0
@@ -164,6 +165,7 @@ class Intervals:
         """One interval that was at least `lo_ns` and at most `hi_ns` long; its sum is the caller's business."""
         lo_ns = max(lo_ns, 0)
         hi_ns = max(hi_ns, lo_ns)
+        self._need_both()
         self.lo[bisect_left(self.edges, lo_ns)] += 1
         self.hi[bisect_left(self.edges, hi_ns)] += 1
         self.longest_lo_ns = max(self.longest_lo_ns, lo_ns)
@@ -172,14 +174,21 @@ class Intervals:
     def add_unended(self, ns: int) -> None:
         """One interval of at least this length that was never seen to end."""
         ns = max(ns, 0)
+        self._need_both()
         self.lo[bisect_left(self.edges, ns)] += 1
         self.hi[-1] += 1
         self.longest_lo_ns = max(self.longest_lo_ns, ns)
         self.longest_hi_ns = max(self.longest_hi_ns, ns)
         self.sum_ns += ns
 
+    def _need_both(self) -> None:
+        if not self.lo:
+            self.lo = [0] * len(self.exact)
+            self.hi = [0] * len(self.exact)
+
     def row(self) -> Gaps | None:
         """The histogram as it is kept; None when it is empty."""
+        self._need_both()
         lo = [exact + low for exact, low in zip(self.exact, self.lo, strict=True)]
         hi = [exact + high for exact, high in zip(self.exact, self.hi, strict=True)]
         count = sum(lo)

@@ -56,6 +56,9 @@ READ_BYTES: Final = 65_536
 SEND_BYTES: Final = 262_144
 HEADERS_LIMIT_BYTES: Final = 65_536
 """Of all response headers, interim ones and trailers included; servers' own limits are 8 to 32 KiB."""
+SHORT_HEADER_BYTES: Final = 128
+HEADERS_KEPT: Final = 1_024
+"""In one process, 250 KB at most; a date header makes a new one each second."""
 PIECE_BYTES: Final = 65_536
 """Decompressed at once."""
 INFLATE_STEP_BYTES: Final = 1 << 20
@@ -73,6 +76,7 @@ _CONNECT, _HANDSHAKE, _SEND, _HEAD, _BODY, _EXCERPT, _LINGER, _DONE = range(8)
 
 _EVENT_END: Final = {"chunked": b"\n\n\r\n", "close": b"\n\n"}
 """What a read ends with that brings a whole event, in the usual form and in a chunk of its own."""
+_NOTHING_TO_SEND: Final = memoryview(b"")
 
 ExchangeEnd = AttemptEnd | Literal["redirect"]
 _GONE: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN})
@@ -172,6 +176,23 @@ class TLS:
         return context
 
 
+_headers: dict[tuple[bytes, bytes], tuple[str, str]] = {}
+"""Short headers as texts: those of thousands of streams are the same few."""
+
+
+def _header(name: bytes, value: bytes) -> tuple[str, str]:
+    """A header's name in lower case and its value."""
+    known = _headers.get((name, value))
+    if known is not None:
+        return known
+    texts = name.decode("latin-1").lower(), value.decode("utf-8", "replace")
+    if len(name) + len(value) <= SHORT_HEADER_BYTES:
+        if len(_headers) >= HEADERS_KEPT:
+            _headers.clear()
+        _headers[name, value] = texts
+    return texts
+
+
 class _Head:
     """What httptools tells about one response; body pieces go straight into a list."""
 
@@ -202,7 +223,7 @@ class _Head:
     def on_header(self, name: bytes, value: bytes) -> None:
         self.header_bytes += len(name) + len(value) + 4
         if self.header_bytes <= HEADERS_LIMIT_BYTES and not self.arrived:
-            self.headers.append((name.decode("latin-1").lower(), value.decode("utf-8", "replace")))
+            self.headers.append(_header(name, value))
 
     def on_headers_complete(self) -> None:
         status = self.parser.get_status_code()
@@ -333,7 +354,7 @@ class Exchange:
         self._phase_mono_ns = self._begun_mono_ns = 0
         self._connected_lo_ns = 0
         # sending
-        self._outbox = memoryview(b"")
+        self._outbox = _NOTHING_TO_SEND
         self._sent_offset = 0
         self._send_error: OSError | None = None
         # reading
@@ -804,6 +825,8 @@ class Exchange:
                 self.sent = Instant(before, 0, max(0, after - before))
                 self._lower_ns = max(self._lower_ns, before)
                 self._phase = _HEAD
+        self._outbox = _NOTHING_TO_SEND
+        self._sent_offset = 0
         self._write_watcher.stop()
 
     def _stop_writing(self) -> None:

@@ -19,7 +19,17 @@ import trustme
 from sseproof.loadtests.request import parse_url
 from sseproof.loadtests.session import _Job
 from sseproof.loadtests.stream import Session
-from sseproof.loadtests.transport import _HEAD, TLS, Address, Exchange, Limits
+from sseproof.loadtests.transport import (
+    _HEAD,
+    HEADERS_KEPT,
+    SHORT_HEADER_BYTES,
+    TLS,
+    Address,
+    Exchange,
+    Limits,
+    _header,
+    _headers,
+)
 from tests.loadtests.rawserver import (
     CHUNKED_HEAD,
     CLOSE_HEAD,
@@ -1257,3 +1267,33 @@ def test_url_parts() -> None:
     endpoint = parse_url("https://[::1]:8443/a b?q=\u20ac#x")
     assert endpoint.host_header == "[::1]:8443"
     assert endpoint.target == "/a%20b?q=%E2%82%AC"
+
+
+def test_short_headers_that_many_streams_have_are_kept_once_and_not_without_end() -> None:
+    assert _header(b"Content-Type", b"a/b") == ("content-type", "a/b")
+    assert _header(b"Content-Type", b"a/b") is _header(b"Content-Type", b"a/b")
+    assert _header(b"Content-Type", b"a/c") == ("content-type", "a/c")
+    long = b"x" * SHORT_HEADER_BYTES
+    assert _header(b"A", long) is not _header(b"A", long)
+    for number in range(3 * HEADERS_KEPT):
+        assert _header(b"Date", b"%d" % number) == ("date", str(number))
+        assert len(_headers) <= HEADERS_KEPT
+
+
+def test_streams_share_the_targets_own_request_and_nothing_of_a_calls() -> None:
+    heads: list[bytes] = []
+
+    def script(connection: Connection) -> None:
+        heads.append(connection.head)
+        once(CLOSE_HEAD, TWO)(connection)
+
+    with serving(script) as server:
+        streams = single(server.url)
+        streams.run()
+        streams.run(headers={"X-Own": "1"}, body="own", method="POST")
+        streams.run("/elsewhere")
+        streams.run()
+    first, own, elsewhere, last = heads
+    assert first == last
+    assert b"X-Own: 1" in own
+    assert elsewhere.startswith(b"GET /elsewhere ")
