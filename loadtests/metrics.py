@@ -124,6 +124,7 @@ class Metrics:
         self.pending_bytes = 0
         """A gauge, kept by the ledger."""
         self.master_offset_ns: int | None = None
+        self.master_offset_error_ns: int | None = None
         self.unsent: deque[Interval] = deque(maxlen=UNSENT_KEPT)
         """Series that wait to be written or sent."""
         self._series_since_ns = now_ns()
@@ -216,6 +217,7 @@ class Metrics:
             out_of_range=out_of_range,
             clock_step_ns=self._clock.step_ns(),
             master_offset_ns=self.master_offset_ns,
+            master_offset_error_ns=self.master_offset_error_ns,
             rig_error=" ".join(self._rig_errors) or None,
         )
         self._since_ns, self._cpu_ns, self._waited_ns = now_mono, cpu, waited

@@ -16,6 +16,7 @@ from typing import Final, Literal
 from msgspec import Struct, structs
 
 from sseproof.reports.claims import Claim
+from sseproof.reports.clocks import began
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
 from sseproof.rundir.rows import (
     Attempt,
@@ -197,7 +198,7 @@ class Scoped:
             each
             for each in self.every
             if self._covers(
-                each.record.variant, each.record.group, each.record.phase, each.record.ended.hi_ns
+                each.record.variant, each.record.group, each.record.phase, self.latest_ns(each.record)
             )
         ]
         self.unfinished = [
@@ -207,7 +208,9 @@ class Scoped:
             start for start in history.dropped if self._covers(start.variant, start.group, None, None)
         ]
         self.breaks = [
-            row for row in history.breaks if self._covers(row.variant, row.group, row.phase, row.seen.hi_ns)
+            row
+            for row in history.breaks
+            if self._covers(row.variant, row.group, row.phase, self.latest_ns(row))
         ]
         self._steps: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
         for row in history.generator:
@@ -234,6 +237,11 @@ class Scoped:
             window.covers(group, variant, window.since_ns if until_ns is None else until_ns)
             for window in self.windows
         )
+
+    def latest_ns(self, row: StreamRecord | BreakRow) -> int:
+        """The latest that a stream ended, or a break was seen, by the clock of the fault windows."""
+        instant = row.ended if isinstance(row, StreamRecord) else row.seen
+        return self.history.clocks.across(row.worker, began(row), instant).hi_ns
 
     def steps(self, worker: int, start: Instant, end: Instant) -> list[int]:
         """Clock steps, in ns, that the time from `start` to `end` may span."""
@@ -425,7 +433,7 @@ def _reconnect(scoped: Scoped) -> Measured:
     down = [window for window in fault_windows(scoped.history.faults) if window.kind in LINK_DOWN]
     units = []
     for row in scoped.breaks:
-        start = _outage_end(row, down)
+        start = _outage_end(scoped, row, down)
         if row.first_new is not None:
             bracket = scoped.between(row.worker, start, row.first_new, row.proxy_queue_ns)
             nominal = max(row.first_new.ns - start.ns, 0)
@@ -459,16 +467,22 @@ def _given_up(row: BreakRow) -> str:
     return row.end if row.gave_up is None else f"given up: {row.gave_up}"
 
 
-def _outage_end(row: BreakRow, down: Sequence[FaultWindow]) -> Instant:
-    """Where reconnection begins: the break, or the healing of a fault that kept the link down, if that is later."""
+def _outage_end(scoped: Scoped, row: BreakRow, down: Sequence[FaultWindow]) -> Instant:
+    """Where reconnection begins: the break, or the healing of a fault that kept the link down, if that is later.
+
+    The heal call was answered by another clock than that of a worker on another machine.
+    """
     start = row.seen
+    latest_ns = scoped.latest_ns(row)
     for window in down:
-        if (
-            window.healed_ns is not None
-            and window.covers(row.group, row.variant, row.seen.hi_ns)
-            and window.healed_ns > start.ns
-        ):
-            start = Instant(window.healed_ns)
+        if window.healed_ns is None or not window.covers(row.group, row.variant, latest_ns):
+            continue
+        healed = scoped.history.clocks.across(row.worker, row.seen, Instant(window.healed_ns))
+        # An instant of ours is this much too early or too late there; a heal seen from here the other way round.
+        earliest_ns, latest = healed.ns - healed.after_ns, healed.ns + healed.before_ns
+        if latest > start.ns:
+            ns = max(start.ns, healed.ns)
+            start = Instant(ns, ns - max(min(start.lo_ns, ns), earliest_ns), latest - ns)
     return start
 
 

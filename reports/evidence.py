@@ -27,6 +27,7 @@ from msgspec import Struct, structs
 from sseproof.chaos.faults import Clean, Cut, Refused, SlowFirstByte, Stall, kind_of
 from sseproof.chaos.plan import FaultPlan, GroupPlan
 from sseproof.reports.checks import fault_windows
+from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History
 from sseproof.rundir.rows import AddressPlan, Attempt, FaultRow, Instant, StreamRecord, VariantPlan
 
@@ -80,7 +81,8 @@ def evidence_of(history: History) -> list[Evidence]:
             if isinstance(group.fault, Clean):
                 continue
             rows = [row for row in history.faults if row.variant == variant.name and row.group == group.name]
-            found.append(_Look(group, variant, records, rows).evidence())
+            look = _Look(group, variant, records, rows, clocks=history.clocks)
+            found.append(look.evidence())
     return found
 
 
@@ -93,7 +95,10 @@ class _Look:
         variant: VariantPlan,
         records: Sequence[StreamRecord],
         rows: Sequence[FaultRow],
+        *,
+        clocks: Clocks,
     ) -> None:
+        self._clocks = clocks
         self._group = group
         self._variant = variant.name
         self._behind_hop = variant.fault_side == "service"
@@ -207,7 +212,7 @@ class _Look:
         windows = self._windows()
         usual = _usual([_longest_silence(record) for record in self._others])
         wanted = max(ENOUGH_OF_A_STALL * fault.duration_ms * MS, usual)
-        there = [record for record in self._mine if any(_open_in(record, window) for window in windows)]
+        there = [record for record in self._mine if any(self._open_in(record, window) for window in windows)]
         silent = [record for record in there if _longest_silence(record) >= wanted]
         return self._made(
             len(silent) > CHANCE * len(there),
@@ -218,7 +223,7 @@ class _Look:
         )
 
     def _refused(self) -> Evidence:
-        mine, clean = _attempts(self._mine), _attempts(self._others)
+        mine, clean = self._compared(self._mine), self._compared(self._others)
         refused, dialled = self._turned_away(mine)
         clean_refused, clean_dialled = self._turned_away(clean)
         ended, lived = self._ended_by_the_switch(mine)
@@ -263,6 +268,28 @@ class _Look:
                 ended += each.end in {"fin", "rst", "eof"} and _within(each.ended, (sent_ns, over_ns))
         return ended, lived
 
+    def _compared(self, records: Sequence[StreamRecord]) -> list[Attempt]:
+        """The attempts, with the instants that are held against the injector's clock as its reader must take them."""
+        if not self._clocks.workers:
+            return _attempts(records)
+        return [
+            structs.replace(
+                attempt,
+                started=self._across(record, attempt.started),
+                connected=None if attempt.connected is None else self._across(record, attempt.connected),
+                ended=self._across(record, attempt.ended),
+            )
+            for record in records
+            for attempt in record.attempts
+        ]
+
+    def _across(self, record: StreamRecord, instant: Instant) -> Instant:
+        return self._clocks.across(record.worker, record.dispatched, instant)
+
+    def _open_in(self, record: StreamRecord, window: tuple[int, int]) -> bool:
+        began, ended = self._across(record, record.dispatched), self._across(record, record.ended)
+        return began.lo_ns <= window[1] and ended.hi_ns >= window[0]
+
     def _windows(self) -> list[tuple[int, int]]:
         """From the call that applied the fault to the answer of the one that healed it."""
         return [(window.since_ns, window.healed_ns or 1 << 63) for window in fault_windows(self._rows)]
@@ -303,10 +330,6 @@ def _usual(values: Sequence[int]) -> int:
 
 def _within(instant: Instant, window: tuple[int, int]) -> bool:
     return instant.hi_ns >= window[0] and instant.lo_ns <= window[1]
-
-
-def _open_in(record: StreamRecord, window: tuple[int, int]) -> bool:
-    return record.dispatched.lo_ns <= window[1] and record.ended.hi_ns >= window[0]
 
 
 def _longest_silence(record: StreamRecord) -> int:

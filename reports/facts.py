@@ -15,11 +15,13 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from sseproof.loadtests.settings import Target
 from sseproof.loadtests.sse import ILL_FORMED
 from sseproof.reference_server.script import Script
+from sseproof.reports.clocks import Clocks
 from sseproof.reports.topics import TopicTruth, merged, topic_truths
 from sseproof.rundir.rows import (
     SUCCESSES,
@@ -69,7 +71,7 @@ _Ranges = list[tuple[int, int]]
 
 
 class History(Struct, kw_only=True):
-    """Everything the checks may look at; rows in the order they were written."""
+    """Everything the checks may look at; rows in the order they were written, instants by the master's clock."""
 
     plan: Plan
     run: RunInfo | None = None
@@ -91,6 +93,8 @@ class History(Struct, kw_only=True):
     marks: list[MarkRow] = []
     outages: list[tuple[int, int]] = []
     """When our own fault engine was broken: from when it was last well until streams had a clean way again."""
+    clocks: Clocks = msgspec.field(default_factory=Clocks)
+    """Of workers on other machines: what comparing with another clock adds to a bracket."""
     problems: list[str] = []
     """Sentences about the record itself: what is missing, torn, doubled."""
     missing: list[str] = []

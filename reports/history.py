@@ -7,6 +7,7 @@ Rules:
   Neither is forgotten: both stay in n.
 - A row that came twice (the same stream of the same variant) counts once, the first one, and is a problem.
 - Streams of the warm-up, and their breaks, are counted and left out.
+- Rows of workers on other machines are moved to the master's clock (`sseproof.reports.clocks`).
 - While our own fault engine was broken no stream could show what the service does: those that lived then are unfinished,
   and their breaks are left out. Neither is the target's doing, whatever they came to.
 """
@@ -21,6 +22,7 @@ import msgspec
 
 from sseproof.loadtests.arrivals import schedule_ns
 from sseproof.loadtests.settings import Load, Target
+from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History, How
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import (
@@ -56,6 +58,8 @@ R = TypeVar("R", bound=Row)
 StreamKey = tuple[str | None, int]
 """Variant and stream number: stream numbers count from the start in each variant."""
 
+NS_PER_MS: Final = 1_000_000
+CLOCK_NOTED_NS: Final = 10 * NS_PER_MS
 FOR_GOOD_NS: Final = 1 << 63
 ENDED: Final[dict[str, str]] = {
     "interrupted": "The run was interrupted; the verdicts cover what had happened until then.",
@@ -84,6 +88,8 @@ def read_history(directory: Path) -> History:
     collecting = gc.isenabled()
     gc.disable()
     try:
+        history.generator = list(_rows(directory, GENERATOR, history))
+        history.clocks = Clocks(history.generator)
         _read_streams(directory, history)
         _read_rest(directory, history)
     finally:
@@ -91,6 +97,7 @@ def read_history(directory: Path) -> History:
             gc.enable()
     _note_outages(history)
     _note_workers(history)
+    _note_clocks(history)
     _note_unmade(history)
     return history
 
@@ -136,8 +143,9 @@ def _how(run: RunInfo | None) -> How:
 
 
 def _read_streams(directory: Path, history: History) -> None:
-    starts = _first_of(_rows(directory, STARTS, history), _key, "stream was started", history)
-    records = _first_of(_rows(directory, STREAMS, history), _key, "stream has", history)
+    moved = history.clocks.moved
+    starts = _first_of(map(moved, _rows(directory, STARTS, history)), _key, "stream was started", history)
+    records = _first_of(map(moved, _rows(directory, STREAMS, history)), _key, "stream has", history)
     warm = {key for key, start in starts.items() if start.warmup}
     warm |= {key for key, record in records.items() if record.warmup}
     history.warmup = len(warm)
@@ -151,7 +159,7 @@ def _read_streams(directory: Path, history: History) -> None:
         history.problems.append(
             f"{_some(unannounced, 'stream')} ended without a start row; counted all the same."
         )
-    breaks = _first_of(_rows(directory, BREAKS, history), _break_key, "break has", history)
+    breaks = _first_of(map(moved, _rows(directory, BREAKS, history)), _break_key, "break has", history)
     history.breaks = [row for row in breaks.values() if (row.variant, row.stream) not in warm]
 
 
@@ -161,7 +169,7 @@ def _read_rest(directory: Path, history: History) -> None:
         history.witness.setdefault(row.truth_id, []).append(row)
     for rows in history.witness.values():
         rows.sort(key=lambda row: row.connection)
-    history.generator = list(_rows(directory, GENERATOR, history))
+    history.generator = [history.clocks.moved(row) for row in history.generator]
     history.marks = list(_rows(directory, MARKS, history))
 
 
@@ -203,7 +211,7 @@ def _note_outages(history: History) -> None:
     history.outages = outages(history.faults)
     if not history.outages:
         return
-    met = [record for record in history.streams if _lived_in(record, history.outages)]
+    met = [record for record in history.streams if _lived_in(record, history)]
     keys = {_key(record) for record in met}
     history.streams = [record for record in history.streams if _key(record) not in keys]
     history.breaks = [row for row in history.breaks if (row.variant, row.stream) not in keys]
@@ -244,8 +252,13 @@ def outages(faults: Sequence[FaultRow]) -> list[tuple[int, int]]:
     return found
 
 
-def _lived_in(record: StreamRecord, spans: Iterable[tuple[int, int]]) -> bool:
-    return any(record.ended.hi_ns >= since and record.dispatched.lo_ns <= until for since, until in spans)
+def _lived_in(record: StreamRecord, history: History) -> bool:
+    """Whether a stream may have met one of the outages, which are by the injector's clock."""
+    began, ended = (
+        history.clocks.across(record.worker, record.dispatched, each)
+        for each in (record.dispatched, record.ended)
+    )
+    return any(ended.hi_ns >= since and began.lo_ns <= until for since, until in history.outages)
 
 
 def _note_workers(history: History) -> None:
@@ -262,6 +275,20 @@ def _note_workers(history: History) -> None:
     for (worker, sentence), count in counts.items():
         times = "" if count == 1 else f" ({count} times)"
         history.problems.append(f"Rig error in worker {worker}{times}: {sentence}")
+
+
+def _note_clocks(history: History) -> None:
+    """Workers whose clock was so far from the master's that somebody who reads their rows must know it."""
+    for worker in history.clocks.workers:
+        found = history.clocks.widest(worker)
+        if found is None or max(abs(found[0]), found[1]) <= CLOCK_NOTED_NS:
+            continue
+        offset_ns, error_ns = found
+        way = "ahead of" if offset_ns > 0 else "behind"
+        history.problems.append(
+            f"Worker {worker} has a clock that was {abs(offset_ns) / NS_PER_MS:.3g} ms {way} the master's, known to "
+            f"{error_ns / NS_PER_MS:.2g} ms: its rows were moved by that, and compared with other clocks within that error."
+        )
 
 
 def _note_unmade(history: History) -> None:

@@ -415,6 +415,9 @@ class GeneratorRow(Row, kw_only=True):
     """Values of series that their histograms can't hold: below 0, or above 19.5 hours."""
     clock_step_ns: int = 0
     master_offset_ns: int | None = None
+    """How far the clock of a worker on another machine is ahead of the master's; None on the master's machine."""
+    master_offset_error_ns: int | None = None
+    """How far the truth can lie to either side of it."""
     rig_error: str | None = None
     """Something of ours that bent or ended a measurement, named in the report."""
 

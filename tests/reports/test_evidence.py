@@ -5,9 +5,19 @@ import pytest
 
 from sseproof.chaos.plan import GroupSpec, addresses, parse_groups, plan_faults, with_ports
 from sseproof.loadtests.settings import Client, Load, Target
+from sseproof.reports.clocks import Clocks
 from sseproof.reports.evidence import evidence_of
 from sseproof.reports.facts import History
-from sseproof.rundir.rows import Attempt, FaultRow, Gaps, Instant, Plan, StreamRecord, VariantPlan
+from sseproof.rundir.rows import (
+    Attempt,
+    FaultRow,
+    Gaps,
+    GeneratorRow,
+    Instant,
+    Plan,
+    StreamRecord,
+    VariantPlan,
+)
 from sseproof.rundir.units import to_raw
 
 MS = 1_000_000
@@ -229,6 +239,16 @@ def test_a_refused_link_shows_by_what_it_alone_does(mine, clean, acted):
     (evidence,) = evidence_of(refused_run(mine, clean))
     assert evidence.acted is acted, evidence.sentence
     assert (evidence.count > 0) is acted
+
+
+@pytest.mark.parametrize(("error_ms", "acted"), [(5, True), (1, False)])
+def test_a_window_is_as_wide_as_the_clocks_of_two_machines_are_apart(error_ms, acted):
+    """Refused 3 ms after the link was healed, by the moved clock of a worker elsewhere that is known to the error."""
+    history = refused_run([dialled(3_003, "refused")] * 10, [LONG] * 10)
+    told = GeneratorRow(at_ns=START, worker=0, master_offset_ns=0, master_offset_error_ns=error_ms * MS)
+    history.clocks = Clocks([told])
+    (evidence,) = evidence_of(history)
+    assert evidence.acted is acted, evidence.sentence
 
 
 @pytest.mark.parametrize(
