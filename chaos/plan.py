@@ -246,9 +246,11 @@ def plan_faults(
     )
 
 
-def with_ports(plan: FaultPlan, ports: Sequence[int]) -> FaultPlan:
-    """The plan with a listening port for each proxy, in order."""
-    proxies = [structs.replace(proxy, port=port) for proxy, port in zip(plan.proxies, ports, strict=True)]
+def with_ports(plan: FaultPlan, ports: Sequence[int], host: str = "127.0.0.1") -> FaultPlan:
+    """The plan with a listening port for each proxy, in order, on an address of this machine."""
+    proxies = [
+        structs.replace(proxy, host=host, port=port) for proxy, port in zip(plan.proxies, ports, strict=True)
+    ]
     return structs.replace(plan, proxies=proxies)
 
 

@@ -1,8 +1,8 @@
 """What one Locust process does for a run: rows to the run directory, an end that loses none of them.
 
 Rules:
-- A local worker finds the plan by SSEPROOF_PLAN; a bare `locust -f …` makes a run directory of its own at test start
-  and hands its place to its workers by a message.
+- A worker of the master's machine finds the plan by SSEPROOF_PLAN; one on another machine is given it by the master
+  (`remote.py`). A bare `locust -f …` makes a run directory of its own at test start and hands its place to its workers.
 - Admission of new streams ends after the duration or with the last of a fixed number. Then answers drain, while
   subscriptions are closed by us once they are open. Only when every worker has reported that it drained does the
   master quit: Locust's own stop time-out loses what is in flight (design.md decision 6).
@@ -13,7 +13,7 @@ Rules:
 # locust comes first: gevent must patch before anything imports ssl (RecursionError otherwise).
 from locust import events
 from locust.exception import StopUser
-from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, WorkerRunner
+from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 # isort: split
 import contextlib
@@ -29,13 +29,18 @@ from typing import Any, Final
 import gevent
 import gevent.event
 import msgspec
+from msgspec import structs
 
 from sseproof.loadtests.admission import Admission
 from sseproof.loadtests.arrivals import admission_ns, part_ns
 from sseproof.loadtests.bare import make_bare_run
+from sseproof.loadtests.desk import BEGIN_MESSAGE, Desk
+from sseproof.loadtests.joining import DRAINED, JOIN, TOKEN_VARIABLE, Note, digest, packed
 from sseproof.loadtests.metrics import Metrics
+from sseproof.loadtests.offset import Offset, OffsetEstimate
 from sseproof.loadtests.payloads import Payloads, read_payloads
 from sseproof.loadtests.places import closes_ns, opens_ns
+from sseproof.loadtests.remote import Membership, RemoteWorker
 from sseproof.loadtests.series import REPORT_KEY, SeriesLog, to_report
 from sseproof.loadtests.session import AttemptBudget, StreamClient
 from sseproof.loadtests.settings import Client, Load, Target
@@ -69,14 +74,11 @@ from sseproof.rundir.rows import (
 from sseproof.rundir.seeds import named_random
 from sseproof.rundir.units import from_raw
 
-DRAINED_MESSAGE: Final = "sseproof-drained"
 PLAN_MESSAGE: Final = "sseproof-plan"
-BEGIN_MESSAGE: Final = "sseproof-begin"
 SERIES_MESSAGE: Final = "sseproof-series"
 """From a worker that is stopped; the master answers with the same."""
-BEGIN_MARGIN_NS: Final = 500_000_000
-"""From the master's word to the start instant: every worker has it by then."""
 BEGIN_WAIT_S: Final = 60.0
+LOCUSTFILE: Final = Path(__file__).resolve().parent / "locustfile.py"
 OPEN_ROWS_EVERY_S: Final = 10
 TICK_MARGIN_NS: Final = 2_000_000
 """A timer that fires early must not end the same second twice."""
@@ -84,6 +86,8 @@ BARE_STRIDE: Final = 1024
 """A bare locust master may get workers at any time: stream numbers leave room for this many."""
 LAST_WORDS_S: Final = 2.0
 """How long a stopped worker waits for the answer to its last series, and an ending master for such series."""
+REMOTE_FLUSH_S: Final = 5.0
+"""How long a worker on another machine that is told to stop there waits for its master to take the rest."""
 STOP_GRACE_S: Final = 3.0
 """How long an interrupted worker waits for its streams to write their rows."""
 
@@ -91,8 +95,18 @@ STOP_GRACE_S: Final = 3.0
 class WorkerRun:
     """One process's part of a run: the stream client, the row files, admission and drain."""
 
-    def __init__(self, directory: Path, plan: Plan, worker: int, stride: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        plan: Plan,
+        worker: int,
+        stride: int,
+        *,
+        estimate: OffsetEstimate | None = None,
+    ) -> None:
+        """`estimate` is of a worker on another machine: how far its clock is ahead of the master's."""
         self.plan = plan
+        self._estimate = estimate
         # Worker numbers run through the variants: worker w works for variant w // stride, as its w % stride-th.
         self.variant = variant = plan.variants[worker // stride]
         self.worker = worker
@@ -151,17 +165,25 @@ class WorkerRun:
             else Payloads(read_payloads(Path(self.load.payloads)), plan.seed),
             own_server=preflight is not None and preflight.witness_path is not None,
             environ=os.environ,
+            offset=None if estimate is None else self.offset,
         )
         self.drain_ns = self.load.drain.ns if self.load.drain is not None else client.timeouts.total.ns
 
+    def offset(self) -> Offset:
+        """How far this worker's clock is ahead of the master's; nothing on the master's machine."""
+        known = None if self._estimate is None else self._estimate.at(now_ns())
+        return known or Offset()
+
     def begin(self, start_ns: int) -> None:
-        """The load's start instant, one for all workers; the warm-up and the schedule count from it."""
+        """The load's start instant by the master's clock, one for all workers; warm-up and schedule count from it."""
+        offset = self.offset()
+        start = Instant(start_ns + offset.ns, offset.error_ns, offset.error_ns)
         if self.load.warmup is not None:
-            self.client.warm_until_ns = start_ns + self.load.warmup.ns
+            self.client.warm_until_ns = start.ns + self.load.warmup.ns
         if self.load.is_staged:
-            self.admission.start(time.monotonic_ns() + start_ns - now_ns())
-        self._start_ns = start_ns
-        self._start.set(start_ns)
+            self.admission.start(time.monotonic_ns() + start.ns - now_ns())
+        self._start_ns = start.ns
+        self._start.set(start)
 
     def new_place(self) -> int | None:
         """A place of a staged load, for a user who comes and keeps it; None where the load has no stages.
@@ -194,11 +216,12 @@ class WorkerRun:
         finally:
             closing.kill(block=False)
 
-    def _heed_start(self) -> int:
+    def _heed_start(self) -> Instant:
         try:
-            return int(self._start.get(timeout=BEGIN_WAIT_S))
+            start: Instant = self._start.get(timeout=BEGIN_WAIT_S)
         except gevent.Timeout:
             raise RigError("Locust's master did not say when the load begins.") from None
+        return start
 
     def planned_starts(self) -> Iterator[tuple[int, Instant]]:
         """(number, intended start) of this worker's part of the schedule, each when its time has come.
@@ -209,14 +232,14 @@ class WorkerRun:
         if self._walked:
             return
         self._walked = True
-        start_ns = self._heed_start()
+        start = self._heed_start()
         index, workers = self._part
         for number, offset_ns in part_ns(self.load, self.plan.seed, self.variant.replay_ns, index, workers):
-            due_ns = start_ns + offset_ns
+            due_ns = start.ns + offset_ns
             gevent.sleep(max(0, due_ns - now_ns()) / 1e9)
             if self.admission.closed:
                 return
-            yield number, Instant(due_ns)
+            yield number, Instant(due_ns, start.before_ns, start.after_ns)
         self.admission.close()
 
     @property
@@ -228,6 +251,9 @@ class WorkerRun:
 
     def tick(self, *, with_open: bool) -> None:
         """Writes what this worker measured of itself; every 10 s also which streams are open."""
+        if self._estimate is not None:
+            known = self.offset()
+            self.metrics.master_offset_ns, self.metrics.master_offset_error_ns = known.ns, known.error_ns
         row = self.metrics.snapshot()
         self._generator.append(row)
         if self.series is not None:
@@ -240,8 +266,12 @@ class WorkerRun:
             )
 
     def take_series(self) -> list[object]:
-        """The series that were not sent yet, for a message to the master."""
-        intervals = to_report(self.metrics.unsent)
+        """The series that were not sent yet, for a message to the master and by its clock."""
+        ahead_ns = self.offset().ns
+        intervals = to_report(
+            structs.replace(each, start_ns=each.start_ns - ahead_ns, end_ns=each.end_ns - ahead_ns)
+            for each in self.metrics.unsent
+        )
         self.metrics.unsent.clear()
         return intervals
 
@@ -280,6 +310,8 @@ class WorkerRun:
 
 _runs: dict[int, WorkerRun] = {}
 """The run of each Locust environment, by its identity: tests and notebooks may have several."""
+_elsewhere: dict[int, RemoteWorker] = {}
+"""What a worker on another machine than the master's does beside its load, by the same key."""
 
 
 def run_of(environment: Any) -> WorkerRun:
@@ -293,10 +325,19 @@ def run_of(environment: Any) -> WorkerRun:
         raise StopUser from None
 
 
+def _elsewhere_of(environment: Any) -> RemoteWorker | None:
+    """What this worker does for a master on another machine; None where it has no part in such a run."""
+    remote = _elsewhere.get(id(environment))
+    return remote if remote is not None and remote.joined else None
+
+
 def stop_broken(environment: Any, error: SuiteError) -> None:
     """The recorder failed: say why, end the run with 70, lose nothing that was written."""
     print(f"{RIG_ERROR_MARK}{error}", file=sys.stderr, flush=True)
-    if PLAN_VARIABLE in os.environ:
+    remote = _elsewhere_of(environment)
+    if remote is not None:
+        remote.trouble(str(error))
+    if remote is not None or PLAN_VARIABLE in os.environ:
         os._exit(EXIT_RIG)  # rows are on disk; unwinding greenlets could only write more to what just failed
     environment.process_exit_code = EXIT_RIG
     gevent.spawn(environment.runner.quit)
@@ -317,15 +358,19 @@ def _on_init(environment: Any, **_: object) -> None:
     end_without_parent()
     runner = environment.runner
     plan_path = os.environ.get(PLAN_VARIABLE)
+    token = os.environ.get(TOKEN_VARIABLE, "")
     if isinstance(runner, MasterRunner):
-        _Master(environment, None if plan_path is None else Path(plan_path))
+        _Master(environment, None if plan_path is None else Path(plan_path), token)
     elif plan_path is not None:
-        path = Path(plan_path)
-        _adopt(environment, path.parent, int(os.environ.get(WORKER_VARIABLE, "0")), stride=None)
+        path, worker = Path(plan_path), int(os.environ.get(WORKER_VARIABLE, "0"))
+        _adopt(environment, path.parent, worker, stride=None)
         if isinstance(runner, WorkerRunner):
             runner.register_message(BEGIN_MESSAGE, _on_begin_message)
+            Membership(environment, token, worker=worker)
     elif isinstance(runner, WorkerRunner):
         runner.register_message(PLAN_MESSAGE, _on_plan_message)
+        runner.register_message(BEGIN_MESSAGE, _on_begin_message)
+        _join_elsewhere(environment, token)
     elif isinstance(runner, LocalRunner):
         environment.events.test_start.add_listener(_start_bare)
     if isinstance(runner, WorkerRunner):
@@ -334,6 +379,25 @@ def _on_init(environment: Any, **_: object) -> None:
     environment.events.test_start.add_listener(_on_test_start)
     environment.events.test_stopping.add_listener(_on_stopping)
     environment.events.quitting.add_listener(_on_quitting)
+
+
+def _join_elsewhere(environment: Any, token: str) -> None:
+    """A worker that was given nothing but the master's address: with the run's token it may be on another machine."""
+
+    def adopt(shard: Path, plan: Plan, worker: int, estimate: OffsetEstimate) -> WorkerRun:
+        run = WorkerRun(shard, plan, worker, plan.workers, estimate=estimate)
+        _runs[id(environment)] = run
+        return run
+
+    own = [
+        Path(name).resolve()
+        for name in environment.parsed_locustfiles or ()
+        if Path(name).resolve() != LOCUSTFILE
+    ]
+    remote = RemoteWorker(environment, token, adopt, digest=digest(own[0].read_bytes()) if own else None)
+    _elsewhere[id(environment)] = remote
+    # Locust asks its listeners in reverse: first whoever stops the streams and sends the rest, then this one.
+    environment.events.quitting.add_listener(lambda **_: remote.over(environment))
 
 
 def _adopt(environment: Any, directory: Path, worker: int, *, stride: int | None) -> None:
@@ -393,7 +457,9 @@ def _on_plan_message(environment: Any, msg: Any, **_: object) -> None:
 
 
 def _on_begin_message(environment: Any, msg: Any, **_: object) -> None:
-    run = run_of(environment)
+    run = _runs.get(id(environment))
+    if run is None or run.plan.run != msg.data["run"]:
+        return
     if run.load.is_open or run.load.is_staged:
         run.begin(msg.data["start_ns"])
 
@@ -413,7 +479,10 @@ def _on_test_start(environment: Any, **_: object) -> None:
         run.begin(now_ns())
     _guarded(environment, lambda: _tick_each_second(run))
     _guarded(environment, lambda: _sample_each_second(run))
-    if PLAN_VARIABLE in os.environ:
+    remote = _elsewhere_of(environment)
+    if remote is not None:
+        remote.begun = True
+    if remote is not None or PLAN_VARIABLE in os.environ:
         environment.events.spawning_complete.add_listener(
             lambda **_: gevent.spawn(_close_without_users, environment, run)
         )
@@ -435,7 +504,10 @@ def _guarded(environment: Any, work: Callable[[], None]) -> None:
 def _tick_each_second(run: WorkerRun) -> None:
     """The seconds are the clock's: those of all workers end together, and their series merge into one."""
     for second in itertools.count(1):
-        gevent.sleep((1_000_000_000 - now_ns() % 1_000_000_000 + TICK_MARGIN_NS) / 1e9)
+        offset_ns = run.offset().ns
+        gevent.sleep((1_000_000_000 - (now_ns() - offset_ns) % 1_000_000_000 + TICK_MARGIN_NS) / 1e9)
+        if run.admission.stopped:
+            return
         run.tick(with_open=second % OPEN_ROWS_EVERY_S == 0)
 
 
@@ -464,12 +536,20 @@ def _close_without_users(environment: Any, run: WorkerRun) -> None:
 
 def _drain_and_report(environment: Any, run: WorkerRun) -> None:
     run.drain()
+    remote = _elsewhere_of(environment)
+    if remote is not None:
+        run.admission.stopped = True  # no row after the last that is sent
     run.tick(with_open=False)
     if isinstance(environment.runner, LocalRunner):
         environment.runner.quit()
+        return
+    last = {REPORT_KEY: run.take_series()}
+    if remote is not None:
+        environment.runner.send_message(SERIES_MESSAGE, last)
+        remote.flush()
+        remote.say_drained()
     else:
-        drained = {"worker": run.worker, REPORT_KEY: run.take_series()}
-        environment.runner.send_message(DRAINED_MESSAGE, drained)
+        environment.runner.send_message(DRAINED, packed(Note(run=run.plan.run)) | last)
 
 
 def _on_stopping(environment: Any, **_: object) -> None:
@@ -482,6 +562,10 @@ def _on_stopping(environment: Any, **_: object) -> None:
         run.tick(with_open=False)
         if isinstance(environment.runner, WorkerRunner):
             environment.runner.send_message(SERIES_MESSAGE, {REPORT_KEY: run.take_series()})
+        remote = _elsewhere_of(environment)
+        if remote is not None:
+            with gevent.Timeout(REMOTE_FLUSH_S, False):
+                remote.flush()
     except SuiteError as error:
         stop_broken(environment, error)
 
@@ -502,43 +586,58 @@ def _on_series_answer(environment: Any, **_: object) -> None:
 
 
 class _Master:
-    """Ends the run when every worker that is still there has drained; writes the series that workers report."""
+    """Writes the series that workers report; makes a bare run's directory, or opens the desk of a run with a plan."""
 
-    def __init__(self, environment: Any, plan_path: Path | None) -> None:
+    def __init__(self, environment: Any, plan_path: Path | None, token: str) -> None:
         self._environment = environment
+        self._desk: Desk | None = None
+        """Of a run with a plan: who takes part, when it begins and ends."""
         self._drained: set[str] = set()
         self._reporting: set[str] = set()
         """Workers that have reported and not said their last word."""
         self._series: SeriesLog | None = None
-        environment.runner.register_message(DRAINED_MESSAGE, self._on_drained)
+        environment.runner.register_message(DRAINED, self._on_drained)
         environment.runner.register_message(SERIES_MESSAGE, self._on_series)
         environment.events.worker_report.add_listener(self._on_report)
         environment.events.test_stop.add_listener(lambda **_: self._write_series())
         environment.events.quitting.add_listener(self._on_quitting)
-        if plan_path is not None:
-            self._open_series(plan_path.parent)
         if plan_path is None:
+            environment.runner.register_message(JOIN, lambda **_: None)  # workers ask whether there is a plan
             environment.events.test_start.add_listener(self._start_bare)
-        else:
-            environment.events.test_start.add_listener(self._say_when)
-            gevent.spawn(self._quit_when_drained)
+        elif plan := self._open_series(plan_path.parent):
+            self._desk = Desk(
+                environment,
+                plan_path.parent,
+                plan,
+                token,
+                broken=lambda error: stop_broken(environment, error),
+                before_quit=self._write_series,
+            )
 
-    def _say_when(self, **_: object) -> None:
-        """One start instant for all workers; Locust sends its own order to begin after this."""
-        self._environment.runner.send_message(BEGIN_MESSAGE, {"start_ns": now_ns() + BEGIN_MARGIN_NS})
+    def _heard(self, node: str) -> bool:
+        """Whether somebody's word counts: Locust's port is open to whoever finds it."""
+        return self._desk is None or self._desk.takes_part(node)
 
     def _on_drained(self, environment: Any, msg: Any, **_: object) -> None:
         del environment
+        if not self._heard(msg.node_id):
+            return
         self._take_series(msg.data)
         self._reporting.discard(msg.node_id)
         self._drained.add(msg.node_id)
+        if self._desk is not None:
+            self._desk.drained(msg)
 
     def _on_report(self, client_id: str, data: dict[str, object]) -> None:
+        if not self._heard(client_id):
+            return
         if client_id not in self._drained:
             self._reporting.add(client_id)
         self._take_series(data)
 
     def _on_series(self, environment: Any, msg: Any, **_: object) -> None:
+        if not self._heard(msg.node_id):
+            return
         self._take_series(msg.data)
         self._reporting.discard(msg.node_id)
         environment.runner.send_message(SERIES_MESSAGE, None, msg.node_id)
@@ -549,12 +648,14 @@ class _Master:
             gevent.sleep(0.02)
         self._write_series()
 
-    def _open_series(self, directory: Path) -> None:
+    def _open_series(self, directory: Path) -> Plan | None:
         try:
             plan = read_document(directory / PLAN_NAME, Plan, "plan")
             self._series = SeriesLog(directory, plan)
         except SuiteError as error:
             stop_broken(self._environment, error)
+            return None
+        return plan
 
     def _take_series(self, data: dict[str, object]) -> None:
         try:
@@ -570,16 +671,6 @@ class _Master:
                 self._series.write()
         except SuiteError as error:
             stop_broken(self._environment, error)
-
-    def _quit_when_drained(self) -> None:
-        runner = self._environment.runner
-        while True:
-            gevent.sleep(0.1)
-            alive = {client.id for client in runner.clients.all if client.state != STATE_MISSING}
-            if self._drained and alive <= self._drained:
-                self._write_series()
-                runner.quit()
-                return
 
     def _start_bare(self, environment: Any, **_: object) -> None:
         try:

@@ -21,6 +21,7 @@ from sseproof.loadtests.connector import Connector
 from sseproof.loadtests.dialects import Dialect, Plain
 from sseproof.loadtests.fanout import Fanout
 from sseproof.loadtests.metrics import Metrics
+from sseproof.loadtests.offset import Offset
 from sseproof.loadtests.payloads import Payload, Payloads, fields_of, filled, in_url, plainly, writer_for
 from sseproof.loadtests.reconnect import Policy, policy
 from sseproof.loadtests.request import (
@@ -119,6 +120,7 @@ class StreamClient:
         own_server: bool = False,
         environ: Mapping[str, str] | None = None,
         ledger: Ledger = PROCESS_LEDGER,
+        offset: Callable[[], Offset] | None = None,
     ) -> None:
         """Looks up `env:` values, checks URL and headers, starts the metrics' timer in this thread's hub.
 
@@ -158,6 +160,8 @@ class StreamClient:
         self.metrics = metrics
         self.budget = budget
         self.ledger = ledger
+        self.offset = offset
+        """How far our clock is ahead of the master's, on another machine than that."""
         self.gap_edges_ns = list(gap_edges_ns)
         self.on_start: Sink[StartRow] = on_start or _nothing
         self.on_break: Sink[BreakRow] = on_break or _nothing

@@ -183,6 +183,7 @@ class Session:
         "_newest",
         "_newest_sent",
         "_numbers",
+        "_offset",
         "_parser",
         "_payload",
         "_pending",
@@ -257,6 +258,7 @@ class Session:
         self._read = client.dialect.read if topic is None else self._read_of_topic
         self._read_run = client.dialect.read_run
         self._reads_runs = topic is None and client.dialect.reads_runs
+        self._offset = client.offset
         self._edges = client.gap_edges_ns
         self._dispatched = Instant(0)
         self._warmup = False
@@ -332,7 +334,10 @@ class Session:
         if self._intended is not None:
             # Our own lateness is the plan's error: had we been on time, the stream had begun anywhere in between.
             late_ns = max(0, self._dispatched.ns - self._intended.ns)
-            self._intended = Instant(self._intended.ns, 0, late_ns)
+            # The schedule's start instant has an error of its own where another machine's clock said it.
+            self._intended = Instant(
+                self._intended.ns, self._intended.before_ns, max(self._intended.after_ns, late_ns)
+            )
             self._metrics.dispatch_lag(late_ns)
         self._warmup = self._client.is_warmup(self._intended or self._dispatched)
         if self._warmup:
@@ -709,7 +714,7 @@ class Session:
                         self._newest_sent = sent_at
                         age = stamp_ns - sent_at
                         ages = self._ages
-                        if ages is None:
+                        if ages is None or self._offset is not None:
                             self._age(age, age)
                         else:
                             self._series.ages[age & STEP_MASKS[age.bit_length()]] += 1
@@ -957,6 +962,10 @@ class Session:
             self._exchange.finish("inband-error", ended, printable(message.data))
 
     def _age(self, lo_ns: int, hi_ns: int) -> None:
+        if self._offset is not None:  # the sender's instant is taken to be by the master's clock
+            offset = self._offset()
+            lo_ns -= offset.ns + offset.error_ns
+            hi_ns -= offset.ns - offset.error_ns
         self._series.ages[hi_ns & STEP_MASKS[hi_ns.bit_length()]] += 1
         if self._ages is None:
             self._ages = Intervals(self._edges)

@@ -22,7 +22,7 @@ import msgspec
 
 from sseproof.chaos.processes import guarded
 from sseproof.rundir.errors import RigError
-from sseproof.rundir.parent import PARENT_VARIABLE, RIG_ERROR_MARK
+from sseproof.rundir.parent import PARENT_VARIABLE, RIG_ERROR_MARK, WORKER_BACK_MARK, WORKER_LOST_MARK
 from sseproof.rundir.text import Redactor, printable
 
 LOG_LIMIT_BYTES: Final = 4 * 1024 * 1024
@@ -92,6 +92,8 @@ class Child:
         """Starts it. Raises RigError when it can't be started."""
         self.name = name
         self.rig_error: str | None = None
+        self.workers_lost: set[int] = set()
+        """Workers on other machines that this process, a master, has lost sight of."""
         self._log = log
         try:
             self._process = subprocess.Popen(
@@ -149,7 +151,17 @@ class Child:
             while line := pipe.readline(LINE_LIMIT_CHARS * 4):
                 if line.startswith(RIG_ERROR_MARK) and self.rig_error is None:
                     self.rig_error = printable(line.removeprefix(RIG_ERROR_MARK).strip(), LINE_LIMIT_CHARS)
+                self._note_worker(line)
                 self._log.line(self.name, line)
+
+    def _note_worker(self, line: str) -> None:
+        for mark, change in (
+            (WORKER_LOST_MARK, self.workers_lost.add),
+            (WORKER_BACK_MARK, self.workers_lost.discard),
+        ):
+            number = line.removeprefix(mark).strip()
+            if line.startswith(mark) and number.isascii() and number.isdigit():
+                change(int(number))
 
 
 def end_all(children: list[Child], grace_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `sseproof demo`, `run`, `judge`, `serve`, `calibrate`, `setup`.
+"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `serve`, `calibrate`, `setup`.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -111,6 +111,10 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     "--max-requests", type=int, metavar="N", help="Upper limit of attempts, reconnections included."
 )
 @click.option("--workers", type=int, metavar="N", help="Load-generating processes.")
+@click.option(
+    "--remote-workers", type=int, metavar="N", help="Further ones on other machines; see `sseproof worker`."
+)
+@click.option("--master-bind", metavar="HOST:PORT", help="Where those join (default: loopback, a free port).")
 @click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; ends its folder's name.")
 @click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")
 @click.option("--label", "labels", metavar="K=V", multiple=True, help="Kept with the run.")
@@ -205,6 +209,8 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     put("client", "profile", options["profile"])
     put("", "claims", list(options["claims"]) or None)
     put("", "workers", options["workers"])
+    put("", "remote_workers", options["remote_workers"])
+    put("", "master_bind", options["master_bind"])
     put("", "seed", options["seed"])
     put("", "out", options["out"])
     put("", "labels", _pairs("--label", options["labels"], "="))
@@ -301,6 +307,27 @@ def demo(
     )
     _answer(result.directory, result.verdict, as_json=as_json)
     return result.exit_code
+
+
+@cli.command(context_settings=SETTINGS)
+@click.option("--master", required=True, metavar="HOST:PORT", help="Where the run waits for its workers.")
+@click.option("--locustfile", metavar="FILE", help="The run's own Locust users: the same file as there.")
+@click.option(
+    "--out", metavar="DIR", help="Keep a copy of this worker's rows (default: only if some are left)."
+)
+def worker(*, master: str, locustfile: str | None, out: str | None) -> int:
+    """Makes load for a run on another machine, as one process; start it once for each core.
+
+    The run was started with --remote-workers N, says where it waits, and gives a token, which goes into the variable
+    SSEPROOF_TOKEN here. Values of `env:NAME` are looked up on this machine. Ends when the run does.
+
+    \b
+    Example:
+      SSEPROOF_TOKEN=… sseproof worker --master 10.0.0.1:5557
+    """
+    from sseproof.remote_worker import become_worker
+
+    become_worker(master, locustfile=locustfile, out=out, environ=os.environ)
 
 
 @cli.command(context_settings=SETTINGS)

@@ -143,7 +143,7 @@ def dry_run(
         variants=[variant.name for variant in scenario.variant if variant.name is not None],
         needs=Needs(
             users=load.at_once if load.is_staged else load.users,
-            workers=scenario.workers,
+            workers=scenario.all_workers,
             streams=streams,
             at_once=load.at_once,
             by_schedule=load.is_open,
@@ -155,7 +155,7 @@ def dry_run(
             if answer_s is None or load.streams is None
             else answer_s * -(-load.streams // load.users),
             requests_at_most=most,
-            descriptors_a_worker=descriptors_a_worker(load.at_once, scenario.workers),
+            descriptors_a_worker=descriptors_a_worker(load.at_once, scenario.all_workers),
             memory_bytes=demand.memory_bytes,
         ),
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],

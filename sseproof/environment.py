@@ -98,6 +98,19 @@ def check_consents(aims: Sequence[Aim]) -> None:
         check_consent(aim.host, aim.addresses, sum(other.users for other in same), aim.allow, allowed)
 
 
+def check_bind(host: str, port: int) -> None:
+    """UsageError when a master can't listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"master_bind {host}:{port} can't be listened on: {error.strerror}; give an address of this machine and a "
+                "free port."
+            ) from None
+
+
 def kernel_stamps() -> bool:
     """Whether a TCP receive on loopback carries a kernel stamp."""
     if not sys.platform.startswith("linux"):

@@ -14,6 +14,7 @@ Rules:
 import contextlib
 import hashlib
 import http.client
+import ipaddress
 import math
 import os
 import re
@@ -37,11 +38,12 @@ from sseproof import environment
 from sseproof.calibration import warning
 from sseproof.chaos.faults import FaultError, Slice
 from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_connect_ns, with_ports
-from sseproof.chaos.processes import PortLease
+from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.judging import judged
 from sseproof.limits import check_limits
 from sseproof.loadtests.arrivals import admission_ns
+from sseproof.loadtests.joining import TOKEN_VARIABLE, new_token
 from sseproof.loadtests.payloads import read_payloads
 from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
 from sseproof.planning import demand_of, fixed_units, planned_load, service_of
@@ -49,6 +51,7 @@ from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings, settings_to_json
 from sseproof.reports.claims import gap_edges
 from sseproof.reports.judge import RunVerdict, judge_directory
+from sseproof.reports.words import count_of
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import (
     EXIT_INTERRUPTED,
@@ -74,15 +77,26 @@ from sseproof.rundir.rows import (
 from sseproof.rundir.seeds import new_seed
 from sseproof.rundir.text import Redactor
 from sseproof.rundir.units import encode_hook, to_raw
-from sseproof.scenario import ENV_PREFIX, SECRET_PREFIX, STAND_IN, Resolved, Scenario, Variant, env_names
+from sseproof.scenario import (
+    ENV_PREFIX,
+    SECRET_PREFIX,
+    STAND_IN,
+    Resolved,
+    Scenario,
+    Variant,
+    bind_address,
+    env_names,
+)
 
 if TYPE_CHECKING:
     from sseproof.chaos.injector import Injector
 
 LOCUSTFILE: Final = Path(__file__).resolve().parent / "loadtests" / "locustfile.py"
 PREFLIGHT_LIMIT_S: Final = 60.0
-WORKERS_WAIT_S: Final = 60
-"""How long a master waits for its workers to import Locust and connect."""
+MASTER_WAIT_S: Final = 900
+"""How long Locust's master waits for somebody to connect: longer than our own limits for those who may take part."""
+REMOTE_END_S: Final = 12.0
+"""Further time for a master that is to end, while workers on other machines send their last rows."""
 SERVER_READY_S: Final = 20.0
 POLL_S: Final = 0.1
 INTERRUPT_GRACE_S: Final = 6.0
@@ -198,7 +212,8 @@ class _Experiment:
         self._interruption = interruption
         self._quiet = quiet
         self._environ = _child_environ(environ, resolved)
-        self._redact = Redactor(_secret_values(self._scenario, self._environ))
+        self._token = environ.get(TOKEN_VARIABLE) or new_token()
+        self._redact = Redactor([*_secret_values(self._scenario, self._environ), self._token])
         self._log: RunLog | None = None
         self._early: deque[tuple[str, str]] = deque(maxlen=EARLY_LINES)
         self._injector: Injector | None = None
@@ -209,6 +224,7 @@ class _Experiment:
             self._seed = self._scenario.seed if self._scenario.seed is not None else new_seed()
             self._scenario.seed = self._seed  # what the plan fixes may depend on it
             check_limits(demand_of(self._resolved))
+            self._bind = self._master_bind()
             services = self._checked_services()
             self._sides = [
                 self._side(variant, service, parts)
@@ -220,7 +236,10 @@ class _Experiment:
             self._faults = self._planned_faults(parts)
             engine = self._fault_engine()
             self._ports = parts.enter_context(PortLease(len(self._sides))).ports
+            if self._bind is not None:
+                self._ports = [self._bind[1]]
             self._plan = self._planned(created_ns)
+            self._check_reach()
             self._info = self._described(command)
             self._directory = create_run_directory(Path(self._scenario.out), self._plan, self._info)
             self._begin_log(parts)
@@ -229,6 +248,31 @@ class _Experiment:
         return self._finished(problem)
 
     # --- before the run: services, hops, one look at each ---
+
+    def _master_bind(self) -> tuple[str, int] | None:
+        """Where workers on other machines join, when a place was named; on loopback any free port does."""
+        if self._scenario.master_bind is None:
+            return None
+        host, port = bind_address(self._scenario.master_bind)
+        environment.check_bind(host, port)
+        return host, port
+
+    @property
+    def _host(self) -> str:
+        """Where the master listens, and the proxies: what other machines must reach is there."""
+        return LOOPBACK if self._bind is None else self._bind[0]
+
+    def _check_reach(self) -> None:
+        """Raises UsageError when workers on other machines could not get at what streams connect to."""
+        if not self._scenario.remote_workers or ipaddress.ip_address(self._host).is_loopback:
+            return
+        for variant in self._plan.variants:
+            for address in variant.addresses:
+                if ipaddress.ip_address(address.host).is_loopback:
+                    raise UsageError(
+                        f"Streams would connect to {_place(address)}, which is this machine alone, and workers on other "
+                        "machines would find themselves there: name the target by an address that they can reach."
+                    )
 
     def _checked_services(self) -> list[AddressPlan | None]:
         """Where each variant's target is, with consent for all of them; None for those that the run starts itself."""
@@ -374,7 +418,7 @@ class _Experiment:
             )
         except FaultError as error:
             raise UsageError(f"{self._resolved.source}: {error}") from None
-        plan = with_ports(plan, parts.enter_context(PortLease(len(plan.proxies))).ports)
+        plan = with_ports(plan, parts.enter_context(PortLease(len(plan.proxies))).ports, self._host)
         for side in self._sides:
             if side.faults_behind_hop:
                 proxies = [proxy.listen for proxy in plan.proxies if proxy.variant == side.variant.name]
@@ -410,7 +454,8 @@ class _Experiment:
             scenario=scenario.name,
             seed=self._seed,
             created_ns=created_ns,
-            workers=scenario.workers,
+            workers=scenario.all_workers,
+            remote_workers=scenario.remote_workers,
             variants=[
                 self._planned_variant(side, port) for side, port in zip(self._sides, self._ports, strict=True)
             ],
@@ -425,6 +470,7 @@ class _Experiment:
             else msgspec.Raw(b"null"),
             on_unknown=scenario.on_unknown,
             locustfile=scenario.locustfile,
+            locustfile_sha256=_sha256_of(scenario.locustfile),
             notes=self._notes,
         )
 
@@ -443,6 +489,7 @@ class _Experiment:
             identity_groups=[group.name for group in self._resolved.groups if isinstance(group.fault, Slice)],
             preflight=side.seen,
             master_port=master_port,
+            master_host=self._host,
             replay_ns=self._replay_ns(side),
             payloads_sha256=_sha256_of(variant.load.payloads),
         )
@@ -532,6 +579,7 @@ class _Experiment:
         try:
             for position, side in enumerate(self._sides):
                 self._start(position, side, masters, workers)
+            self._say_where_to_join()
             problem = self._watched(masters, workers)
         except SuiteError as error:
             return str(error)
@@ -539,7 +587,8 @@ class _Experiment:
             self._say_what_follows()
             return problem
         finally:
-            end_all([*masters, *workers], END_GRACE_S)
+            remote_s = REMOTE_END_S if self._scenario.remote_workers else 0.0
+            end_all([*masters, *workers], END_GRACE_S + remote_s)
 
     def _start(self, position: int, side: _Side, masters: list[Child], workers: list[Child]) -> None:
         """The variant's master, then its workers; each is in its list as soon as it lives."""
@@ -547,25 +596,45 @@ class _Experiment:
         locustfile = Path(scenario.locustfile).resolve() if scenario.locustfile else LOCUSTFILE
         # Locust reads locust.conf and pyproject.toml of its working directory; the run's folder has neither.
         cwd = None if scenario.locustfile else self._directory
-        environ = {**self._environ, PLAN_VARIABLE: str((self._directory / PLAN_NAME).resolve())}
+        environ = {
+            **self._environ,
+            PLAN_VARIABLE: str((self._directory / PLAN_NAME).resolve()),
+            TOKEN_VARIABLE: self._token,
+        }
         port = str(self._plan.variants[position].master_port)
         parts = urlsplit(side.variant.target.url)
         users = str(_locust_users(side.variant.load, self._plan.workers))
         suffix = f" {side.variant.name}" if side.variant.name else ""
+        # Locust counts who connects; the load begins when those who may are ready, and our own limit ends the wait.
+        wait_s = str(round(MASTER_WAIT_S))
         common = ["-f", str(locustfile), "--headless", "--loglevel", "WARNING", "--exit-code-on-error", "0"]
         as_master = [
-            *["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--only-summary"],
-            *["--expect-workers", str(self._plan.workers), "--expect-workers-max-wait", str(WORKERS_WAIT_S)],
+            *["--master", "--master-bind-host", self._host, "--master-bind-port", port, "--only-summary"],
+            *["--expect-workers", str(self._plan.workers), "--expect-workers-max-wait", wait_s],
             *["--users", users, "--spawn-rate", users, "--host", f"{parts.scheme}://{parts.netloc}"],
         ]
-        as_worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", port]
+        as_worker = ["--worker", "--master-host", self._host, "--master-port", port]
         assert self._log is not None
         command = python_module("locust", *common, *as_master)
         masters.append(Child(f"master{suffix}", command, log=self._log, environ=environ, cwd=cwd))
         command = python_module("locust", *common, *as_worker)
-        for number in range(position * self._plan.workers, (position + 1) * self._plan.workers):
+        first = position * self._plan.workers
+        for number in range(first, first + scenario.workers):
             own = {**environ, WORKER_VARIABLE: str(number)}
             workers.append(Child(f"worker {number}{suffix}", command, log=self._log, environ=own, cwd=cwd))
+
+    def _say_where_to_join(self) -> None:
+        """What has to be typed on the other machines. The token is for their terminals; no file has it."""
+        if not self._scenario.remote_workers:
+            return
+        variant = self._plan.variants[0]
+        own = f" --locustfile {Path(self._plan.locustfile).name}" if self._plan.locustfile else ""
+        print(
+            f"Waiting for {count_of(self._scenario.remote_workers, 'worker')} to join; on each of the other machines:\n"
+            f"  {TOKEN_VARIABLE}={self._token} sseproof worker --master {variant.master_host}:{variant.master_port}{own}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _watched(self, masters: list[Child], workers: list[Child]) -> str:
         """Waits for the masters' end; notes lost workers; ends early on a signal or a rig error."""
@@ -590,8 +659,8 @@ class _Experiment:
                     self._injector.check()  # what it finds is told at the end; the load goes on
                     if self._injector.is_lost:
                         return str(self._injector.problem)
-                self._note_lost(workers)
-                if len(self._info.workers_lost) == len(workers):
+                self._note_lost(masters, workers)
+                if len(self._info.workers_lost) == len(self._sides) * self._plan.workers:
                     return f"Every worker ended early; {LOG_NAME} in the run directory says why."
         if problem := _said_problem([*masters, *workers]):
             return problem
@@ -611,11 +680,18 @@ class _Experiment:
             steps.append("ask the server what it sent")
         _say(f"The load is over. Next: {', '.join([*steps, 'judge what was recorded'])}.")
 
-    def _note_lost(self, workers: list[Child]) -> None:
-        """A worker that ended with an error while the master lives is lost; its open streams are unfinished."""
-        for number, worker in enumerate(workers):
-            if worker.poll() not in {None, 0} and number not in self._info.workers_lost:
-                self._info.workers_lost.append(number)
+    def _note_lost(self, masters: list[Child], workers: list[Child]) -> None:
+        """A worker that ended with an error while the master lives is lost; its open streams are unfinished.
+
+        One on another machine is lost while its master does not see it.
+        """
+        here = self._scenario.workers
+        lost = {
+            position // here * self._plan.workers + position % here
+            for position, worker in enumerate(workers)
+            if worker.poll() not in {None, 0}
+        }
+        self._info.workers_lost = sorted(lost.union(*(master.workers_lost for master in masters)))
 
     def _expected_s(self) -> float | None:
         ends = [

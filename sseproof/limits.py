@@ -59,6 +59,8 @@ class Demand(Struct, frozen=True, kw_only=True):
 
     sides: Sequence[Side]
     workers: int
+    elsewhere: int = 0
+    """Of those workers, the ones on other machines: they look after themselves."""
     proxied: bool = False
     """Through a Toxiproxy of the run's own."""
 
@@ -67,12 +69,16 @@ class Demand(Struct, frozen=True, kw_only=True):
         """At once, of all variants."""
         return sum(side.streams for side in self.sides)
 
+    def here(self, streams: int) -> int:
+        """What of so many streams the workers of this machine make."""
+        return -(-streams * (self.workers - self.elsewhere) // self.workers)
+
     @property
     def memory_bytes(self) -> int:
-        """About what all processes of the run take, and the kernel for their connections."""
-        processes = len(self.sides) * (self.workers + 1) * LOCUST_BYTES
-        ends = self.streams
-        needed = processes + self.streams * STREAM_BYTES
+        """About what all processes of the run on this machine take, and the kernel for their connections."""
+        processes = len(self.sides) * (self.workers - self.elsewhere + 1) * LOCUST_BYTES
+        ends = self.here(self.streams)
+        needed = processes + self.here(self.streams) * STREAM_BYTES
         for side in self.sides:
             if side.service is None:
                 needed += SERVER_BYTES + side.streams * SERVER_STREAM_BYTES
@@ -150,9 +156,11 @@ def check_ports(demand: Demand) -> None:
     room = highest - lowest + 1
     for sides in _destinations(demand.sides):
         streams = sum(side.streams for side in sides)
+        through = "nginx" if any(side.hop for side in sides) else "Toxiproxy" if demand.proxied else ""
+        if not through:
+            streams = demand.here(streams)
         if streams <= room:
             continue
-        through = "nginx" if any(side.hop for side in sides) else "Toxiproxy" if demand.proxied else ""
         whose = f" (those of {through}, on its upstream side)" if through else ""
         raise RigError(
             f"{streams} streams at once to {sides[0].place} need as many outgoing ports{whose}, this machine has {room} "

@@ -50,7 +50,8 @@ def demand_of(resolved: Resolved) -> Demand:
             )
             for variant in scenario.variant
         ],
-        workers=scenario.workers,
+        workers=scenario.all_workers,
+        elsewhere=scenario.remote_workers,
         proxied=bool(resolved.groups) and "://" not in (scenario.toxiproxy or ""),
     )
 
@@ -58,7 +59,7 @@ def demand_of(resolved: Resolved) -> Demand:
 def planned_load(
     resolved: Resolved, at_once: Sequence[int], rates: Sequence[float | None], cores: int
 ) -> PlannedLoad:
-    """What the generator processes of a run would bear.
+    """What the generator processes of a run on this machine would bear.
 
     For each variant: streams at once, and events a second of one stream, None where they are not known.
     """
@@ -68,10 +69,12 @@ def planned_load(
         if len(known) == len(rates)
         else None
     )
+    scenario = resolved.scenario
+    here = scenario.workers / scenario.all_workers
     return PlannedLoad(
-        streams=sum(at_once),
-        events_per_s=events,
-        processes=len(at_once) * resolved.scenario.workers,
+        streams=math.ceil(sum(at_once) * here),
+        events_per_s=None if events is None else events * here,
+        processes=len(at_once) * scenario.workers,
         cores=cores,
     )
 

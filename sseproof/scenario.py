@@ -12,6 +12,7 @@ Rules:
 import base64
 import copy
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -40,8 +41,8 @@ from sseproof.rundir.units import Duration, decode_hook, encode_hook
 OnUnknown = Literal["fail", "warn"]
 
 ENV_PREFIX: Final = "SSEPROOF_"
-INTERNAL_VARIABLES: Final = frozenset({"PLAN", "PARENT", "WORKER"})
-"""Set by the suite for its own children, never by people."""
+INTERNAL_VARIABLES: Final = frozenset({"PLAN", "PARENT", "TOKEN", "WORKER"})
+"""Set by the suite for its own children, and no keys; people set only the token, for workers on other machines."""
 SECRET_PREFIX: Final = "SSEPROOF_SECRET_"  # noqa: S105  # a variable's name
 
 _WRITTEN_PASSWORD: Final = re.compile(r"((?:\{env:\w+\}|[^:{])*):([^{]+)")
@@ -91,6 +92,11 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     name: str = "run"
     seed: int | None = None
     workers: int = 1
+    """Load-generating processes of this machine."""
+    remote_workers: int = 0
+    """Those that join from elsewhere."""
+    master_bind: str | None = None
+    """[HOST:]PORT where they join; None is loopback and a free port."""
     labels: dict[str, str] = {}
     claims: list[str] = []
     on_unknown: OnUnknown = "fail"
@@ -108,6 +114,11 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     client: Client = msgspec.field(default_factory=Client)
     variant: list[Variant] = []
     """Never empty once resolved: a scenario without variants has one without a name."""
+
+    @property
+    def all_workers(self) -> int:
+        """Of each variant, on all machines."""
+        return self.workers + self.remote_workers
 
 
 class Secrets:
@@ -181,6 +192,11 @@ def load_scenario(
     for variant in scenario.variant:
         _move_secrets(variant.target, secrets)
     scenario.target = scenario.variant[-1].target
+    if scenario.remote_workers and secrets.variables:
+        raise UsageError(
+            f"{origin.of('remote_workers')}: a secret of the target is written out, and only names of variables go to other "
+            "machines: write env:NAME in its place and export NAME on each machine."
+        )
     return Resolved(
         scenario=scenario,
         claims=claims,
@@ -521,23 +537,25 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
         raise refuse(
             "name", f"{scenario.name!r} can't name a folder; use letters, digits, dot, dash, underscore."
         )
-    if not 1 <= scenario.workers <= MOST_WORKERS:
-        raise refuse("workers", f"is {scenario.workers}; give 1 to {MOST_WORKERS}.")
+    least = 0 if scenario.remote_workers > 0 else 1
+    if not least <= scenario.workers <= MOST_WORKERS:
+        raise refuse("workers", f"is {scenario.workers}; give {least} to {MOST_WORKERS}.")
+    _check_remote(scenario, refuse)
     if scenario.seed is not None and scenario.seed < 0:
         raise refuse("seed", f"is {scenario.seed}; give a whole number from 0 up.")
     for variant in scenario.variant:
-        _check_variant(variant, scenario.workers, refuse)
+        _check_variant(variant, scenario.all_workers, refuse)
         if (
             variant.load.streams is not None
             and not variant.load.is_open
-            and scenario.workers > variant.load.users
+            and scenario.all_workers > variant.load.users
         ):
             # The numbers of the streams are split over the workers: one without a user would never take its own.
-            users = variant.load.users
+            users, workers = variant.load.users, scenario.all_workers
             raise refuse(
                 "workers",
-                f"is {scenario.workers}, more than the users ({users}), and a number of streams needs a user in every "
-                f"worker: give --workers {users} or fewer, or --users {scenario.workers} or more.",
+                f"is {workers}, more than the users ({users}), and a number of streams needs a user in every "
+                f"worker: give --workers {users} or fewer, or --users {workers} or more.",
             )
     scenario.load, scenario.client = scenario.variant[-1].load, scenario.variant[-1].client
     claims = []
@@ -555,6 +573,45 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
             "has users that start their own streams, one after the other: leave out what makes an open loop.",
         )
     return claims
+
+
+def bind_address(text: str) -> tuple[str, int]:
+    """Host and port of `[HOST:]PORT`; loopback without a host. Raises ValueError, with the end of a sentence."""
+    host, colon, port = text.rpartition(":")
+    host = host or ("" if colon else "127.0.0.1")
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:
+        raise ValueError("has no port of 1 to 65535; write HOST:PORT, such as 10.0.0.1:5557.")
+    if not host:
+        raise ValueError("has no host; write HOST:PORT, or the PORT alone for loopback.")
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(
+            "names a host; write the IPv4 address of this machine that workers can reach."
+        ) from None
+    if found.version != 4 or found.is_unspecified or found.is_multicast:
+        raise ValueError("is not one IPv4 address of this machine; workers must be told where to connect.")
+    return host, int(port)
+
+
+def _check_remote(scenario: Scenario, refuse: Any) -> None:
+    """Workers on other machines: how many, where they join, and what can't reach them."""
+    if not 0 <= scenario.remote_workers <= MOST_WORKERS:
+        raise refuse("remote_workers", f"is {scenario.remote_workers}; give 0 to {MOST_WORKERS}.")
+    if scenario.master_bind is not None:
+        if not scenario.remote_workers:
+            raise refuse(
+                "master_bind", "is where other machines join, and none is expected: add --remote-workers N."
+            )
+        try:
+            bind_address(scenario.master_bind)
+        except ValueError as error:
+            raise refuse("master_bind", f"{scenario.master_bind!r} {error}") from None
+    if scenario.remote_workers and len(scenario.variant) > 1:
+        raise refuse(
+            "remote_workers",
+            "belongs to a run without [[variant]]: each variant has a master of its own; run them one after the other.",
+        )
 
 
 def _check_variant(variant: Variant, workers: int, refuse: Any) -> None:

@@ -26,7 +26,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-DOCUMENTS: Final = ("README.md", "docs/faults.md", "docs/scenario.md", "docs/verdicts.md")
+DOCUMENTS: Final = (
+    "README.md",
+    "docs/faults.md",
+    "docs/machines.md",
+    "docs/scenario.md",
+    "docs/verdicts.md",
+)
 COMMANDS: Final = ROOT / "sseproof" / "cli.py"
 PLATFORMS: Final = (
     ("linux", "Linux", "x86_64"),

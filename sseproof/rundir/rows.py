@@ -490,6 +490,8 @@ class VariantPlan(Row, kw_only=True):
     addresses: list[AddressPlan] = []
     preflight: PreflightResult | None = None
     master_port: int | None = None
+    master_host: str = "127.0.0.1"
+    """Where Locust's master listens for its workers."""
     replay_ns: list[int] = []
     """Recorded starts that an open loop repeats, in ns since the first."""
     payloads_sha256: str | None = None
@@ -515,6 +517,9 @@ class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are de
     seed: int
     created_ns: int
     workers: int = 1
+    """Of each variant, on all machines."""
+    remote_workers: int = 0
+    """Of them, those that join from elsewhere; their numbers are the last ones."""
     variants: list[VariantPlan] = []
     claims: list[PlannedClaim] = []
     gap_edges_ns: list[int] = []
@@ -524,6 +529,8 @@ class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are de
     """rundir.groups.GroupRule: the seeded rule that gives every stream number its group."""
     on_unknown: Literal["fail", "warn"] = "fail"
     locustfile: str | None = None
+    locustfile_sha256: str | None = None
+    """Digest of the user's own locustfile; a worker on another machine must have the same."""
     notes: list[str] = []
     """What could not be measured on this machine, and what would make it possible."""
 

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sseproof.loadtests.connector import Attempted
+from sseproof.loadtests.offset import Offset
 from sseproof.loadtests.request import Request
 from sseproof.loadtests.session import _Job
 from sseproof.loadtests.sse import Message
@@ -54,7 +55,13 @@ class Feed:
     """A session whose connector opens no socket: it hands scripted reads over directly, on a clock of its own."""
 
     def __init__(
-        self, reads: list[Read], *, short: bool, profile: str = "resilient", listen: bool = False
+        self,
+        reads: list[Read],
+        *,
+        short: bool,
+        profile: str = "resilient",
+        listen: bool = False,
+        offset: Offset | None = None,
     ) -> None:
         self.streams = Streams(
             "http://127.0.0.1:9/",
@@ -64,6 +71,7 @@ class Feed:
             sequence="id",
             text="json:text",
             sent_at="json:at",
+            offset=None if offset is None else lambda: offset,
         )
         self.streams.client.connector = self
         self.session = self.streams.client._session(_Job(*[None] * 9))
@@ -305,6 +313,19 @@ def test_a_running_stream_takes_the_short_way() -> None:
     assert record.last_token == record.last_event == Instant(feed.stamp_ns)
     assert record.ages is not None
     assert record.ages.count == 50
+
+
+def test_ages_are_by_the_masters_clock_and_as_wide_as_that_is_known() -> None:
+    """Read 7 ms after each was sent, by a clock that is 4 ms ahead, give or take 1."""
+    feed, record = both([TOKEN] * 20, offset=Offset(4 * MS, MS))
+    assert feed.short_reads == 19
+    assert record.ages is not None
+    assert (record.ages.count, record.ages.longest_lo_ns, record.ages.longest_hi_ns) == (20, 2 * MS, 4 * MS)
+    edges = feed.streams.client.gap_edges_ns
+    assert sum(record.ages.lo[: edges.index(2 * MS) + 1]) == 20
+    assert sum(record.ages.hi[: edges.index(2 * MS) + 1]) == 0
+    assert record.gaps is not None
+    assert record.gaps.longest_lo_ns == record.gaps.longest_hi_ns == 10 * MS, "inside one worker: exact"
 
 
 def test_long_texts_are_not_kept() -> None:

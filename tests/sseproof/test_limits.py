@@ -118,6 +118,17 @@ def test_the_upstream_side_of_a_proxy_needs_ports_too(more, whose):
         limits.check_ports(demand(101, **more))
 
 
+@pytest.mark.usefixtures("hundred_ports")
+def test_workers_on_other_machines_look_after_themselves():
+    spread = Demand(sides=[Side(streams=300, service="a:1")], workers=3, elsewhere=2)
+    limits.check_ports(spread)
+    with pytest.raises(RigError, match=r"^101 streams"):
+        limits.check_ports(Demand(sides=[Side(streams=303, service="a:1")], workers=3, elsewhere=2))
+    with pytest.raises(RigError, match=r"^300 streams .*Toxiproxy"):
+        limits.check_ports(Demand(sides=spread.sides, workers=3, elsewhere=2, proxied=True))
+    assert spread.memory_bytes == Demand(sides=[Side(streams=100, service="a:1")], workers=1).memory_bytes
+
+
 # --- memory ---
 
 
