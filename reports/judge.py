@@ -5,22 +5,24 @@ Rules:
   every mapping has a fixed order (measurement.md 7: the verdict is re-derivable from the record).
 - The exit code is that of the verdicts alone: 0, 1 or 2. How the run itself ended (70, 130, 143) outranks it and belongs
   to the command (design.md "Commands").
-- The generator's own indicators (measurement.md 2.4) are shown beside their usual limits and veto nothing: what they
-  bend is already in the brackets (decision 4).
+- The generator's own indicators (measurement.md 2.4) stand in one table, `rig_rows`, beside their usual limits. One that
+  is out of its limit is named with its worst second and what to do; none vetoes anything: what they bend is already in
+  the brackets (decision 4).
 """
 
+import contextlib
 import functools
 import math
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from sseproof.loadtests.settings import Target
+from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.claims import ClaimError, parse_claim
 from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import Facts, History, How, all_facts
@@ -42,6 +44,7 @@ SCHEMA_ID: Final = "sseproof/verdict/1"
 SCHEMA_NAME: Final = "verdict.schema.json"
 
 _NS_PER_MS: Final = 1e6
+_NS_PER_S: Final = 1e9
 
 
 class Summary(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +87,12 @@ class RigRow(Struct, kw_only=True, forbid_unknown_fields=True):
     """What is usual on a machine that keeps up; None for indicators without one."""
     within: bool | None
     meaning: str
+    at_ns: int | None = None
+    """The end of the second in which it was worst; None where no second is to blame, or where nothing is."""
+    worker: int | None = None
+    """Whose second that was."""
+    next: str = ""
+    """What to do; empty within the limit."""
 
 
 class RunVerdict(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -296,59 +305,202 @@ def _failed_checks(facts: Sequence[Facts]) -> list[str]:
 # --- was the ruler straight? ---------------------------------------------------------------------------------------------
 
 
+_FEWER: Final = "Fewer streams a worker, or more workers (--workers)."
+_FEWER_STARTS: Final = "Start fewer streams a second, or give the run more workers (--workers)."
+_BLURRED_NS: Final = 1_000_000
+"""A first event whose bracket is wider came while we were busy: else the loop's last poll would have narrowed it."""
+_OF_TIGHTEST: Final = 0.05
+"""The read lag may be this share of the tightest duration that is judged, where that is less than its own limit."""
+
+
+class _Found(NamedTuple):
+    """An indicator's value and where it was worst."""
+
+    value: float | None
+    at_ns: int | None = None
+    worker: int | None = None
+
+
+NOTHING_FOUND: Final = _Found(None)
+
+
 def rig_table(history: History) -> list[RigRow]:
     """The generator's indicators with their usual limits; informational (decision 4)."""
-    return rig_rows(history.generator, len(history.dropped))
+    opened = {variant.name for variant in history.plan.variants if from_raw(variant.load, Load).is_open}
+    unmade = [start for start in history.dropped if start.variant in opened]
+    made = sum(record.variant in opened for record in history.streams)
+    made += sum(start.variant in opened for start in history.unfinished)
+    return rig_rows(
+        history.generator,
+        len(history.dropped),
+        not_made=_share(len(unmade), len(unmade) + made),
+        blurred=_blurred(history),
+        tightest_ns=_tightest_ns(history),
+    )
 
 
-def rig_rows(rows: Sequence[GeneratorRow], dropped: int) -> list[RigRow]:
-    """The indicators over some seconds of generators; empty without any."""
+def rig_rows(
+    rows: Sequence[GeneratorRow],
+    dropped: int,
+    *,
+    not_made: float | None = None,
+    blurred: _Found = NOTHING_FOUND,
+    tightest_ns: int | None = None,
+) -> list[RigRow]:
+    """The indicators over some seconds of generators (measurement.md 2.4); empty without any.
+
+    `not_made` is the share of an open loop's planned starts, `blurred` that of streams with an inexact first event,
+    `tightest_ns` the shortest duration that a claim judges.
+    """
     if not rows:
         return []
-    reads = sum(row.reads for row in rows)
+    lag_limit = 25.0 if tightest_ns is None else min(25.0, _OF_TIGHTEST * tightest_ns / _NS_PER_MS)
     return [
-        _rig("read lag p99, worst second", _worst_ms(row.read_lag_p99_ns for row in rows), "ms", 25.0,
-             "From a byte's arrival in the kernel until we read it; arrival instants do not depend on it."),
-        _rig("dispatch lag p99, worst second", _worst_ms(row.dispatch_lag_p99_ns for row in rows), "ms", 10.0,
-             "How late streams were started; charged to TTFT from plan."),
-        _rig("dispatch lag, longest", _worst_ms(row.dispatch_lag_max_ns for row in rows), "ms", 50.0,
-             "The latest start of all."),
-        _rig("loop lag, longest", _worst_ms(row.loop_lag_max_ns for row in rows), "ms", 100.0,
-             "How late a 10 ms timer fired: the generator was busy for so long."),
-        _rig("reads without a kernel stamp", _share(sum(row.unstamped_reads for row in rows), reads), "share", 0.01,
-             "Their instants are our own clock's, with a wider bracket."),
-        _rig("reads with several events", _share(sum(row.coalesced_reads for row in rows), reads), "share", None,
-             "Only the last event of such a read has an exact instant."),
-        _rig("CPU of a worker, p95 of seconds", _p95(row.cpu_share for row in rows), "share", 0.8,
-             "Of one core."),
-        _rig("waiting for a core, p95 of seconds", _p95(row.run_queue_share for row in rows), "share", 0.05,
-             "Time in which a worker was ready to run and had no core."),
-        _rig("clock step, largest", max(abs(row.clock_step_ns) for row in rows) / _NS_PER_MS, "ms", 1.0,
-             "A jump of the wall clock; every interval that spans one has a wider bracket."),
-        _rig("streams never dispatched", float(dropped), "count", 0.0,
-             "Starts that we could not make; judged like unfinished streams."),
-        _rig("rig errors", float(sum(1 for row in rows if row.rig_error is not None)), "count", 0.0,
-             "Errors of our own, named among the problems."),
+        _rig("read lag p99, worst second", _worst(rows, lambda row: _ms(row.read_lag_p99_ns)), "ms", lag_limit,
+             "From a byte's arrival in the kernel until we read it; arrival instants do not depend on it.", _FEWER),
+        _rig("dispatch lag p99, worst second", _worst(rows, lambda row: _ms(row.dispatch_lag_p99_ns)), "ms", 10.0,
+             "How late streams were started; charged to TTFT from plan.", _FEWER_STARTS),
+        _rig("dispatch lag, longest", _worst(rows, lambda row: _ms(row.dispatch_lag_max_ns)), "ms", 50.0,
+             "The latest start of all.", _FEWER_STARTS),
+        _rig("loop lag, longest", _worst(rows, lambda row: _ms(row.loop_lag_max_ns)), "ms", 100.0,
+             "How late a 10 ms timer fired: the generator was busy for so long.",
+             "Fewer streams a worker, or less work in the users' own code."),
+        _rig("first events over 1 ms uncertain", blurred, "share", 0.01,
+             "They came in one read with others, or without a stamp, after we had been busy.", _FEWER),
+        _rig("reads without a kernel stamp", _overall(rows, lambda row: row.unstamped_reads, lambda row: row.reads),
+             "share", 0.01, "Their instants are our own clock's, with a wider bracket.",
+             "Run the generator on Linux; sseproof setup --check says whether its kernel stamps."),
+        _rig("reads with several events", _overall(rows, lambda row: row.coalesced_reads, lambda row: row.reads),
+             "share", None, "Only the last event of such a read has an exact instant."),
+        _rig("CPU of a worker, p95 of seconds", _p95(rows, lambda row: row.cpu_share), "share", 0.8,
+             "Of one core.", _FEWER),
+        _rig("waiting for a core, p95 of seconds", _p95(rows, lambda row: row.run_queue_share), "share", 0.05,
+             "Time in which a worker was ready to run and had no core.",
+             "Leave the generator cores of its own: fewer workers than cores, and the service on another machine."),
+        _rig("pressure on the cores, p95 of seconds", _p95(rows, lambda row: row.pressure_share), "share", None,
+             "Time in which any process of this machine was ready to run and had no core."),
+        _rig("steal, p95 of seconds", _p95(rows, lambda row: row.steal_share), "share", 0.02,
+             "Processor time of this machine that its hypervisor gave to others.",
+             "Run the generator on a machine whose cores are its own."),
+        _rig("clock step, largest", _worst(rows, lambda row: abs(row.clock_step_ns) / _NS_PER_MS), "ms", 1.0,
+             "A jump of the wall clock; every interval that spans one has a wider bracket.",
+             "Have the clock slewed and not stepped while a run lasts."),
+        _rig("streams never dispatched", _counted(rows, float(dropped), lambda row: row.dropped), "count", 0.0,
+             "Starts that we could not make; judged like unfinished streams.",
+             "Raise load.max_open, or start fewer streams a second."),
+        _rig("planned starts not made", _Found(not_made), "share", 0.01,
+             "The load that was offered was so much less than planned.",
+             "Raise load.max_open, or start fewer streams a second."),
+        _rig("series values out of range", _counted(rows, None, lambda row: row.out_of_range), "count", 0.0,
+             "Missing in series.hlog, which holds values from 0 to 19.5 hours.",
+             "An age below 0 means that the sender's clock is ahead of ours: set both by the same source."),
+        _rig("rig errors", _counted(rows, None, lambda row: int(row.rig_error is not None)), "count", 0.0,
+             "Errors of our own.", "They are named among the problems."),
     ]  # fmt: skip  # a table
 
 
-def _rig(indicator: str, value: float | None, unit: RigUnit, limit: float | None, meaning: str) -> RigRow:
-    within = None if value is None or limit is None else value <= limit
-    return RigRow(indicator=indicator, value=value, unit=unit, limit=limit, within=within, meaning=meaning)
+def rig_advice(row: RigRow, started_ns: int | None) -> str:
+    """When an indicator was out of its limit and what to do, in sentences; empty for one that was not."""
+    if row.within is not False:
+        return ""
+    if row.at_ns is None or started_ns is None:
+        return row.next
+    whose = "" if row.worker is None else f" in worker {row.worker}"
+    after = max(0, row.at_ns - started_ns) / _NS_PER_S
+    return f"Worst {after:.0f} s after the start{whose}. {row.next}"
 
 
-def _worst_ms(values: Iterable[int | None]) -> float | None:
-    longest = max((value for value in values if value is not None), default=None)
-    return None if longest is None else longest / _NS_PER_MS
+def _rig(
+    indicator: str,
+    found: _Found,
+    unit: RigUnit,
+    limit: float | None,
+    *sentences: str,
+) -> RigRow:
+    """One row; the sentences are what it means and, where it has a limit, what to do beyond it."""
+    meaning, advice = sentences if len(sentences) > 1 else (sentences[0], "")
+    within = None if found.value is None or limit is None else found.value <= limit
+    if within is not False:
+        found, advice = _Found(found.value), ""
+    return RigRow(
+        indicator=indicator,
+        value=found.value,
+        unit=unit,
+        limit=limit,
+        within=within,
+        meaning=meaning,
+        at_ns=found.at_ns,
+        worker=found.worker,
+        next=advice,
+    )
+
+
+def _worst(rows: Sequence[GeneratorRow], value: Callable[[GeneratorRow], float | None]) -> _Found:
+    """The largest value of any second; the first of equal ones."""
+    worst = NOTHING_FOUND
+    for row in rows:
+        own = value(row)
+        if own is not None and (worst.value is None or own > worst.value):
+            worst = _Found(own, row.at_ns, row.worker)
+    return worst
+
+
+def _p95(rows: Sequence[GeneratorRow], value: Callable[[GeneratorRow], float | None]) -> _Found:
+    ranked = sorted(own for row in rows if (own := value(row)) is not None)
+    if not ranked:
+        return NOTHING_FOUND
+    return _worst(rows, value)._replace(value=ranked[math.ceil(0.95 * len(ranked)) - 1])
+
+
+def _overall(
+    rows: Sequence[GeneratorRow], part: Callable[[GeneratorRow], int], whole: Callable[[GeneratorRow], int]
+) -> _Found:
+    """A share over the whole run; its worst second is the one with the most of them."""
+    return _worst(rows, part)._replace(value=_share(sum(map(part, rows)), sum(map(whole, rows))))
+
+
+def _counted(
+    rows: Sequence[GeneratorRow], total: float | None, count: Callable[[GeneratorRow], int]
+) -> _Found:
+    """A count over the whole run, or the one that is known better; its worst second is the one with the most."""
+    found = _worst(rows, count)
+    if not found.value:  # no second has any: a lost worker's starts
+        found = _Found(0.0)
+    return found._replace(value=float(sum(map(count, rows))) if total is None else total)
+
+
+def _blurred(history: History) -> _Found:
+    """The share of streams whose first event is uncertain by more than 1 ms, and the worst of them."""
+    firsts = [
+        (first.hi_ns - first.lo_ns, record)
+        for record in history.streams
+        if (first := record.first_event) is not None
+    ]
+    if not firsts:
+        return NOTHING_FOUND
+    worst = max(firsts, key=operator.itemgetter(0))[1]
+    wide = sum(width > _BLURRED_NS for width, _ in firsts)
+    assert worst.first_event is not None
+    return _Found(wide / len(firsts), worst.first_event.ns, worst.worker)
+
+
+def _tightest_ns(history: History) -> int | None:
+    """The shortest duration that a claim judges; None without any."""
+    limits = []
+    for planned in history.plan.claims:
+        with contextlib.suppress(ClaimError):
+            claim = parse_claim(planned.text)
+            if claim.form == "quantile":
+                limits.append(claim.limit_ns)
+    return min(limits, default=None)
+
+
+def _ms(ns: int | None) -> float | None:
+    return None if ns is None else ns / _NS_PER_MS
 
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _p95(values: Iterable[float | None]) -> float | None:
-    ranked = sorted(value for value in values if value is not None)
-    return ranked[math.ceil(0.95 * len(ranked)) - 1] if ranked else None
 
 
 # --- the schema ----------------------------------------------------------------------------------------------------------

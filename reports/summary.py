@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from rich.cells import cell_len, chop_cells
 
-from sseproof.reports.judge import RigRow, RunVerdict, Summary
+from sseproof.reports.judge import RigRow, RunVerdict, Summary, rig_advice
 from sseproof.reports.verdicts import Answer, Quantile, Verdict
 from sseproof.reports.words import (
     NOT_MEASURED,
@@ -61,7 +61,7 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
         acted = sum(each.acted is True for each in verdict.faults)
         seen = f"{acted} of {len(verdict.faults)} planned faults acted, by the streams' own rows"
         lines += wrapped(f"{seen}.")
-    lines += _rig(verdict.rig)
+    lines += _rig(verdict.rig, verdict.started_ns)
     if verdict.problems:
         lines += ["", "Problems of the record:"]
         for problem in verdict.problems:
@@ -265,14 +265,14 @@ def _outcome_lines(lead: str, summary: Summary) -> list[str]:
     return wrapped(f"{lead}{count_of(summary.streams, 'stream')}{warm}: {counts}.", rest="  ")
 
 
-def _rig(rows: Sequence[RigRow]) -> list[str]:
+def _rig(rows: Sequence[RigRow], started_ns: int | None) -> list[str]:
     late = [row for row in rows if row.within is False]
     if not late:
         return []
     lines = ["", "The generator was outside its usual limits (already in the brackets above):"]
     for row in late:
         text = f"{row.indicator}: {_rig_text(row, row.value)}, usually at most {_rig_text(row, row.limit)}"
-        lines += wrapped(text, first="- ", rest="  ")
+        lines += wrapped(f"{text}. {rig_advice(row, started_ns)}", first="- ", rest="  ")
     return lines
 
 

@@ -58,8 +58,8 @@ ROW_WAIT_S: Final = 4.0
 """Beyond the seconds of a step: a generator that tells nothing for so long is too busy to be trusted."""
 STREAMS_FOR_EVENTS: Final = 500
 BUSY_SHARE: Final = 0.05
-_NEIGHBOURS: Final = "waiting for a core"
-"""The indicator that says what others did to the generator, not what it did itself."""
+_NEIGHBOURS: Final = ("waiting for a core", "steal")
+"""The indicators that say what others did to the generator, not what it did itself."""
 
 
 class Pace(Struct, frozen=True, kw_only=True):

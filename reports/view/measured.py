@@ -10,7 +10,7 @@ from sseproof.loadtests.settings import Load
 from sseproof.reports.charts.overtime import Line, lag_over_time
 from sseproof.reports.charts.spread import Counts, gap_histogram, gap_quantile_ns
 from sseproof.reports.charts.svg import Table, short
-from sseproof.reports.judge import RigRow
+from sseproof.reports.judge import RigRow, rig_advice
 from sseproof.reports.view.claims import counting
 from sseproof.reports.view.latency import ttft_figure
 from sseproof.reports.view.model import Block, Bullets, Code, Figure, Folded, Grid, Paragraph, Section
@@ -114,7 +114,7 @@ def ruler_section(record: Record) -> Section:
             caption="How well the generator kept up.",
             table=Table(
                 columns=["indicator", "", "what it means", "measured", "usual"],
-                rows=[_rig_row(row) for row in rig],
+                rows=[_rig_row(row, record.verdict.started_ns) for row in rig],
                 text_columns=3,
             ),
         ),
@@ -125,12 +125,13 @@ def ruler_section(record: Record) -> Section:
     return Section(key="ruler", name="The ruler", heading=heading, blocks=blocks)
 
 
-def _rig_row(row: RigRow) -> list[str]:
+def _rig_row(row: RigRow, started_ns: int | None) -> list[str]:
     mark = {True: "✓\N{NO-BREAK SPACE}within", False: "!\N{NO-BREAK SPACE}outside", None: NOT_MEASURED}[
         row.within
     ]
     limit = NOT_MEASURED if row.limit is None else f"≤ {_rig_text(row, row.limit)}"
-    return [row.indicator, mark, row.meaning, _rig_text(row, row.value), limit]
+    meaning = " ".join(part for part in (row.meaning, rig_advice(row, started_ns)) if part)
+    return [row.indicator, mark, meaning, _rig_text(row, row.value), limit]
 
 
 def _rig_text(row: RigRow, value: float | None) -> str:

@@ -154,8 +154,13 @@ def test_problems_and_a_late_generator_are_shown(run):
     text = text_of(run, "interrupted")
     assert "Problems of the record:\n- The run was interrupted" in text
     assert "- Worker 1 was lost" in text
-    assert "- read lag p99, worst second: 48 ms, usually at most 25 ms\n" in text
-    assert "- reads without a kernel stamp: 50 %, usually at most 1 %\n" in text
+    told = " ".join(text.split())
+    assert (
+        "- read lag p99, worst second: 48 ms, usually at most 25 ms. Worst 1 s after the start in worker 0."
+        in told
+    )
+    assert "- reads without a kernel stamp: 50 %, usually at most 1 %. Worst 1 s after" in told
+    assert_fits(text)
 
 
 def test_a_generator_in_order_is_not_mentioned(run):
