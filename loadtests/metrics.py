@@ -160,8 +160,12 @@ class Metrics:
             self._ticker = None
 
     def begin(self) -> None:
-        """The load begins: the first interval of the series does not reach back to the start of the process."""
+        """The load begins: the first interval does not reach back to the start of the process, and its lag is none."""
         self._series_since_ns = now_ns()
+        self._since_ns = self._ticked_ns = time.monotonic_ns()
+        self._cpu_ns, self._waited_ns = time.process_time_ns(), run_queue_wait_ns()
+        self._pressed_ns, self._stolen = cpu_pressure_ns(), stolen_ticks()
+        self._loop_lag_max_ns = None
 
     def _tick(self) -> None:
         now = time.monotonic_ns()

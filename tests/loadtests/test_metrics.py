@@ -129,6 +129,34 @@ def test_steal_and_pressure_are_those_of_the_interval(
     assert (row.steal_share, row.pressure_share) == (None, None)
 
 
+def test_what_came_before_the_load_is_no_lag_of_the_load() -> None:
+    """A process that imports Locust is busy for a second; a rig error of that time is told all the same."""
+
+    def busy() -> None:
+        until = time.process_time() + 0.15
+        while time.process_time() < until:
+            pass
+
+    metrics = Metrics(worker=0)
+    metrics.start()
+    try:
+        gevent.sleep(0.03)
+        busy()
+        gevent.sleep(0.03)  # the timer has seen the first wait, and not the second
+        busy()
+        metrics.rig_error("too early.")
+        metrics.begin()
+        gevent.sleep(0.03)
+        row = metrics.snapshot()
+    finally:
+        metrics.stop()
+    assert row.loop_lag_max_ns is not None
+    assert row.loop_lag_max_ns < 100_000_000
+    assert row.cpu_share is not None
+    assert row.cpu_share * row.interval_ns < 100_000_000
+    assert row.rig_error == "too early."
+
+
 def test_the_loop_lag_shows_a_blocked_loop() -> None:
     metrics = Metrics(worker=0)
     metrics.start()
