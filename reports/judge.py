@@ -28,6 +28,7 @@ from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import Facts, History, How, all_facts
 from sseproof.reports.held_back import held_back
 from sseproof.reports.history import read_history
+from sseproof.reports.steadiness import Steadiness, steadiness_of
 from sseproof.reports.verdicts import Count, Verdict, judge_claim, unreadable_claim
 from sseproof.reports.words import count_of
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
@@ -72,6 +73,8 @@ class VariantResult(Struct, kw_only=True, forbid_unknown_fields=True):
     target: str
     """Method and URL, secrets left out."""
     summary: Summary
+    steadiness: Steadiness | None = None
+    """How fresh, alive and close together its streams were; None without a finished stream."""
     note: str = ""
     """What its figures alone would not tell, in sentences; empty when there is nothing."""
 
@@ -247,6 +250,9 @@ def _variants(history: History, facts: Sequence[Facts]) -> list[VariantResult]:
             judged=variant.judged,
             target=_target_text(from_raw(variant.target, Target)),
             summary=_summary(history, facts, functools.partial(operator.eq, variant.name)),
+            steadiness=steadiness_of(
+                (each for each in facts if each.record.variant == variant.name), history.plan.gap_edges_ns
+            ),
             note=notes.get(variant.name, ""),
         )
         for variant in history.plan.variants

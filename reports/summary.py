@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from rich.cells import cell_len, chop_cells
 
 from sseproof.reports.judge import RigRow, RunVerdict, Summary, rig_advice
+from sseproof.reports.steadiness import Intervals, Steadiness
 from sseproof.reports.verdicts import Answer, Quantile, Verdict
 from sseproof.reports.words import (
     NOT_MEASURED,
@@ -57,6 +58,10 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
         for variant in verdict.variants:
             lines += wrapped(printable(variant.note, limit=2_000)) if variant.note else []
     lines += ["", *_outcomes(verdict)]
+    for variant in verdict.variants:
+        lead = f"{printable(variant.name or '')}: " if len(verdict.variants) > 1 else ""
+        for sentence in [] if variant.steadiness is None else steady_sentences(variant.steadiness):
+            lines += wrapped(f"{lead}{sentence}", rest="  ")
     if verdict.faults:
         acted = sum(each.acted is True for each in verdict.faults)
         seen = f"{acted} of {len(verdict.faults)} planned faults acted, by the streams' own rows"
@@ -139,6 +144,8 @@ def _details(verdict: Verdict) -> list[str]:
     if verdict.beside is not None:
         text = f"From send: p{digits(verdict.beside.q * 100)} {_quantile_text(verdict.beside)}."
         lines += wrapped(text, first=_INDENT, rest=_INDENT)
+    elif verdict.metric == "ttft" and verdict.reading == "from send":
+        lines.append(f"{_INDENT}From send; from plan: {NOT_MEASURED}.")
     if len(verdict.groups) > 1:
         splits = ", ".join(
             f"{printable(split.group)} {split.k:,}/{split.n:,}"
@@ -255,6 +262,33 @@ def _outcomes(verdict: RunVerdict) -> list[str]:
         for variant in verdict.variants
         for line in _outcome_lines(f"{printable(variant.name or '')}: ", variant.summary)
     ]
+
+
+def steady_sentences(steady: Steadiness) -> list[str]:
+    """What is known of freshness, heartbeats and fan-out; nothing of what was not measured."""
+    found = []
+    if steady.stale_share is not None:
+        found.append(
+            f"The newest event was older than 500 ms in {share_text(steady.stale_share)} of "
+            f"{duration_text(steady.stream_ns)} in {count_of(steady.stale_streams, 'stream')}."
+        )
+    for intervals, what, noun in (
+        (steady.heartbeat_gaps, "Silence before a heartbeat", "heartbeat"),
+        (steady.ages, "Fan-out from the send time inside the events", "event"),
+        (steady.behind, "Fan-out behind the first subscriber of a worker", "event"),
+    ):
+        if intervals is not None:
+            found.append(f"{what}: {intervals_text(intervals)} ({count_of(intervals.count, noun)}).")
+    return found
+
+
+def intervals_text(intervals: Intervals) -> str:
+    """p50 ≤ 2 ms, p99 ≤ 20 ms, longest 31 ms; what never ended is beyond any limit."""
+    quantiles = [
+        f"p{percent} {'never' if value is None else f'≤ {duration_text(value)}'}"
+        for percent, value in ((50, intervals.p50_ns), (95, intervals.p95_ns), (99, intervals.p99_ns))
+    ]
+    return f"{', '.join(quantiles)}, longest {duration_text(intervals.longest_ns)}"
 
 
 def _outcome_lines(lead: str, summary: Summary) -> list[str]:

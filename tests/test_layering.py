@@ -58,6 +58,7 @@ PURE: Final = frozenset(
             "reports.facts",
             "reports.percentiles",
             "reports.statistics",
+            "reports.steadiness",
             "reports.topics",
             "reports.verdicts",
             "reports.words",

@@ -102,6 +102,8 @@ def _row(index: int, verdict: Verdict, record: Record, bar: Bar | None, scale: S
     if verdict.beside is not None:
         value = duration_text(verdict.beside.value_ns)
         more.append(f"From send instead of from plan: p{digits(verdict.beside.q * 100)} {value}.")
+    elif verdict.metric == "ttft" and verdict.reading == "from send":
+        more.append(f"From send; from plan: {NOT_MEASURED}, since a closed loop plans no start.")
     if len(verdict.groups) > 1:
         shown = [
             f"{short(split.group)} {split.k:,} of {split.n:,}"

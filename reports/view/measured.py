@@ -11,6 +11,8 @@ from sseproof.reports.charts.overtime import Line, lag_over_time
 from sseproof.reports.charts.spread import Counts, gap_histogram, gap_quantile_ns
 from sseproof.reports.charts.svg import Table, short
 from sseproof.reports.judge import RigRow, rig_advice
+from sseproof.reports.steadiness import Intervals
+from sseproof.reports.summary import steady_sentences
 from sseproof.reports.view.claims import counting
 from sseproof.reports.view.latency import ttft_figure
 from sseproof.reports.view.model import Block, Bullets, Code, Figure, Folded, Grid, Paragraph, Section
@@ -83,6 +85,77 @@ def _gap_counts(record: Record) -> list[Counts]:
                 total.counts[bucket] += count
         result.append(total)
     return result
+
+
+# --- how steady they were ---------------------------------------------------------------------------------------------
+
+
+def steady_section(record: Record) -> Section | None:
+    """Freshness, heartbeats and fan-out; absent where nothing of it was measured."""
+    found = [
+        (variant.name, variant.steadiness)
+        for variant in record.verdict.variants
+        if variant.steadiness is not None and steady_sentences(variant.steadiness)
+    ]
+    if not found:
+        return None
+    leads = [f"{variant_text(name)}: " if record.several else "" for name, _ in found]
+    rows = [
+        [variant_text(name), what, *_interval_cells(intervals)]
+        for name, steady in found
+        for what, intervals in (
+            ("silence before a heartbeat", steady.heartbeat_gaps),
+            ("from the send time inside an event to its arrival", steady.ages),
+            ("behind the first subscriber of the same worker", steady.behind),
+        )
+        if intervals is not None
+    ]
+    blocks: list[Block] = [
+        Bullets(
+            items=[
+                f"{lead}{sentence}"
+                for lead, (_, steady) in zip(leads, found, strict=True)
+                for sentence in steady_sentences(steady)
+            ]
+        ),
+        Paragraph(
+            text="Time is weighed, not events: of a silence of 5 s, 4.5 s are stale, from a stream's first token to its end "
+            "and breaks included. Send times are the service's own clock."
+        ),
+    ]
+    if rows:
+        columns = [
+            "variant",
+            "interval",
+            "n",
+            "streams",
+            "p50 at most",
+            "p95 at most",
+            "p99 at most",
+            "longest",
+        ]
+        table = Table(columns=columns, rows=rows, text_columns=2)
+        if not record.several:
+            table = Table(columns=columns[1:], rows=[row[1:] for row in rows], text_columns=1)
+        blocks.append(Grid(caption="Heartbeats and fan-out.", table=table))
+    shares = [
+        f"{lead}{share_text(steady.stale_share)} of the time"
+        for lead, (_, steady) in zip(leads, found, strict=True)
+        if steady.stale_share is not None
+    ]
+    heading = (
+        f"The newest event was older than 500 ms in {joined(shares)}" if shares else "Heartbeats and fan-out"
+    )
+    return Section(key="steady", name="Freshness", heading=heading, blocks=blocks)
+
+
+def _interval_cells(intervals: Intervals) -> list[str]:
+    return [
+        f"{intervals.count:,}",
+        f"{intervals.streams:,}",
+        *(duration_text(value) for value in (intervals.p50_ns, intervals.p95_ns, intervals.p99_ns)),
+        duration_text(intervals.longest_ns),
+    ]
 
 
 # --- the ruler ----------------------------------------------------------------------------------------------------------

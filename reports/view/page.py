@@ -6,7 +6,13 @@ from typing import Final
 from sseproof.reports.view.broke import broke_section
 from sseproof.reports.view.claims import chips, claims_section, counting, sides_section
 from sseproof.reports.view.faults import faults_section
-from sseproof.reports.view.measured import limits_section, repeat_section, ruler_section, spread_section
+from sseproof.reports.view.measured import (
+    limits_section,
+    repeat_section,
+    ruler_section,
+    spread_section,
+    steady_section,
+)
 from sseproof.reports.view.model import Page, Section
 from sseproof.reports.view.record import Record, moment_text
 from sseproof.reports.words import count_of, duration_text, joined
@@ -19,6 +25,7 @@ _SECTIONS: Final[tuple[Callable[[Record], Section | None], ...]] = (
     broke_section,
     faults_section,
     spread_section,
+    steady_section,
     ruler_section,
     limits_section,
     repeat_section,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from sseproof.rundir.files import STREAMS
+from sseproof.rundir.files import REPORT_NAME, STREAMS
 from sseproof.rundir.rows import StreamRecord
-from tests.integration.suite import claims, directory_of, rows, served, sseproof
+from tests.integration.suite import claims, directory_of, rows, served, sseproof, verdict_of
 
 pytestmark = pytest.mark.integration
 
@@ -79,6 +79,32 @@ def test_a_ramp_of_subscriptions_opens_and_closes_them_one_by_one(tmp_path):
     start = min(at - due for at, due in zip(happened, planned, strict=True))  # nothing is early
     assert [at - start for at in happened] == pytest.approx(planned, abs=0.45)
     assert [row.detail for row in records[1:]] == ["end of its stage"] * 3
+
+
+def test_a_closed_loop_has_no_plan_to_be_late_of_and_keeps_its_pauses(tmp_path):
+    """What would count from a planned start is a dash; a user pauses between two streams, and nobody else does."""
+    with served() as url:
+        done = sseproof(
+            *["run", "--target", f"{url}?events=3&interval_ms=5", "--users", "2", "--duration", "3s"],
+            *["--set", "load.think=600ms", *claims("ttft p95 <= 5s")],
+            cwd=tmp_path,
+        )
+    directory = directory_of(tmp_path)
+    records = sorted(rows(directory, STREAMS), key=lambda row: row.dispatched.ns)
+    assert 4 <= len(records) <= 10, done.stdout + done.stderr
+    assert most_at_once(records, records[0].dispatched.ns, records[-1].ended.ns) <= 2
+    for earlier, record in enumerate(records):
+        paused = [row for row in records if row.ended.ns + 0.6 * S - 1e6 <= record.dispatched.ns]
+        assert len(paused) >= earlier - 1, "all but the other user's last one are a pause ago"
+    assert {row.intended for row in records} == {None}
+    verdict = verdict_of(directory)
+    (ttft,) = verdict.verdicts
+    assert (ttft.reading, ttft.beside) == ("from send", None)
+    lags = [row.value for row in verdict.rig if row.indicator.startswith("dispatch lag")]
+    assert lags == [None] * len(lags) != []
+    assert "From send; from plan: –." in done.stdout
+    page = (directory / REPORT_NAME).read_text("utf-8")
+    assert "From send; from plan: –" in page
 
 
 def test_flags_stand_for_the_stages_of_a_file(tmp_path):

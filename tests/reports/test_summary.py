@@ -39,6 +39,7 @@ def test_a_good_run_reads_well(run):
         "    All 312 streams ended well.\n"
         "✓ pass    ttft p95 <= 1s                        312/312    p95 86 ms      ≥ 99 %\n"
         "    All 312 first tokens within 1 s.\n"
+        "    From send; from plan: –.\n"
         "✓ pass    lost = 0                              312/312       0 lost      ≥ 99 %\n"
         "    No violation in 312 streams; at most 0.96 % at 95 %.\n"
         "\n"
