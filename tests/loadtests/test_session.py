@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from sseproof.loadtests.dialects import Meaning, Plain
+from sseproof.loadtests.payloads import Payloads
 from sseproof.loadtests.session import AttemptBudget
 from sseproof.loadtests.sse import Message
 from sseproof.loadtests.stream import QUEUE_HIGH_EVENTS, Ledger, Session
@@ -688,6 +689,41 @@ def test_a_subscription_with_loss_is_not_held() -> None:
         wait_until(lambda: streams.metrics.events == 4)
         streams.client.stop_all("test")
         assert stream.get(timeout=10).outcome == "damaged"
+
+
+def test_streams_that_ask_what_the_scenario_asks_have_its_topic() -> None:
+    """Its name may come from the payload; what a test's own call asks may be another feed."""
+    rows = [{"room": "red"}, {"room": "blue\n"}]
+    with serving(lambda connection: finish(connection, numbered(1, 2))) as server:
+        streams = Streams(
+            server.url,
+            topic="room {payload:room}",
+            sequence="id",
+            payloads=Payloads(rows, seed=1),
+            kind="subscription",
+            retries=0,
+        )
+        records = [streams.run(number=number) for number in range(4)]
+        own = [streams.run("/other"), streams.run(json={}), streams.run(body="x")]
+        assert Streams(server.url, sequence="id", retries=0).run().topic is None
+    topics = ["room red", r"room blue\n"]
+    assert [record.topic for record in records] == [topics[record.payload or 0] for record in records]
+    assert {record.topic for record in records} == set(topics)
+    assert [record.topic for record in own] == [None] * 3
+
+
+def test_a_topics_numbers_may_have_holes() -> None:
+    """Nothing is lost and nothing damaged as far as one subscriber can tell."""
+    content = b"".join(event("x", number=number) for number in (3, 7, 8, 20))
+    script = cut_then(content, event("x", number=30) + event("x", type_="done", number=31))
+    with serving(script) as server:
+        alone = robust(server.url).run()
+    with serving(script) as server:
+        streams = robust(server.url, topic="news")
+        shared = streams.run()
+    assert (alone.outcome, alone.lost) == ("damaged", 23)
+    assert (shared.outcome, shared.lost, shared.topic, shared.ids) == ("complete", None, "news", alone.ids)
+    assert [row.lost for row in streams.breaks] == [None]
 
 
 def test_subscriptions_are_closed_once_they_are_open_and_mended() -> None:

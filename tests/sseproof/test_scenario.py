@@ -370,3 +370,63 @@ def test_the_authority_is_found_from_any_working_folder(tmp_path, monkeypatch):
     (tmp_path / "ca.pem").write_text("")
     monkeypatch.chdir(tmp_path)
     assert load(flags={"target": {"url": URL, "ca": "ca.pem"}}).scenario.target.ca == str(tmp_path / "ca.pem")
+
+
+RAMP = '[target]\nurl = "http://127.0.0.1:8000/stream"\n[load]\nstages = [{ duration = "9s", users = 1, to = 5 }]\n'
+
+
+@pytest.mark.parametrize(
+    ("above", "expected"),
+    [
+        ({}, ("closed", 5, None, 1)),
+        ({"environ": {"SSEPROOF_LOAD_RATE": "4"}}, ("open", 1_000, 4.0, 0)),
+        ({"environ": {"SSEPROOF_LOAD_RATE": "4"}, "sets": ["load.users=3"]}, ("closed", 3, None, 0)),
+        ({"sets": ["load.users=3"], "flags": {"load": {"rate": 2.0}}}, ("open", 1_000, 2.0, 0)),
+        ({"flags": {"load": {"duration": "4s"}}}, ("closed", 5, None, 1)),
+    ],
+)
+def test_what_says_the_loads_size_stands_instead_of_what_lies_below(tmp_path, above, expected):
+    scenario = load(RAMP, tmp_path, **above).scenario
+    found = scenario.load
+    assert (found.model, found.at_once, found.rate, len(found.stages)) == expected
+    assert scenario.variant[0].load == found
+
+
+def test_a_variants_own_load_stands_instead_of_that_for_all(tmp_path):
+    text = (
+        RAMP
+        + """
+[[variant]]
+name = "open"
+[variant.load]
+rate = 3
+[[variant]]
+name = "few"
+[variant.load]
+model = "closed"
+users = 2
+[[variant]]
+name = "all"
+"""
+    )
+    loads = [variant.load for variant in load(text, tmp_path).scenario.variant]
+    assert [(each.model, each.rate, each.at_once) for each in loads] == [
+        ("open", 3.0, 1_000),
+        ("closed", None, 2),
+        ("closed", None, 5),
+    ]
+
+
+@pytest.mark.parametrize(
+    "load_text",
+    [
+        "users = 3\nrate = 5",
+        "users = 3\nreplay = 'a.csv'",
+        'users = 3\nstages = [{duration = "1s", users = 1}]',
+    ],
+)
+def test_two_sizes_in_one_place_are_refused(tmp_path, load_text):
+    text = f'[target]\nurl = "{URL}"\n[load]\n{load_text}\n'
+    assert "load.users and load." in refused(text, tmp_path)
+    variant = f'[target]\nurl = "{URL}"\n[[variant]]\nname = "a"\n[variant.load]\n{load_text}\n'
+    assert "exclude each other" in refused(variant, tmp_path)
