@@ -1,6 +1,7 @@
-"""CPU per event and error of the assigned instant: sseproof inside Locust against Locust's FastHttpUser.
+"""CPU per event, error of the assigned instant and loss: sseproof inside Locust, Locust's own clients, and k6.
 
-Both run as one Locust process with the same users on the same source, one after the other, several rounds in turn;
+Each runs as one process with the same users on the same source, one after the other, several rounds in turn; k6 only where
+a k6 with the extension xk6-sse is on PATH.
 CPU is the process's own user and system time over a window in the middle, events are what the source wrote in it; over the
 whole run what each client received is held against what was written, and against what the source had to leave out because
 the client was behind: a client that drops its work would look cheap.
@@ -10,113 +11,175 @@ dialect, gaps, ages, rows); its errors are read from the rows' histograms, so p9
 
 import json
 import os
-import signal
+import shutil
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import msgspec
+import parts
 
-from sseproof.loadtests.settings import Client, Load, Target
-from sseproof.rundir.clock import now_ns
-from sseproof.rundir.files import PLAN_NAME, STREAMS, Reading
-from sseproof.rundir.layout import PLAN_VARIABLE, create_run_directory, new_run_id
-from sseproof.rundir.rows import GAP_GRID_NS, AddressPlan, Plan, RunInfo, VariantPlan
-from sseproof.rundir.units import Duration, to_raw
+from sseproof.loadtests.settings import Load
+from sseproof.rundir.files import STREAMS, Reading
+from sseproof.rundir.units import Duration
 
 STREAMS_OPEN: Final = 500
 RATE: Final = 100
 RAMP_S: Final = 6.0
 WINDOW_S: Final = 6.0
-BENCH: Final = Path(__file__).resolve().parent
-LOCUSTFILE: Final = BENCH.parent / "loadtests" / "locustfile.py"
+LENGTH_S: Final = RAMP_S + WINDOW_S + 1
+END_LIMIT_S: Final = 60.0
+SSEPROOF: Final = "sseproof"
+FASTHTTP: Final = "Locust FastHttpUser (readline)"
+HTTPUSER: Final = "Locust HttpUser (iter_lines)"
+K6: Final = "k6 with xk6-sse"
+GOALS: Final = {FASTHTTP: 0.8, K6: 0.6}
+"""CPU per event of sseproof over that of the peer, at most."""
+LEAST_RECEIVED: Final = 0.99
+"""The rest was in flight when the streams were closed."""
+LEAST_RATE: Final = 0.95
+"""Of the planned events a second: below it the load was not what the title says."""
+SOURCE_LAG_LIMIT_MS: Final = 5.0
 
 
-class ClientRow(msgspec.Struct):
+class ClientRow(msgspec.Struct, kw_only=True):
     """One client in one round."""
 
     client: str
-    events_per_s: float
-    cpu_us_per_event: float
-    error_p50_ms: float
-    error_p99_ms: float
-    within_1ms: float
-    received_share: float
+    here: bool = True
+    """False: the client is not on this machine, and nothing was measured."""
+    events_per_s: float = 0.0
+    cpu_us_per_event: float = 0.0
+    error_p50_ms: float = 0.0
+    error_p99_ms: float = 0.0
+    within_1ms: float = 0.0
+    lost: int = 0
+    """Events with a number below the last one received that never came."""
+    received_share: float = 0.0
     """Events received over events written, of the whole run; what was in flight when streams were closed is missing."""
-    left_out: int
+    left_out: int = 0
     """Events that the source did not write because the client's buffers were full."""
-    source_lag_p99_ms: float
+    source_lag_p99_ms: float = 0.0
 
 
 def measure(rounds: int = 2) -> list[ClientRow]:
-    """Both clients in turn; the best (least CPU) round of each."""
+    """The clients in turn; the best (least CPU) round of each. sseproof comes first."""
     rows: dict[str, ClientRow] = {}
     for _ in range(rounds):
-        for row in (_sseproof(), _fasthttp()):
+        for client in (_sseproof, _fasthttp, _httpuser, _k6):
+            row = client()
             best = rows.get(row.client)
             if best is None or row.cpu_us_per_event < best.cpu_us_per_event:
                 rows[row.client] = row
     return list(rows.values())
 
 
+def missed_goals(rows: list[ClientRow]) -> list[str]:
+    """CPU per event beside the peers, p99 of the error within 1 ms where FastHttpUser's is not, nothing lost."""
+    ours = rows[0]
+    missed = []
+    for row in rows[1:]:
+        goal = GOALS.get(row.client)
+        ratio = ours.cpu_us_per_event / row.cpu_us_per_event if row.here else 0.0
+        if goal is not None and ratio > goal:
+            missed.append(f"CPU per event is {ratio:.2f} of that of {row.client}; the goal is {goal}")
+        if row.client == FASTHTTP and row.within_1ms >= LEAST_RECEIVED:
+            missed.append(
+                f"{row.client} is within 1 ms at p99 too: the load is too light to tell the clients apart"
+            )
+    if ours.within_1ms < LEAST_RECEIVED:
+        missed.append(f"{ours.within_1ms:.2%} of the instants are within 1 ms; the goal is 99 %")
+    missed += [
+        f"the source was {row.source_lag_p99_ms:.1f} ms late at p99 under {row.client}: it limited"
+        for row in rows
+        if row.here and row.source_lag_p99_ms > SOURCE_LAG_LIMIT_MS
+    ]
+    planned = STREAMS_OPEN * RATE
+    if ours.events_per_s < LEAST_RATE * planned:
+        missed.append(f"{ours.events_per_s:,.0f} of {planned:,} events a second were written for sseproof")
+    if ours.lost or ours.left_out or ours.received_share < LEAST_RECEIVED:
+        missed.append(
+            f"sseproof lost {ours.lost:,} events, received {ours.received_share:.2%} of what was written, and "
+            f"{ours.left_out:,} were left out because it was behind"
+        )
+    return missed
+
+
 def _sseproof() -> ClientRow:
-    with tempfile.TemporaryDirectory() as folder, _Source() as source:
-        directory = _plan(Path(folder), source.port)
-        environ = {**os.environ, PLAN_VARIABLE: str(directory / PLAN_NAME)}
-        window = _watched([str(LOCUSTFILE), "--host", f"http://127.0.0.1:{source.port}"], environ, source)
+    with tempfile.TemporaryDirectory() as folder, parts.PacedSource(RATE) as source:
+        load = Load(model="closed", users=STREAMS_OPEN, duration=Duration(round(LENGTH_S * 1e9)))
+        directory = parts.run_directory(Path(folder), source.port, load, "subscription")
+        with parts.locust(
+            parts.sseproof_command(source.port), STREAMS_OPEN, parts.plan_environ(directory)
+        ) as process:
+            window = _watched(process, source)
         summary = source.stop()
-        errors = [0] * (len(GAP_GRID_NS) + 1)
+        errors: dict[float, int] = {}
+        lost = 0
         for record in Reading(directory, STREAMS):
-            for bucket, count in enumerate(record.ages.hi if record.ages else []):
-                errors[bucket] += count
-        edges_ms = [edge / 1e6 for edge in GAP_GRID_NS] + [float("inf")]
-        return _row("sseproof", window, dict(zip(edges_ms, errors, strict=True)), summary)
-
-
-def _plan(root: Path, port: int) -> Path:
-    created_ns = now_ns()
-    run = new_run_id(1, created_ns)
-    load = Load(users=STREAMS_OPEN, duration=Duration(round((RAMP_S + WINDOW_S + 1) * 1e9)))
-    target = Target(
-        url=f"http://127.0.0.1:{port}/",
-        kind="subscription",
-        terminal="none",
-        sequence="id",
-        text="json:text",
-        sent_at="json:sent_at",
-    )
-    variant = VariantPlan(
-        target=to_raw(target),
-        load=to_raw(load),
-        client=to_raw(Client()),
-        addresses=[AddressPlan(host="127.0.0.1", port=port)],
-    )
-    plan = Plan(
-        run=run,
-        scenario="bench",
-        seed=1,
-        created_ns=created_ns,
-        variants=[variant],
-        gap_edges_ns=list(GAP_GRID_NS),
-    )
-    return create_run_directory(root, plan, RunInfo(run=run, started_ns=created_ns))
+            lost += record.lost or 0
+            for edge, count in zip(parts.EDGES_MS, record.ages.hi if record.ages else [], strict=False):
+                errors[edge] = errors.get(edge, 0) + count
+        return _row(SSEPROOF, window, errors, lost, summary)
 
 
 def _fasthttp() -> ClientRow:
-    with tempfile.TemporaryDirectory() as folder, _Source() as source:
-        result = Path(folder) / "ages.json"
-        environ = {**os.environ, "BENCH_RESULT": str(result)}
-        arguments = [
-            str(BENCH / "fasthttp_locustfile.py"),
-            *["--host", f"http://127.0.0.1:{source.port}", "--run-time", f"{RAMP_S + WINDOW_S + 1:.0f}s"],
-        ]
-        window = _watched(arguments, environ, source)
+    return _peer(FASTHTTP, lambda port: _locust_of("fasthttp_locustfile.py", port))
+
+
+def _httpuser() -> ClientRow:
+    return _peer(HTTPUSER, lambda port: _locust_of("httpuser_locustfile.py", port))
+
+
+def _locust_of(name: str, port: int) -> list[str]:
+    command = parts.locust_command(
+        [str(parts.BENCH / name), "--host", f"http://127.0.0.1:{port}"], STREAMS_OPEN
+    )
+    return [*command, "--run-time", f"{LENGTH_S:.0f}s"]
+
+
+def _k6() -> ClientRow:
+    k6 = shutil.which("k6")
+    if k6 is None or not _has_sse(k6):
+        return ClientRow(client=K6, here=False)
+    script = str(parts.BENCH / "k6_sse.js")
+    return _peer(
+        K6,
+        lambda port: [
+            *(
+                k6,
+                "run",
+                "--quiet",
+                "--no-usage-report",
+                "--vus",
+                str(STREAMS_OPEN),
+                "--duration",
+                f"{LENGTH_S:.0f}s",
+            ),
+            *("-e", f"URL=http://127.0.0.1:{port}/", "-e", f"LENGTH_S={LENGTH_S}", script),
+        ],
+    )
+
+
+def _has_sse(k6: str) -> bool:
+    """Whether this k6 was built with the extension."""
+    said = subprocess.run([k6, "version"], capture_output=True, text=True, timeout=30, check=False)
+    return "xk6-sse" in said.stdout
+
+
+def _peer(name: str, command: Callable[[int], list[str]]) -> ClientRow:
+    """A client that writes ages in ms with their counts, and how many events it lost, to BENCH_RESULT."""
+    with tempfile.TemporaryDirectory() as folder, parts.PacedSource(RATE) as source:
+        result = Path(folder) / "result.json"
+        with parts.silent(command(source.port), {**os.environ, "BENCH_RESULT": str(result)}) as process:
+            window = _watched(process, source)
         summary = source.stop()
-        ages = {int(us) / 1000: count for us, count in json.loads(result.read_text("ascii")).items()}
-        return _row("Locust FastHttpUser (readline)", window, ages, summary)
+        found = json.loads(result.read_text("ascii"))
+        ages = {float(ms): count for ms, count in found["ages_ms"].items()}
+        return _row(name, window, ages, found["lost"], summary)
 
 
 class _Window(msgspec.Struct):
@@ -125,89 +188,33 @@ class _Window(msgspec.Struct):
     events: int
 
 
-def _watched(arguments: list[str], environ: dict[str, str], source: "_Source") -> _Window:
-    """Runs one Locust process to its end; its CPU time over the window and the events written in it."""
-    command = [sys.executable, "-m", "locust", "-f", *arguments, "--headless", "--only-summary"]
-    command += ["--users", str(STREAMS_OPEN), "--spawn-rate", str(STREAMS_OPEN), "--loglevel", "ERROR"]
-    process = subprocess.Popen(
-        command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+def _watched(process: "subprocess.Popen[bytes]", source: parts.PacedSource) -> _Window:
+    """Waits for the client's end; its CPU time over a window in the middle and the events written in it."""
+    time.sleep(RAMP_S)
+    before, written, began = parts.cpu_s(process.pid), source.written(), time.monotonic()
+    time.sleep(WINDOW_S)
+    window = _Window(
+        cpu_s=parts.cpu_s(process.pid) - before,
+        events=source.written() - written,
+        seconds=time.monotonic() - began,
     )
-    try:
-        time.sleep(RAMP_S)
-        before, written, began = _cpu_s(process.pid), source.written(), time.monotonic()
-        time.sleep(WINDOW_S)
-        window = _Window(
-            cpu_s=_cpu_s(process.pid) - before,
-            events=source.written() - written,
-            seconds=time.monotonic() - began,
-        )
-        process.wait(30)
-    finally:
-        process.kill()
-        process.wait()
+    process.wait(END_LIMIT_S)
     return window
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-class _Summary(msgspec.Struct):
-    """What the source says at its end."""
-
-    written: int
-    blocked: int
-    lag_p99_ms: float
-
-
-class _Source:
-    """The event source as a child."""
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, str(BENCH / "source.py"), str(RATE)], stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
-        return self
-
-    def written(self) -> int:
-        """Events written so far."""
-        assert self._process.stdout is not None
-        self._process.send_signal(signal.SIGUSR1)
-        return int(self._process.stdout.readline())
-
-    def stop(self) -> "_Summary":
-        """Ends it; what it wrote, and how late."""
-        self._process.send_signal(signal.SIGTERM)
-        out, _ = self._process.communicate(timeout=10)
-        return msgspec.json.decode(out, type=_Summary)
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-def _row(name: str, window: _Window, errors_ms: dict[float, int], summary: _Summary) -> ClientRow:
+def _row(
+    name: str, window: _Window, errors_ms: dict[float, int], lost: int, summary: parts.Summary
+) -> ClientRow:
     total = sum(errors_ms.values())
     return ClientRow(
         client=name,
         events_per_s=window.events / window.seconds,
         cpu_us_per_event=window.cpu_s / window.events * 1e6,
-        error_p50_ms=_percentile(errors_ms, total, 0.5),
-        error_p99_ms=_percentile(errors_ms, total, 0.99),
+        error_p50_ms=parts.percentile(errors_ms, 0.5),
+        error_p99_ms=parts.percentile(errors_ms, 0.99),
         within_1ms=sum(count for ms, count in errors_ms.items() if ms <= 1) / total,
+        lost=lost,
         received_share=total / summary.written,
         left_out=summary.blocked,
         source_lag_p99_ms=summary.lag_p99_ms,
     )
-
-
-def _percentile(errors_ms: dict[float, int], total: int, share: float) -> float:
-    seen = 0
-    for value in sorted(errors_ms):
-        seen += errors_ms[value]
-        if seen >= share * total:
-            return value
-    return float("nan")

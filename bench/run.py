@@ -1,12 +1,17 @@
 """`make bench`: tables for people, JSON for machines; every ratio comes from one run on one machine.
 
-python bench/run.py [--json FILE] [--only parser|clients]
+Parts, each with its goals, which are said to be missed when they are: `parser` (against other parsers), `clients` (CPU per
+event, error and loss beside Locust's own clients and k6), `saturation` (as fast as the source sends), `memory` (quiet
+streams), `server` (the reference server beside a plain handler). Where a source was the bottleneck, that is said too.
+
+    python bench/run.py [--json FILE] [--only PART]...
 """
 
 import argparse
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +20,12 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import clients as client_bench
+import memory as memory_bench
 import parser as parser_bench
+import saturation as saturation_bench
+import server as server_bench
 
-SOURCE_LAG_LIMIT_MS = 5.0
-LEAST_RECEIVED = 0.99
-"""The rest was in flight when the streams were closed."""
-LEAST_RATE = 0.95
-"""Of the planned events a second: below it the load was not what the title says."""
+PARTS = ("parser", "clients", "saturation", "memory", "server")
 
 
 class Machine(msgspec.Struct):
@@ -33,13 +37,18 @@ class Machine(msgspec.Struct):
 
 
 class Bench(msgspec.Struct):
-    """The JSON document."""
+    """The JSON document; a part that was not asked for has no rows."""
 
     machine: Machine
     parser: list[parser_bench.ParserRow] = []
     clients: list[client_bench.ClientRow] = []
-    client_cpu_ratio: float | None = None
-    """CPU per event of sseproof over that of FastHttpUser."""
+    client_cpu_ratios: dict[str, float] = {}
+    """CPU per event of sseproof over that of each peer that is here."""
+    saturation: list[saturation_bench.SaturationRow] = []
+    memory: list[memory_bench.MemoryRow] = []
+    server: list[server_bench.ServerRow] = []
+    server_cpu_ratio: float | None = None
+    """CPU per event of the reference server over that of the plain handler."""
     missed: list[str] = []
     """Goals that this run did not meet."""
 
@@ -48,70 +57,80 @@ def main() -> int:
     """Measures, prints, writes; 0 when the goals are met, 1 when one is missed."""
     options = argparse.ArgumentParser(description="Benchmarks of sseproof beside its peers.")
     options.add_argument("--json", type=Path, help="write the rows to this file")
-    options.add_argument("--only", choices=["parser", "clients"])
+    options.add_argument(
+        "--only",
+        action="append",
+        choices=PARTS,
+        metavar="PART",
+        help=f"of {', '.join(PARTS)}; may be repeated",
+    )
     chosen = options.parse_args()
     bench = Bench(
         machine=Machine(
             python=platform.python_version(), kernel=platform.release(), cores=os.cpu_count() or 1
         )
     )
-    missed = bench.missed
-    if chosen.only in {None, "parser"}:
-        bench.parser = parser_bench.measure()
-        table("Parser", bench.parser)
-        missed += parser_goals(bench.parser)
-    if chosen.only in {None, "clients"}:
-        bench.clients = client_bench.measure()
-        table(
-            f"{client_bench.STREAMS_OPEN} streams x {client_bench.RATE} events/s in one Locust process",
-            bench.clients,
-        )
-        ours, theirs = bench.clients
-        bench.client_cpu_ratio = ours.cpu_us_per_event / theirs.cpu_us_per_event
-        print(f"CPU per event: {bench.client_cpu_ratio:.2f} of {theirs.client}'s\n")
-        missed += client_goals(ours, theirs, bench.client_cpu_ratio)
+    for part in chosen.only or PARTS:
+        _PARTS[part](bench)
     if chosen.json is not None:
         chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(bench), indent=1) + b"\n")
-    for sentence in missed:
+    for sentence in bench.missed:
         print(f"missed: {sentence}")
-    return 1 if missed else 0
+    return 1 if bench.missed else 0
 
 
-def client_goals(ours: client_bench.ClientRow, theirs: client_bench.ClientRow, ratio: float) -> list[str]:
-    """CPU per event at most 0.8 of FastHttpUser's; p99 of the error within 1 ms where FastHttpUser's is not."""
-    missed = []
-    if ratio > 0.8:
-        missed.append(f"CPU per event is {ratio:.2f} of FastHttpUser's; the goal is 0.8")
-    if ours.within_1ms < 0.99:
-        missed.append(f"{ours.within_1ms:.2%} of the instants are within 1 ms; the goal is 99 %")
-    if theirs.within_1ms >= 0.99:
-        missed.append(
-            "FastHttpUser is within 1 ms at p99 too: the load is too light to tell the clients apart"
-        )
-    missed += [
-        f"the source was {row.source_lag_p99_ms:.1f} ms late at p99 under {row.client}: it limited"
-        for row in (ours, theirs)
-        if row.source_lag_p99_ms > SOURCE_LAG_LIMIT_MS
-    ]
-    planned = client_bench.STREAMS_OPEN * client_bench.RATE
-    if ours.events_per_s < LEAST_RATE * planned:
-        missed.append(f"{ours.events_per_s:,.0f} of {planned:,} events a second were written for sseproof")
-    if ours.left_out or ours.received_share < LEAST_RECEIVED:
-        missed.append(
-            f"sseproof received {ours.received_share:.2%} of what was written, and {ours.left_out:,} events were left out "
-            "because it was behind"
-        )
-    return missed
+def _parser(bench: Bench) -> None:
+    bench.parser = parser_bench.measure()
+    table("Parser", bench.parser)
+    bench.missed += parser_bench.missed_goals(bench.parser)
 
 
-def parser_goals(rows: list[parser_bench.ParserRow]) -> list[str]:
-    """At least twice httpx-sse at one event a chunk; not slower with CR LF or 64 KiB chunks."""
-    return parser_bench.missed_goals(rows)
+def _clients(bench: Bench) -> None:
+    bench.clients = client_bench.measure()
+    rows = [row for row in bench.clients if row.here]
+    away = [row.client for row in bench.clients if not row.here]
+    table(
+        f"{client_bench.STREAMS_OPEN} streams x {client_bench.RATE} events/s in one process",
+        rows,
+        without="here",
+    )
+    ours, *peers = rows
+    bench.client_cpu_ratios = {peer.client: ours.cpu_us_per_event / peer.cpu_us_per_event for peer in peers}
+    for client, ratio in bench.client_cpu_ratios.items():
+        print(f"CPU per event: {ratio:.2f} of {client}'s")
+    for client in away:
+        print(f"{client}: not here")
+    print()
+    bench.missed += client_bench.missed_goals(bench.clients)
 
 
-def table(title: str, rows: list[Any]) -> None:
-    """A plain table: one row a struct, one column a field."""
-    names = rows[0].__struct_fields__
+def _saturation(bench: Bench) -> None:
+    bench.saturation = saturation_bench.measure()
+    table("As fast as the source sends, in one process", bench.saturation)
+    bench.missed += saturation_bench.missed_goals(bench.saturation)
+
+
+def _memory(bench: Bench) -> None:
+    bench.memory = memory_bench.measure()
+    table("Quiet streams, one event a second each, in one process", bench.memory)
+    bench.missed += memory_bench.missed_goals(bench.memory)
+
+
+def _server(bench: Bench) -> None:
+    bench.server = server_bench.measure()
+    table("The reference server beside a plain aiohttp handler", bench.server)
+    ours, plain = bench.server
+    bench.server_cpu_ratio = ours.cpu_us_per_event / plain.cpu_us_per_event
+    print(f"CPU per event: {bench.server_cpu_ratio:.2f} of the {plain.server}'s\n")
+    bench.missed += server_bench.missed_goals(bench.server)
+
+
+_PARTS = dict(zip(PARTS, (_parser, _clients, _saturation, _memory, _server), strict=True))
+
+
+def table(title: str, rows: Sequence[Any], *, without: str = "") -> None:
+    """A plain table: one row a struct, one column a field but the one left out."""
+    names = [name for name in rows[0].__struct_fields__ if name != without]
     cells = [[_cell(getattr(row, name)) for name in names] for row in rows]
     widths = [max(len(name), *(len(row[at]) for row in cells)) for at, name in enumerate(names)]
     print(title)

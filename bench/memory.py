@@ -1,0 +1,136 @@
+"""Memory a stream: RSS of one process with 1,000, 5,000 and 9,000 quiet streams above the same process without any.
+
+Each level is a Locust process of its own with full recording: first some seconds idle, then the streams open, then all
+are held at one event a second, each event with its send time. "error" is the instant that was assigned to an event minus
+that time, read from the rows' histograms: p99 is the edge below which 99 % lie.
+
+    python bench/memory.py [LEVEL ...]
+"""
+
+import itertools
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import parts
+
+from sseproof.loadtests.settings import Load, Stage
+from sseproof.rundir.files import GENERATOR, STREAMS, Reading
+from sseproof.rundir.rows import GeneratorRow
+from sseproof.rundir.units import Duration
+
+LEVELS: Final = (1_000, 5_000, 9_000)
+IDLE_S: Final = 3.0
+STARTS_PER_S: Final = 800.0
+HOLD_S: Final = 12.0
+LIMIT_S: Final = 120.0
+GOAL_KB_A_STREAM: Final = 18.0
+GOAL_ERROR_P99_MS: Final = 0.2
+SOURCE_LAG_LIMIT_MS: Final = 20.0
+
+
+class MemoryRow(msgspec.Struct):
+    """One level."""
+
+    streams: int
+    most_open: int
+    """Together; fewer than the level on a machine that could not open them all in time."""
+    idle_mb: float
+    """RSS of the process without a stream."""
+    rss_mb: float
+    """The most while the most streams were held."""
+    kb_a_stream: float
+    error_p99_ms: float
+    read_lag_p99_ms: float
+    """Of the worst second with the most streams: what a clock of the process's own would have added."""
+    lost: int
+    source_lag_p99_ms: float
+
+
+def measure(levels: tuple[int, ...] = LEVELS) -> list[MemoryRow]:
+    """A row a level."""
+    return [_level(streams) for streams in levels]
+
+
+def _level(streams: int) -> MemoryRow:
+    stages = [
+        Stage(duration=_duration(IDLE_S), rate=0.0),
+        Stage(duration=_duration(streams / STARTS_PER_S), rate=STARTS_PER_S),
+        Stage(duration=_duration(HOLD_S), rate=0.0),
+        Stage(
+            duration=_duration(1), rate=1.0
+        ),  # with the last start of a schedule its streams begin to be closed
+    ]
+    load = Load(model="open", stages=stages, max_open=streams + 1)
+    with tempfile.TemporaryDirectory() as folder, parts.PacedSource(1) as source:
+        directory = parts.run_directory(Path(folder), source.port, load, "subscription")
+        with parts.locust(parts.sseproof_command(source.port), 1, parts.plan_environ(directory)) as client:
+            client.wait(LIMIT_S)
+        summary = source.stop()
+        return _row(streams, directory, summary)
+
+
+def _row(streams: int, directory: Path, summary: parts.Summary) -> MemoryRow:
+    rows = list(Reading(directory, GENERATOR))
+    idle = list(itertools.takewhile(lambda row: not row.started, rows))
+    most_open = min(
+        streams, max((row.open_streams for row in rows), default=0)
+    )  # a last start ends the level
+    held = [row for row in rows if row.open_streams >= most_open]
+    if not idle or not most_open:
+        raise AssertionError(f"no second without a stream, or no stream at all: {len(rows)} rows")
+    errors: dict[float, int] = {}
+    lost = 0
+    for record in Reading(directory, STREAMS):
+        lost += record.lost or 0
+        for edge, count in zip(parts.EDGES_MS, record.ages.hi if record.ages else [], strict=False):
+            errors[edge] = errors.get(edge, 0) + count
+    before, most = _most(idle), _most(held)
+    return MemoryRow(
+        streams=streams,
+        most_open=most_open,
+        idle_mb=before / 1e6,
+        rss_mb=most / 1e6,
+        kb_a_stream=(most - before) / most_open / 1e3,
+        error_p99_ms=parts.percentile(errors, 0.99),
+        read_lag_p99_ms=max(row.read_lag_p99_ns or 0 for row in held) / 1e6,
+        lost=lost,
+        source_lag_p99_ms=summary.lag_p99_ms,
+    )
+
+
+def _most(rows: list[GeneratorRow]) -> int:
+    return max(row.rss_bytes or 0 for row in rows)
+
+
+def _duration(seconds: float) -> Duration:
+    return Duration(round(seconds * 1e9))
+
+
+def missed_goals(rows: list[MemoryRow]) -> list[str]:
+    """At most 18 KB RSS a stream above the idle process, p99 of the error within 0.2 ms, nothing lost."""
+    missed = []
+    for row in rows:
+        title = f"{row.streams:,} quiet streams"
+        if row.most_open < row.streams:
+            missed.append(f"{title}: only {row.most_open:,} were open together")
+        if row.kb_a_stream > GOAL_KB_A_STREAM:
+            missed.append(
+                f"{title}: {row.kb_a_stream:.1f} KB RSS a stream; the goal is {GOAL_KB_A_STREAM:.0f}"
+            )
+        if row.error_p99_ms > GOAL_ERROR_P99_MS:
+            missed.append(
+                f"{title}: p99 of the error is {row.error_p99_ms:.2g} ms; the goal is {GOAL_ERROR_P99_MS}"
+            )
+        if row.lost:
+            missed.append(f"{title}: {row.lost:,} events were lost; the goal is none")
+        if row.source_lag_p99_ms > SOURCE_LAG_LIMIT_MS:
+            missed.append(f"{title}: the source was {row.source_lag_p99_ms:.0f} ms late at p99: it limited")
+    return missed
+
+
+if __name__ == "__main__":
+    for each in measure(tuple(int(level) for level in sys.argv[1:]) or LEVELS):
+        print(each)

@@ -1,0 +1,103 @@
+"""A goal that is missed is said, and a source that limited is told apart; with figures that were made up."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """A module of the bench by its name; their names are too common to stay imported."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCH)):
+            del sys.modules[name]
+
+
+def changed(rows, at, **fields):
+    return [msgspec.structs.replace(row, **fields) if place == at else row for place, row in enumerate(rows)]
+
+
+def missed(module, rows, *words):
+    said = module.missed_goals(rows)
+    assert len(said) == len(words), said
+    for sentence, word in zip(said, words, strict=True):
+        assert word in sentence
+
+
+def test_clients(bench):
+    clients = bench("clients")
+
+    def row(name, cpu_us, within):
+        return clients.ClientRow(
+            client=name, events_per_s=49_000, cpu_us_per_event=cpu_us, within_1ms=within, received_share=1.0
+        )
+
+    rows = [row(clients.SSEPROOF, 12, 1.0), row(clients.FASTHTTP, 20, 0.1), row(clients.HTTPUSER, 13, 0.1)]
+    rows.append(clients.ClientRow(client=clients.K6, here=False))
+    missed(clients, rows)
+    missed(clients, changed(rows, 0, cpu_us_per_event=17), "0.85 of that of Locust FastHttpUser")
+    missed(
+        clients,
+        changed(rows, 3, here=True, cpu_us_per_event=19),
+        "0.63 of that of k6 with xk6-sse; the goal is 0.6",
+    )
+    missed(clients, changed(rows, 0, within_1ms=0.98), "within 1 ms")
+    missed(clients, changed(rows, 1, within_1ms=0.99), "too light")
+    missed(
+        clients,
+        changed(rows, 2, source_lag_p99_ms=6),
+        "late at p99 under Locust HttpUser (iter_lines): it limited",
+    )
+    missed(clients, changed(rows, 0, events_per_s=40_000), "40,000 of 50,000")
+    for wrong in ({"lost": 1}, {"left_out": 1}, {"received_share": 0.98}):
+        missed(clients, changed(rows, 0, **wrong), "sseproof lost")
+
+
+def test_saturation(bench):
+    saturation = bench("saturation")
+    rows = [saturation.SaturationRow(100, 2_000_000, 250_000.0, 3.0, 0, 0.5)]
+    missed(saturation, rows)
+    missed(saturation, changed(rows, 0, events_per_s=199_999.0), "the goal is 200,000")
+    missed(saturation, changed(rows, 0, lost=1), "1 events were lost")
+    missed(saturation, changed(rows, 0, source_idle_share=0.05), "it limited")
+
+
+def test_memory(bench):
+    memory = bench("memory")
+    rows = [memory.MemoryRow(9_000, 9_000, 58.0, 217.0, 17.7, 0.05, 53.0, 0, 4.0)]
+    missed(memory, rows)
+    missed(memory, changed(rows, 0, kb_a_stream=18.1), "18.1 KB RSS a stream")
+    missed(memory, changed(rows, 0, error_p99_ms=0.5), "p99 of the error")
+    missed(memory, changed(rows, 0, lost=2), "2 events were lost")
+    missed(memory, changed(rows, 0, most_open=8_999), "only 8,999 were open")
+    missed(memory, changed(rows, 0, source_lag_p99_ms=21.0), "it limited")
+
+
+def test_server(bench):
+    server = bench("server")
+    rows = [server.ServerRow("reference server", 9_900.0, 25.0, 40_000.0)]
+    missed(server, rows)
+    missed(server, changed(rows, 0, events_per_s=8_900.0), "8,900 of 10,000")
+
+
+def test_the_flood_is_numbered_whole_and_says_whether_it_limited(bench):
+    flood_source = bench("flood_source")
+    flood = flood_source.Flood(1_200)
+    try:
+        body = b"".join(flood.blocks)
+        assert body.startswith(flood_source.HEAD)
+        assert body.endswith(b"\r\n0\r\n\r\n")
+        assert [body.count(b"id: %d\n" % number) for number in range(1, 1_202)] == [1] * 1_200 + [0]
+        flood.began_s, flood.ended_s, flood.idle_s, flood.whole = 10.0, 14.0, 1.0, 3
+        assert flood.summary() == {"written": 3_600, "idle_share": 0.25}
+    finally:
+        flood.poll.close()
+        flood.listener.close()
