@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.chaos.plan import FaultPlan, ProxyPlan, proxy_prefix
-from sseproof.chaos.toxiproxy import Client, MismatchError, ProxyState
+from sseproof.chaos.toxiproxy import Client, MismatchError, ProxyState, same_listen
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import RigError, UsageError
 from sseproof.rundir.files import FAULTS, PLAN_NAME, RUN_NAME, Appender, Reading, read_document
@@ -102,7 +102,7 @@ def take_back(client: Client, records: Sequence[Record]) -> Healed:
             state = before.get(proxy.name)
             if state is None:
                 continue
-            if (state.listen, state.upstream) == (proxy.listen, proxy.upstream):
+            if same_listen(proxy.listen, state.listen) and state.upstream == proxy.upstream:
                 mine.append(proxy)
             else:
                 healed.not_ours.append(proxy.name)

@@ -17,11 +17,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Self
 
-from sseproof.rundir.errors import RigError
+from sseproof.rundir.errors import RigError, UsageError
 from sseproof.rundir.text import printable
 
 LOOPBACK: Final = "127.0.0.1"
@@ -38,7 +38,7 @@ class PortLease:
     """Loopback ports that nobody else takes until `close`."""
 
     def __init__(self, count: int) -> None:
-        """Raises RigError when so many ports are not free."""
+        """Any that are free. Raises RigError when so many ports are not."""
         self._sockets: list[socket.socket] = []
         span = PORTS_BELOW - PORTS_FROM
         start = os.getpid() * 7
@@ -57,6 +57,18 @@ class PortLease:
                 "and there are fewer: end what listens there."
             )
 
+    @classmethod
+    def of(cls, ports: Sequence[int], host: str = LOOPBACK) -> Self:
+        """These ports of an address of this machine. Raises UsageError naming the one that can't be had."""
+        lease = cls(0)
+        for port in ports:
+            if (problem := lease._try(port, host)) is not None:
+                lease.close()
+                raise UsageError(
+                    f"Port {port} of {host} can't be had ({problem}): end what listens there, or take another."
+                )
+        return lease
+
     def __enter__(self) -> Self:
         return self
 
@@ -74,24 +86,27 @@ class PortLease:
             each.close()
         self._sockets = []
 
-    def _try(self, port: int) -> None:
+    def _try(self, port: int, host: str = LOOPBACK) -> str | None:
+        """Why the port can't be had; None when it is held now."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with contextlib.ExitStack() as undo:
             # Without SO_REUSEADDR a bind fails wherever anybody holds the port, another lease included.
-            with socket.socket() as probe:
+            with socket.socket(family) as probe:
                 try:
-                    probe.bind((LOOPBACK, port))
-                except OSError:
-                    return
-            held = undo.enter_context(socket.socket())
+                    probe.bind((host, port))
+                except OSError as error:
+                    return error.strerror or "no reason given"
+            held = undo.enter_context(socket.socket(family))
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                held.bind((LOOPBACK, port))
+                held.bind((host, port))
             except OSError as error:
                 if error.errno is not None and error.errno not in _PORT_TAKEN:
                     raise RigError(f"No socket can be made: {error.strerror}.") from error
-                return
+                return error.strerror or "no reason given"
             undo.pop_all()
             self._sockets.append(held)
+        return None
 
 
 _PORT_TAKEN: Final = frozenset({98, 48, 13})  # EADDRINUSE on Linux and macOS, EACCES

@@ -44,6 +44,7 @@ CONNECT_LIMIT_S: Final = 0.5
 """Loopback connects at once or not at all; together with the answer a call ends within 6 s."""
 START_LIMIT_S: Final = 10.0
 START_ATTEMPTS: Final = 3
+EVERYWHERE: Final = "0.0.0.0"  # compared, not bound
 MOST_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 D = TypeVar("D")
@@ -241,9 +242,18 @@ def same_toxic(proxy: str, wanted: Toxic, seen: Toxic) -> Toxic:
     return seen
 
 
+def same_listen(wanted: str, seen: str) -> bool:
+    """Whether both are one place: a server that listens on every address of IPv4 says that it does so on IPv6, too."""
+    return seen == wanted or (
+        wanted.startswith(f"{EVERYWHERE}:") and seen == f"[::]:{wanted.rpartition(':')[2]}"
+    )
+
+
 def same_proxy(wanted: ProxyState, seen: ProxyState) -> ProxyState:
     """The proxy as the server has it, its toxics compared one by one. Raises MismatchError with what differs."""
     for field in ("name", "listen", "upstream", "enabled"):
+        if field == "listen" and same_listen(wanted.listen, seen.listen):
+            continue
         if getattr(seen, field) != getattr(wanted, field):
             raise MismatchError(
                 f"{field} of the proxy {wanted.name} is {getattr(seen, field)!r} "
@@ -332,6 +342,7 @@ class Server:
             return _wait_for_line(said, f"listening {LOOPBACK}:{port}", deadline)
         while time.monotonic() < deadline:
             if child.poll() is not None:
+                child.end()  # its last line is read before it is quoted
                 return child.last_line or "it ended at once"
             if _listens(child.pid, port):
                 with contextlib.suppress(WedgedError):

@@ -1,4 +1,4 @@
-"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `serve`, `calibrate`, `setup`.
+"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `serve`, `calibrate`, `setup`, `chaos`.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -480,6 +480,90 @@ def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
 @cli.group(context_settings=SETTINGS)
 def chaos() -> None:
     """Faults alone, without load of ours."""
+
+
+@chaos.command(name="run", context_settings=SETTINGS)
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--upstream", required=True, metavar="HOST:PORT", help="The service behind the faults.")
+@click.option(
+    "--listen",
+    required=True,
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    help="The first fault's port; each further fault takes the next, a clean one the last. 0 takes free ones.",
+)
+@click.option("--listen-host", default="127.0.0.1", show_default=True, metavar="IP", help="Where it listens.")
+@click.option("--duration", metavar="TIME", help="How long, instead of what the plan says.")
+@click.option("--seed", type=int, metavar="N", help="Reproduces the plan; ends its folder's name.")
+@click.option("--out", default="runs", show_default=True, metavar="DIR", help="Folder of run directories.")
+@click.option(
+    "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
+)
+@click.option(
+    "--allow-target", "allow", metavar="HOST", multiple=True, help="You may break this host's link."
+)
+@click.option("--dry-run", is_flag=True, help="Start nothing; draw the plan.")
+@click.option("--quiet", is_flag=True, help="Nothing on standard error but problems.")
+@_json_option
+def chaos_run(
+    *,
+    plan: Path,
+    upstream: str,
+    listen: int,
+    listen_host: str,
+    duration: str | None,
+    seed: int | None,
+    out: str,
+    toxiproxy: str | None,
+    allow: tuple[str, ...],
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Faults alone, before a service that gets its load from elsewhere.
+
+    PLAN is a TOML file with [[fault]] tables as a scenario has them, and `duration` and `seed` if you like. Each fault has a
+    port of its own; which clients meet it is decided by where they dial. Ctrl-C heals everything.
+
+    \b
+    Example:
+      sseproof chaos run plan.toml --upstream 127.0.0.1:8000 --listen 9000 --dry-run
+      sseproof chaos run plan.toml --upstream 127.0.0.1:8000 --listen 9000
+    """
+    from sseproof.rundir.units import parse_duration
+    from sseproof.standalone import Asked, planned, run_chaos
+
+    if seed is not None and seed < 0:
+        raise UsageError(f"--seed is {seed}; give a whole number from 0 up.")
+    try:
+        length = None if duration is None else parse_duration(duration)
+    except ValueError as error:
+        raise UsageError(f"--duration: {error}.") from None
+    asked = Asked(
+        plan=plan,
+        upstream=upstream,
+        listen=listen,
+        listen_host=listen_host,
+        allow=allow,
+        toxiproxy=toxiproxy,
+        out=Path(out),
+        duration=length,
+        seed=seed,
+    )
+    if dry_run:
+        import msgspec
+
+        drawn, _, _ = planned(asked)
+        click.echo(msgspec.json.format(msgspec.json.encode(drawn), indent=1) if as_json else drawn.to_text())
+        return 0
+    result, code = run_chaos(asked, environ=os.environ, command=_repeatable({}), quiet=quiet)
+    if as_json:
+        from sseproof.rundir.files import document_bytes
+
+        click.echo(document_bytes(result), nl=False)
+    else:
+        click.echo(result.to_text())
+    return code
 
 
 @chaos.command(name="heal", context_settings=SETTINGS)

@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.calibration import warning
+from sseproof.chaos.faults import FaultError
+from sseproof.chaos.plan import plan_faults
 from sseproof.limits import Demand, check_limits, descriptors_a_worker, size_text
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.settings import Client
@@ -27,8 +29,9 @@ from sseproof.planning import (
 from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.reports.words import count_of
-from sseproof.rundir.errors import RigError
+from sseproof.rundir.errors import RigError, UsageError
 from sseproof.scenario import STAND_IN, Resolved, Scenario
+from sseproof.timeline import PlannedFault, planned_faults, timeline
 
 
 class Needs(Struct):
@@ -75,6 +78,8 @@ class DryRun(Struct):
     """Empty without variants; what is needed is needed for each."""
     needs: Needs
     claims: list[PlannedVerdict]
+    faults: list[PlannedFault]
+    """Each group of streams and when its fault acts; empty without faults."""
     refusal: str | None = None
     """Which limit of this machine would refuse the run now, and how to raise it."""
     warning: str | None = None
@@ -116,7 +121,10 @@ class DryRun(Struct):
                 planned.claim,
                 *(f"  {line}" for line in _claim_lines(planned.plan, fixed=planned.fixed)),
             ]
-        return "\n".join(_wrapped(line) for line in lines)
+        drawn = timeline(self.faults, None if needs.duration_s is None else needs.duration_s * 1e3)
+        if drawn:
+            lines += ["", "Faults, from the begin of load:"]
+        return "\n".join([*(_wrapped(line) for line in lines), *drawn])
 
 
 def dry_run(
@@ -129,6 +137,7 @@ def dry_run(
     """
     scenario = resolved.scenario
     load = scenario.load
+    _check_faults(resolved)
     most = load.max_requests
     admitted = admission_ns(load, resolved.replays[-1])
     streams = expected_streams(resolved, warmup=True)
@@ -159,6 +168,7 @@ def dry_run(
             memory_bytes=demand.memory_bytes,
         ),
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
+        faults=planned_faults(resolved.groups),
         refusal=_refusal(demand),
         warning=warning(
             planned_load(
@@ -178,6 +188,29 @@ def _refusal(demand: Demand) -> str | None:
     except RigError as error:
         return str(error)
     return None
+
+
+def _check_faults(resolved: Resolved) -> None:
+    """Raises UsageError for faults that the load would be too short for, as the run does."""
+    lengths = [
+        length_ns
+        for variant, replay in zip(resolved.scenario.variant, resolved.replays, strict=True)
+        if (length_ns := admission_ns(variant.load, replay)) is not None
+    ]
+    if not resolved.groups or not lengths:
+        return
+    try:
+        plan_faults(
+            resolved.groups,
+            run="dry",
+            seed=0,
+            upstreams={None: ""},
+            connect_ns=0,
+            at_once=1,
+            load_ms=round(min(lengths) / 1e6),
+        )
+    except FaultError as error:
+        raise UsageError(f"{resolved.source}: {error}") from None
 
 
 def _time_line(needs: Needs) -> str:

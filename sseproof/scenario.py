@@ -164,7 +164,7 @@ def load_scenario(
     origin = _Origins()
     tree: Tree = {}
     if path is not None:
-        origin.merge(tree, _read_toml(path), str(path))
+        origin.merge(tree, read_toml(path), str(path))
         tree.setdefault("name", path.stem)
     _refuse_two_loads(tree, origin)
     above: Tree = {}
@@ -359,7 +359,8 @@ class _Origins:
         return "the scenario"
 
 
-def _read_toml(path: Path) -> Tree:
+def read_toml(path: Path) -> Tree:
+    """The tree of a TOML file. Raises UsageError, in one sentence, for one that can't be read."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:

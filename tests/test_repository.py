@@ -464,6 +464,11 @@ def test_scenarios_in_the_documents_are_taken(
     (tmp_path / "ca.pem").touch()
     (tmp_path / "questions.jsonl").write_text('{"question": "Why?", "lang": "en"}\n')
     monkeypatch.chdir(tmp_path)
+    if "[target]" not in text and "[server]" not in text:
+        standalone = importlib.import_module("sseproof.standalone")
+        asked = standalone.Asked(plan=path, upstream="127.0.0.1:8000", listen=9000)
+        assert standalone.planned(asked)[0].faults, "a plan of faults alone"
+        return
     resolved = scenario_module().load_scenario(path, environ={}, sets=[], flags={})
     assert resolved.scenario.target.url
 

@@ -4,6 +4,7 @@ import pytest
 
 from sseproof import limits
 from sseproof.dry_run import dry_run
+from sseproof.rundir.errors import UsageError
 from sseproof.scenario import load_scenario
 
 
@@ -90,3 +91,32 @@ def test_the_time_of_a_number_of_streams_of_our_own_server(query, expected_s):
     plan = dry_run(load_scenario(None, environ={}, sets=["load.streams=95", "load.users=10"], flags=flags))
     assert plan.needs.expected_s == (None if expected_s is None else pytest.approx(expected_s))
     assert ("at least" if expected_s else "not known before") in said(plan)
+
+
+def with_fault(tmp_path, load: str):
+    path = tmp_path / "x.toml"
+    path.write_text(
+        f'[target]\nurl = "http://127.0.0.1:8000/"\n[load]\n{load}\n'
+        '[[fault]]\nkind = "stall"\nshare = "20%"\nafter = "10s"\nduration = "5s"\n'
+    )
+    return dry_run(load_scenario(path, environ={}, sets=[], flags={}))
+
+
+def test_the_faults_are_drawn_over_the_load(tmp_path):
+    plan = with_fault(tmp_path, 'duration = "20s"')
+    assert [(each.group, each.windows_ms) for each in plan.faults] == [
+        ("stall", [(10_000, 5_000)]),
+        ("clean", []),
+    ]
+    text = plan.to_text()
+    assert "Faults, from the begin of load:" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    (bar,) = (line for line in text.splitlines() if "#" in line)
+    assert bar.startswith("stall 20%")
+    assert "#" not in planned().to_text()
+
+
+def test_a_fault_that_would_outlast_the_load_is_refused_as_the_run_does(tmp_path):
+    with pytest.raises(UsageError, match="begin earlier"):
+        with_fault(tmp_path, 'duration = "12s"')
+    assert with_fault(tmp_path, "streams = 5").faults

@@ -1,0 +1,522 @@
+"""`sseproof chaos run`: faults alone, for load that comes from elsewhere.
+
+Rules (design.md decisions 8, 9 and 13):
+- Nobody of ours decides which stream meets which fault, so each fault of the plan has a port of its own, and a clean one
+  comes last: who makes the load decides by where it dials.
+- So a fault must need no more than one port: a cut is on every connection, at one place.
+- It listens on loopback unless told otherwise; the server's own interface never leaves loopback.
+- The run directory is that of a run without streams: its plan, its journal, and how it ended. Ctrl-C is its usual end;
+  whatever ends it, everything is healed.
+"""
+
+import contextlib
+import ipaddress
+import os
+import queue
+import re
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgspec
+from msgspec import Struct, structs
+
+from sseproof import environment
+from sseproof.chaos.faults import Cut, FaultError
+from sseproof.chaos.plan import OWN_CONNECT_NS, FaultPlan, GroupSpec, parse_groups, plan_faults, with_ports
+from sseproof.chaos.processes import LOOPBACK, PortLease
+from sseproof.children import RunLog
+from sseproof.experiment import InterruptedBeforeRunError, Interruption
+from sseproof.loadtests.settings import Client, Load, Target
+from sseproof.rundir.clock import now_ns
+from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
+from sseproof.rundir.files import FAULTS, LOG_NAME, RUN_NAME, Appender, write_document
+from sseproof.rundir.layout import create_run_directory, new_run_id
+from sseproof.rundir.machine import host_facts, versions
+from sseproof.rundir.rows import AddressPlan, FaultRow, Plan, RunInfo, VariantPlan
+from sseproof.rundir.seeds import new_seed
+from sseproof.rundir.text import Redactor, printable
+from sseproof.rundir.units import Duration, decode_hook, to_raw
+from sseproof.scenario import nearest, read_toml
+from sseproof.timeline import PlannedFault, planned_faults, seconds_text, timeline
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+POLL_S: Final = 0.1
+REDRAW_S: Final = 0.5
+TAIL_MS: Final = 500
+"""After the last window, so that its healing is verified before everything ends."""
+SHARE: Final = "1%"
+"""Of each fault: a port has no share, and the planner wants one."""
+_PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):(\d{1,5})")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class ChaosFile(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The plan file: faults as a scenario has them, and how long they last."""
+
+    seed: int | None = None
+    duration: Duration | None = None
+    """None ends with the last window, or with Ctrl-C where something stands."""
+    fault: list[dict[str, Any]] = []
+
+
+class Asked(Struct, kw_only=True):
+    """What the command line says."""
+
+    plan: Path
+    upstream: str
+    """HOST:PORT"""
+    listen: int
+    """The first port; 0 takes free ones."""
+    listen_host: str = LOOPBACK
+    allow: Sequence[str] = ()
+    toxiproxy: str | None = None
+    out: Path = Path("runs")
+    duration: Duration | None = None
+    seed: int | None = None
+
+
+class ChaosPlan(Struct, kw_only=True):
+    """What would be done: the answer of `--dry-run`."""
+
+    upstream: str
+    listen: list[str]
+    """Of each group, in their order."""
+    duration_ms: int | None
+    """None until Ctrl-C."""
+    faults: list[PlannedFault]
+
+    def to_text(self) -> str:
+        """As text of 80 columns."""
+        lasts = "until Ctrl-C" if self.duration_ms is None else f"for {seconds_text(self.duration_ms)}"
+        lines = [f"Nothing was started. Faults before {printable(self.upstream)}, {lasts}:", ""]
+        lines += timeline(self.faults, self.duration_ms, shares=False)
+        lines += ["", *addresses_text(self.faults, self.listen)]
+        return "\n".join(lines)
+
+
+class ChaosResult(Struct, kw_only=True):
+    """The answer: the journal, and how it ended."""
+
+    directory: str
+    upstream: str
+    listen: dict[str, str]
+    """Group → where its clients dial."""
+    how: str
+    problem: str
+    journal: list[FaultRow]
+
+    def to_text(self) -> str:
+        """What a person reads."""
+        verified = all(row.ok for row in self.journal if row.step == "verified")
+        times = sum(row.step == "applied" and row.window is not None for row in self.journal)
+        healed = (
+            "Everything is healed and verified."
+            if verified and not self.problem
+            else "NOT verified: see the journal."
+        )
+        return f"{times} {'time' if times == 1 else 'times'} a fault came and went. {healed}\nJournal: {self.directory}/{FAULTS.name}"
+
+
+def addresses_text(faults: Sequence[PlannedFault], listen: Sequence[str]) -> list[str]:
+    """A line for each group: where to dial for it."""
+    width = max(len(place) for place in listen)
+    return [
+        f"{place:<{width}}  {each.group} ({each.kind})" for place, each in zip(listen, faults, strict=True)
+    ]
+
+
+def planned(asked: Asked) -> tuple[ChaosPlan, list[GroupSpec], ChaosFile]:
+    """Reads and checks the plan. Nothing is contacted, not even a name server.
+
+    Raises UsageError, in one sentence, for everything that can't be.
+    """
+    file = _read(asked)
+    groups = _groups(asked.plan, file)
+    faults = planned_faults(groups)
+    last_ms = max((start + length for each in faults for start, length in each.windows_ms), default=0)
+    duration = asked.duration or file.duration
+    duration_ms = None if duration is None else round(duration.ns / 1e6)
+    if duration is not None and last_ms > duration.ns / 1e6:
+        raise UsageError(
+            f"{asked.plan}: its last fault ends at {seconds_text(last_ms)}, and it lasts {duration}: "
+            "let the fault begin earlier or be shorter, or give a longer duration."
+        )
+    if duration_ms is None and last_ms and not any(each.stands for each in faults):
+        duration_ms = last_ms + TAIL_MS
+    _host_and_port(asked.upstream)
+    _check_listen(asked, len(groups))
+    listen = [
+        _shown(asked.listen_host, asked.listen and asked.listen + number) for number in range(len(groups))
+    ]
+    return (
+        ChaosPlan(upstream=asked.upstream, listen=listen, duration_ms=duration_ms, faults=faults),
+        groups,
+        file,
+    )
+
+
+def _read(asked: Asked) -> ChaosFile:
+    tree = read_toml(asked.plan)
+    known = ChaosFile.__struct_fields__
+    for key in tree:
+        if key not in known:
+            near = nearest(key, known)
+            hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}."
+            raise UsageError(f"{asked.plan}: there is no key {printable(key)!r}; {hint}")
+    try:
+        file = msgspec.convert(tree, ChaosFile, dec_hook=decode_hook)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise UsageError(f"{asked.plan}: {printable(str(error))}.") from None
+    if not file.fault:
+        raise UsageError(f"{asked.plan} has no [[fault]]: nothing would be broken.")
+    for duration in (asked.duration, file.duration):
+        if duration is not None and duration.ns == 0:
+            raise UsageError(f"{asked.plan}: the duration is 0; give a length, such as 30s.")
+    return file
+
+
+def _groups(path: Path, file: ChaosFile) -> list[GroupSpec]:
+    """The plan's groups, a clean one last."""
+    tables = []
+    for table in file.fault:
+        told = {key: value for key, value in table.items() if key != "share"}
+        if told.get("kind") == "cut":
+            told.setdefault("on", "every")
+        tables.append({**told, "share": SHARE})
+    try:
+        groups = parse_groups(tables)
+    except FaultError as error:
+        raise UsageError(f"{path}: {error}") from None
+    for spec in groups:
+        if isinstance(spec.fault, Cut) and spec.fault.on == "first":
+            raise UsageError(
+                f"{path}: a port can't tell a stream's first connection from its next: "
+                f'leave out on = "first" in the fault {spec.name!r}, and each connection is cut.'
+            )
+        if isinstance(spec.fault, Cut) and spec.fault.to_bytes is not None:
+            raise UsageError(
+                f"{path}: a port has one place for its cuts: give after_bytes of the fault {spec.name!r} as one number, "
+                "or write several faults."
+            )
+    return groups
+
+
+def _host_and_port(upstream: str) -> tuple[str, int]:
+    match = _PLACE.fullmatch(upstream)
+    if match is None or not 0 < int(match[2]) < 65_536:
+        raise UsageError(f"--upstream {printable(upstream)!r} is not HOST:PORT, such as 127.0.0.1:8000.")
+    return match[1].strip("[]"), int(match[2])
+
+
+def _check_listen(asked: Asked, count: int) -> None:
+    try:
+        ipaddress.IPv4Address(asked.listen_host)
+    except ValueError:
+        raise UsageError(
+            f"--listen-host {printable(asked.listen_host)!r} is no IPv4 address, such as 127.0.0.1 or 0.0.0.0."
+        ) from None
+    if asked.listen and asked.listen + count - 1 > 65_535:
+        raise UsageError(
+            f"--listen {asked.listen} leaves no room for {count} ports: one for each fault, and a clean one."
+        )
+
+
+def _resolved(asked: Asked) -> str:
+    """The upstream's address, its name looked up once; with consent. As host:port."""
+    host, port = _host_and_port(asked.upstream)
+    try:
+        found = environment.resolve(host, port)
+    except UsageError:
+        raise UsageError(
+            f"--upstream {asked.upstream}: the host name {host!r} does not resolve: check its spelling."
+        ) from None
+    environment.check_consent(host, found, 0, asked.allow, None)
+    return _shown(found[0], port)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Journal(Appender[FaultRow]):
+    """The journal, which also tells the terminal what it holds. Rows come from two threads."""
+
+    def __init__(self, directory: Path, run: str) -> None:
+        super().__init__(directory, FAULTS, run)
+        self.rows: list[FaultRow] = []
+        self.news: queue.SimpleQueue[FaultRow] = queue.SimpleQueue()
+
+    def append(self, row: FaultRow) -> None:
+        super().append(row)
+        self.rows.append(row)
+        self.news.put(row)
+
+
+def run_chaos(
+    asked: Asked, *, environ: Mapping[str, str], command: list[str], quiet: bool
+) -> tuple[ChaosResult, int]:
+    """Breaks and heals by the plan until its end or an interrupt; the answer and the exit code.
+
+    Raises UsageError (64) or RigError (70) when it can't begin.
+    """
+    from sseproof.chaos.injector import Injector
+    from sseproof.chaos.install import engine_name, install
+    from sseproof.chaos.toxiproxy import Client as Api
+    from sseproof.chaos.toxiproxy import Server
+
+    interruption = Interruption()
+    interruption.install()
+
+    def heed() -> None:
+        if interruption.exit_code is not None:
+            raise InterruptedBeforeRunError(interruption.exit_code)
+
+    chaos, groups, file = planned(asked)
+    upstream = _resolved(asked)
+    seed = next((each for each in (asked.seed, file.seed) if each is not None), None)
+    seed = new_seed() if seed is None else seed
+    created_ns = now_ns()
+    run = new_run_id(seed, created_ns)
+    with contextlib.ExitStack() as parts:
+        lease = parts.enter_context(
+            PortLease.of(range(asked.listen, asked.listen + len(groups)), asked.listen_host)
+            if asked.listen
+            else PortLease(len(groups))
+        )
+        faults = _with_places(
+            groups,
+            run=run,
+            seed=seed,
+            upstream=upstream,
+            asked=asked,
+            ports=lease.ports,
+            duration_ms=chaos.duration_ms,
+        )
+        found = install(_say, asked.toxiproxy, heed=heed)
+        heed()
+        external = Api.from_url(found.url) if found.url is not None else None
+        version = external.version() if external is not None else found.version
+        info = RunInfo(
+            run=run,
+            started_ns=created_ns,
+            versions=versions() | {"toxiproxy": engine_name(version)},
+            host=host_facts(),
+            command=command,
+            pid=os.getpid(),
+        )
+        directory = create_run_directory(asked.out, _plan(asked, run, seed, created_ns, faults), info)
+        log = RunLog(directory / LOG_NAME, Redactor([]))
+        parts.callback(log.close)
+        journal = _Journal(directory, run)
+        parts.callback(journal.close)
+        server = external or Server(found, say=lambda text: log.line("toxiproxy", text), environ=environ)
+        listen = {proxy.group: proxy.listen for proxy in faults.proxies}
+        problem = ""
+        with (
+            Injector(faults, server, journal) as injector,
+            _Live(chaos, listen, journal, quiet=quiet) as live,
+        ):
+            try:
+                injector.setup()
+                live.ready()
+                injector.begin()
+                _until_end(injector, interruption, live, chaos.duration_ms)
+            except RigError as error:
+                problem = str(error)
+            injector.heal()
+            live.show()
+            problem = problem or (str(injector.problem) if injector.problem else "")
+        info.ended_ns, info.problem = now_ns(), problem
+        info.how = "failed" if problem else "finished"
+        code = EXIT_RIG if problem else 0
+        if interruption.exit_code is not None:
+            info.how = "interrupted" if interruption.signal == signal.SIGINT else "terminated"
+            code = interruption.exit_code
+        write_document(directory / RUN_NAME, info)
+        if problem:
+            _say(problem)
+    result = ChaosResult(
+        directory=str(directory),
+        upstream=upstream,
+        listen=listen,
+        how=info.how,
+        problem=problem,
+        journal=journal.rows,
+    )
+    return result, code
+
+
+def _with_places(
+    groups: Sequence[GroupSpec],
+    *,
+    run: str,
+    seed: int,
+    upstream: str,
+    asked: Asked,
+    ports: Sequence[int],
+    duration_ms: int | None,
+) -> FaultPlan:
+    """The plan with one proxy a group, listening where it was asked for."""
+    try:
+        plan = plan_faults(
+            groups,
+            run=run,
+            seed=seed,
+            upstreams={None: upstream},
+            connect_ns=OWN_CONNECT_NS,
+            at_once=1,
+            load_ms=duration_ms,
+        )
+    except FaultError as error:
+        raise UsageError(f"{asked.plan}: {error}") from None
+    if [proxy.group for proxy in plan.proxies] != [spec.name for spec in groups]:
+        many = next(spec.name for spec in groups if sum(p.group == spec.name for p in plan.proxies) != 1)
+        raise UsageError(
+            f"{asked.plan}: the fault {many!r} needs more than one port, and each fault has one here."
+        )
+    plan = with_ports(plan, ports)
+    return structs.replace(
+        plan, proxies=[structs.replace(proxy, host=asked.listen_host) for proxy in plan.proxies]
+    )
+
+
+def _plan(asked: Asked, run: str, seed: int, created_ns: int, faults: FaultPlan) -> Plan:
+    stem = asked.plan.stem
+    return Plan(
+        run=run,
+        scenario=stem if _NAME.fullmatch(stem) else "chaos",
+        seed=seed,
+        created_ns=created_ns,
+        variants=[
+            VariantPlan(
+                target=to_raw(Target(url=f"http://{asked.upstream}/")),
+                load=to_raw(Load()),
+                client=to_raw(Client()),
+                addresses=[
+                    AddressPlan(host=proxy.host, port=proxy.port, group=proxy.group, proxy=proxy.name)
+                    for proxy in faults.proxies
+                ],
+            )
+        ],
+        faults=msgspec.Raw(msgspec.json.encode(faults)),
+        groups=msgspec.Raw(msgspec.json.encode(faults.rule)),
+        notes=["Faults alone: the load came from elsewhere, and no stream was measured."],
+    )
+
+
+def _until_end(injector: Any, interruption: Interruption, live: "_Live", duration_ms: int | None) -> None:
+    """Raises RigError when the load has no way left."""
+    ends = None if duration_ms is None else time.monotonic() + duration_ms / 1e3
+    while interruption.signal is None and (ends is None or time.monotonic() < ends):
+        time.sleep(POLL_S)
+        injector.check()
+        if injector.is_lost:
+            raise injector.problem
+        live.show()
+
+
+class _Live:
+    """What happens, on standard error: a table that is redrawn on a terminal, else a line for each step."""
+
+    def __init__(
+        self, chaos: ChaosPlan, listen: Mapping[str, str], journal: _Journal, *, quiet: bool
+    ) -> None:
+        self._chaos = chaos
+        self._listen = listen
+        self._journal = journal
+        self._quiet = quiet
+        self._begun = time.monotonic()
+        self._states: dict[str, str] = dict.fromkeys(listen, "being set up")
+        self._live: Any = None
+
+    def __enter__(self) -> Self:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(
+                console=Console(stderr=True), refresh_per_second=1 / REDRAW_S, get_renderable=self._table
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: "TracebackType | None"
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def ready(self) -> None:
+        """Everything listens: the plan's time begins now."""
+        self._begun = time.monotonic()
+        ends = "Ctrl-C heals and ends."
+        if self._chaos.duration_ms is not None:
+            ends = f"Ends after {seconds_text(self._chaos.duration_ms)}; {ends}"
+        if not self._quiet:
+            for line in addresses_text(self._chaos.faults, list(self._listen.values())):
+                self._line(line)
+            self._line(f"Ready, before {printable(self._chaos.upstream)}. {ends}")
+        self.show()
+
+    def show(self) -> None:
+        """Takes over what the journal holds since the last time."""
+        while True:
+            try:
+                row = self._journal.news.get_nowait()
+            except queue.Empty:
+                return
+            said = _state(row)
+            if said is None or row.group is None:
+                continue
+            self._states[row.group] = said
+            if self._live is None and not self._quiet and row.step != "healed" and said != _QUIET:
+                self._line(f"{self._elapsed_s():.1f} s: {row.group}: {said}")
+
+    def _line(self, text: str) -> None:
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False)
+        else:
+            _say(text)
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._begun
+
+    def _table(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False)
+        for head in ("dial", "group", "fault", f"{self._elapsed_s():.0f} s"):
+            table.add_column(head)
+        for each in self._chaos.faults:
+            cells = (self._listen[each.group], each.group, each.kind, self._states[each.group])
+            table.add_row(*(Text(cell) for cell in cells))
+        return table
+
+
+_QUIET: Final = "nothing is broken now"
+
+
+def _state(row: FaultRow) -> str | None:
+    """What a step of the journal means for those behind the port; None where it changes nothing they meet."""
+    if row.step == "failed" or row.ok is False:
+        return f"failed: {row.detail}"
+    if row.step == "applied":
+        clean = row.window is None and row.kind == "clean"
+        time_ = "" if row.window is None else f", time {row.window}"
+        return _QUIET if clean else f"{row.kind} acts{time_}"
+    if row.step == "healed":
+        return "healed"
+    if row.step == "verified":
+        return "healed and verified"
+    return None
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,255 @@
+"""`sseproof chaos run`: faults before a service whose load comes from elsewhere, by plain sockets here."""
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from sseproof.chaos.install import install
+from sseproof.chaos.toxiproxy import Server
+from sseproof.rundir.files import FAULTS, RUN_NAME, read_document
+from sseproof.rundir.rows import RunInfo
+from tests.chaos.wire import Upstream, answer, at_once, fetch
+from tests.integration.suite import (
+    carrying,
+    directory_of,
+    listened_by,
+    listening,
+    nobody_listens,
+    rows,
+    sseproof,
+    started,
+)
+
+pytestmark = pytest.mark.integration
+
+CUT = '[[fault]]\nkind = "cut"\nby = "rst"\nafter_bytes = 900\n'
+AWAY = '[[fault]]\nname = "away"\nkind = "refused"\nafter = "200ms"\nduration = "600ms"\n'
+WHOLE = answer(60)
+PLACE = re.compile(r"^(\S+):(\d+)\s+(\S+) \(")
+
+
+@pytest.fixture
+def service() -> Iterator[Upstream]:
+    with Upstream(at_once(WHOLE)) as upstream:
+        yield upstream
+
+
+def plan(cwd: Path, text: str) -> Path:
+    path = cwd / "plan.toml"
+    path.write_text(text)
+    return path
+
+
+class Running:
+    """The command in a process of its own, its lines on standard error as they come."""
+
+    def __init__(self, cwd: Path, upstream: str, text: str, *options: str) -> None:
+        plan(cwd, text)
+        self.process = started(
+            *("chaos", "run", "plan.toml", "--upstream", upstream, "--listen", "0", *options),
+            cwd=cwd,
+            environ={"MARKED": str(cwd)},
+        )
+        self.ports: dict[str, int] = {}
+        self.lines: list[str] = []
+        self.until("Ready")
+        for line in self.lines:
+            if found := PLACE.match(line):
+                self.ports[found[3]] = int(found[2])
+
+    def until(self, words: str) -> str:
+        """The next line with these words."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip())
+            if words in line:
+                return line
+        raise AssertionError(f"no line with {words!r}: {self.lines}")
+
+    def ended(self, number: signal.Signals | None = None) -> str:
+        """Standard output, after a signal or by itself."""
+        if number is not None:
+            self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=60)
+        self.lines += err.splitlines()
+        return out
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_breaks_by_port_until_it_is_told_to_end_and_heals(
+    tmp_path: Path, service: Upstream, number: signal.Signals
+) -> None:
+    with Running(tmp_path, service.place, CUT + AWAY, "--json") as chaos:
+        heard = fetch(chaos.ports["cut"])
+        assert (heard.data, heard.end) == (WHOLE[:900], "rst")
+        assert fetch(chaos.ports["clean"]).data == WHOLE
+        chaos.until("away: refused acts, time 1")
+        assert not listening(chaos.ports["away"])
+        chaos.until("away: healed and verified")
+        assert fetch(chaos.ports["away"]).data == WHOLE
+        journal = json.loads(chaos.ended(number))
+        assert chaos.process.returncode == 128 + number
+    nobody_listens(list(chaos.ports.values()))
+    assert journal["problem"] == ""
+    assert journal["how"] == ("interrupted" if number == signal.SIGINT else "terminated")
+    verified = [(row["group"], row["ok"]) for row in journal["journal"] if row["step"] == "verified"]
+    assert verified == [("away", True), ("cut", True), ("away", True), ("clean", True)]
+    directory = directory_of(tmp_path)
+    assert [row.step for row in rows(directory, FAULTS)] == [row["step"] for row in journal["journal"]]
+    assert read_document(directory / RUN_NAME, RunInfo, "run").how == journal["how"]
+    assert sseproof("judge", str(directory), cwd=tmp_path).returncode == 0
+
+
+def test_a_plan_of_windows_ends_by_itself_and_a_terminal_shows_its_state(
+    tmp_path: Path, service: Upstream
+) -> None:
+    plan(tmp_path, AWAY)
+    master, slave = pty.openpty()
+    command = ["chaos", "run", "plan.toml", "--upstream", service.place, "--listen", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sseproof", *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        text=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while True:
+            try:
+                got = os.read(master, 65536)
+            except OSError:  # Linux: the other end of the terminal is closed
+                break
+            shown += got
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        os.close(master)
+    assert process.returncode == 0, shown
+    for words in (b"refused acts, time 1", b"healed and verified", b"nothing is broken now"):
+        assert words in shown
+    assert "1 time a fault came and went. Everything is healed and verified." in out
+
+
+def test_nothing_outlives_a_kill(tmp_path: Path, service: Upstream) -> None:
+    with Running(tmp_path, service.place, CUT) as chaos:
+        assert listening(chaos.ports["cut"])
+    nobody_listens(list(chaos.ports.values()), limit_s=5)
+
+
+def test_elsewhere_only_when_told_and_the_servers_interface_never(tmp_path: Path, service: Upstream) -> None:
+    """127.0.0.2 stands for another address of this machine."""
+    with Running(tmp_path, service.place, CUT) as chaos, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", chaos.ports["cut"]), 5)
+    with Running(tmp_path, service.place, CUT, "--listen-host", "127.0.0.2") as chaos:
+        with socket.create_connection(("127.0.0.2", chaos.ports["cut"]), 5):
+            pass
+        servers = [
+            pid
+            for pid in carrying(f"MARKED={tmp_path}")
+            if b"toxiproxy-server" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+        ]
+        (api,) = set(listened_by(servers)) - set(chaos.ports.values())
+        assert listening(api)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", api), 5)
+
+
+def test_every_address_means_every_address(tmp_path: Path, service: Upstream) -> None:
+    with Running(tmp_path, service.place, CUT, "--listen-host", "0.0.0.0") as chaos:
+        for host in ("127.0.0.1", "127.0.0.2"):
+            with socket.create_connection((host, chaos.ports["clean"]), 5):
+                pass
+        chaos.ended(signal.SIGINT)
+    assert chaos.process.returncode == 130, chaos.lines
+
+
+def test_somebody_elses_server_that_goes_away_ends_it(tmp_path: Path, service: Upstream) -> None:
+    other = Server(install(print), say=lambda line: None)
+    try:
+        with Running(tmp_path, service.place, CUT, "--toxiproxy", f"http://{other.client.place}") as chaos:
+            other.kill()
+            chaos.ended()
+            assert chaos.process.returncode == 70
+        assert any("is not there" in line for line in chaos.lines)
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        (CUT.replace('"cut"', '"cutt"'), [], ["cutt", "cut"]),
+        (CUT, ["--upstream", "no.such.host.invalid:80"], ["--upstream", "does not resolve"]),
+        (CUT, ["--upstream", "127.0.0.1"], ["HOST:PORT"]),
+        (CUT, ["--upstream", "192.0.2.1:80"], ["--allow-target 192.0.2.1"]),
+        (CUT, ["--listen-host", "localhost"], ["--listen-host", "IPv4"]),
+        (CUT, ["--listen", "65535"], ["65535"]),
+        (AWAY, ["--duration", "500ms"], ["0.8s", "500ms"]),
+        (f'duration = "0.5s"\n{AWAY}', [], ["0.8s"]),
+        (f"durration = 3\n{CUT}", [], ["durration", "duration"]),
+        (CUT.replace("900", "[900, 1000]"), [], ["after_bytes"]),
+        (f'{CUT}on = "first"\n', [], ["first"]),
+        ("", [], ["[[fault]]"]),
+        ("[[fault]\n", [], ["TOML"]),
+    ],
+)
+def test_what_can_not_be_is_said_in_one_sentence_before_anything_starts(
+    tmp_path: Path, text: str, options: list[str], words: list[str]
+) -> None:
+    plan(tmp_path, text)
+    base = ["--upstream", "127.0.0.1:9"] if "--upstream" not in options else []
+    base += ["--listen", "0"] if "--listen" not in options else []
+    done = sseproof("chaos", "run", "plan.toml", *base, *options, cwd=tmp_path)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_port_that_somebody_has_is_named(tmp_path: Path, service: Upstream) -> None:
+    plan(tmp_path, CUT)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ("--upstream", service.place, "--listen", str(port))
+        done = sseproof("chaos", "run", "plan.toml", *options, cwd=tmp_path)
+    assert done.returncode == 64
+    assert f"Port {port}" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_dry_run_draws_the_plan_and_starts_nothing(tmp_path: Path) -> None:
+    plan(tmp_path, CUT + AWAY)
+    options = ("--upstream", "no.such.host.invalid:80", "--listen", "9000", "--dry-run")
+    done = sseproof("chaos", "run", "plan.toml", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    for place in ("127.0.0.1:9000  cut", "127.0.0.1:9001  away", "127.0.0.1:9002  clean"):
+        assert place in done.stdout
+    assert "#" in done.stdout
+    machine = json.loads(sseproof("chaos", "run", "plan.toml", *options, "--json", cwd=tmp_path).stdout)
+    assert [each["group"] for each in machine["faults"]] == ["cut", "away", "clean"]
+    assert not (tmp_path / "runs").exists()
