@@ -145,7 +145,7 @@ def engine_name(version: str) -> str:
 
 
 def version_of(program: Path) -> str | None:
-    """`2.12.0 sseproof-1`, `2.12.0`, `git`: what a server says of itself; None if it is none."""
+    """`2.12.0 sseproof-2`, `2.12.0`, `git`: what a server says of itself; None if it is none."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         said = subprocess.run(
             [str(program.absolute()), "-version"],

@@ -1,4 +1,5 @@
-// The fault engine of sseproof: Shopify/toxiproxy 2.12.0, unchanged, with a front door that can be trusted.
+// The fault engine of sseproof: Shopify/toxiproxy 2.12.0, unchanged, with a toxic that reads event streams (sse.go) and a
+// front door that can be trusted.
 //
 // What differs from the stock server, and why:
 //   - It ends with an error when its API port is taken. The stock server stays alive without an API, so its owner would
@@ -33,7 +34,7 @@ import (
 
 const (
 	// build counts what this folder changes about the stock server; toxics of our own raise it.
-	build  = "sseproof-1"
+	build  = "sseproof-2"
 	engine = "github.com/Shopify/toxiproxy/v2"
 
 	// Those of the stock server.

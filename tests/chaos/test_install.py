@@ -77,6 +77,15 @@ def test_the_cache_is_keyed_by_the_sources(tmp_path: Path, monkeypatch: pytest.M
     assert cache_folder(environ) == first, "a test is no part of the server"
     (copy / "go.sum").write_text("x")
     assert cache_folder(environ) != first
+    shutil.copy(SOURCES / "go.sum", copy)
+    assert cache_folder(environ) == first
+    for toxic in ("sse.go", "another.go"):  # one that is there, and one that comes
+        with (copy / toxic).open("a") as source:
+            source.write("\n// changed\n")
+        assert cache_folder(environ) != first, toxic
+        (copy / toxic).unlink()
+        if (SOURCES / toxic).exists():
+            shutil.copy(SOURCES / toxic, copy)
     assert cache_folder({"HOME": "/h"}).is_relative_to("/h")
 
 
@@ -199,17 +208,20 @@ def test_versions_are_read() -> None:
 
 @pytest.mark.integration
 def test_the_real_sources_build(found: Found, tmp_path: Path) -> None:
-    """With the module cache warm this takes seconds; it is the same build that `setup` makes."""
+    """With the module cache warm this takes seconds; it is the same build that `setup` makes. Its own tests run, too."""
     if found.kind == "stock" or shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin") is None:
         pytest.skip("no Go on this machine")
     environ = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/local/go/bin"}
     built = install(lambda line: None, cache=tmp_path, environ=environ)
-    assert (built.kind, built.version) == ("built", "2.12.0 sseproof-1")
+    assert (built.kind, built.version) == ("built", "2.12.0 sseproof-2")
     go = shutil.which("go", path=environ["PATH"])
-    vet = subprocess.run(
-        [go, "vet", "."], cwd=SOURCES, env=environ, capture_output=True, text=True, check=False
-    )
-    assert vet.returncode == 0, vet.stderr
+    assert go is not None
+    environ |= {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    for tests in (["vet", "."], ["test", "-count=1", "."]):
+        done = subprocess.run(
+            [go, *tests], cwd=SOURCES, env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
     formatted = subprocess.run(
         ["gofmt", "-l", "."], cwd=SOURCES, env=environ, capture_output=True, text=True, check=True
     )
