@@ -4,8 +4,9 @@ Rules (style.md "A fault is small data"; toxiproxy.md 1):
 - A fault says what the wire does, never which option makes it so; `chaos.toxics` knows Toxiproxy's words.
 - Units are part of every field's name. In TOML lengths of time are written with their unit (`delay = "1.5s"`), as
   everywhere in a scenario; `parse_fault` turns them into the unit of the field.
-- Two kinds of faults: those that *stand* on their connections for the whole run (slow first byte, cut, slice), and
-  those with *windows*, begun and healed by the injector at planned moments (stall, refused).
+- Two kinds of faults: those that *stand* on their connections for the whole run (latency, cut, slice), and those with
+  *windows*, begun and healed by the injector at planned moments (stall, refused).
+- Faults with an `on` meet a stream's first connection only, or each of them.
 """
 
 import difflib
@@ -31,8 +32,18 @@ MOST_WINDOWS: Final = 10_000
 SHORTEST_REST_MS: Final = 200
 """Between two windows of one fault: healing takes calls, and the next must not meet them."""
 
+FASTEST_RATE_KB_S: Final = 1_000_000
+MOST_EVENTS: Final = 1_000_000_000
+LARGEST_OFFSET_BYTES: Final = 1 << 24
+"""Of a place inside an event: beyond 16 MiB no event is taken by anybody."""
+DEFAULT_OFFSET_BYTES: Final = 8
+"""Behind the name of the first field, and within any event that says something."""
+
 CutBy = Literal["fin", "rst"]
 CutOn = Literal["first", "every"]
+Inside = Literal["boundary", "event", "character"]
+"""Where after so many events: at the end of the last one, inside the next one, inside the next character of several
+bytes."""
 
 
 class FaultError(ValueError):
@@ -42,7 +53,61 @@ class FaultError(ValueError):
 class Clean(Struct, frozen=True, tag_field="kind", tag="clean"):
     """Nothing is broken: the control group, behind the same kind of proxy as the others."""
 
-    stands: ClassVar[bool] = True
+    wire: ClassVar[str] = "nothing happens"
+
+
+class Latency(Struct, frozen=True, kw_only=True, tag_field="kind", tag="latency"):
+    """Every byte of the answer arrives `delay_ms` later than it would: the stream is shifted, not slowed.
+
+    The connection itself is made at once: TCP ends at the proxy (toxiproxy.md 1.0).
+    """
+
+    wire: ClassVar[str] = "each byte of the answer is passed on so much later, at its own pace"
+    delay_ms: int
+
+    def __post_init__(self) -> None:
+        _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
+
+
+class Jitter(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jitter"):
+    """As latency, but each piece of the answer by `delay_ms` give or take up to `jitter_ms`; the order is kept.
+
+    A late piece holds back those behind it, so on a fast stream the delays lean to the long side (toxiproxy.md 1.2).
+    The draws are the server's own: of all faults only this one is not the same twice.
+    """
+
+    wire: ClassVar[str] = "each piece of the answer is passed on later by a time of its own, in order"
+    delay_ms: int
+    jitter_ms: int
+
+    def __post_init__(self) -> None:
+        _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
+        _within("jitter (delay at most)", self.jitter_ms, 1, self.delay_ms, "ms")
+
+
+class Bandwidth(Struct, frozen=True, kw_only=True, tag_field="kind", tag="bandwidth"):
+    """Each connection passes at most `rate_kb_s` of 1000 bytes a second of its answer.
+
+    The service notices little: what it writes waits in the buffers of the kernel, megabytes on loopback.
+    """
+
+    wire: ClassVar[str] = "each connection passes at most so many KB (1000 bytes) of its answer a second"
+    rate_kb_s: int
+
+    def __post_init__(self) -> None:
+        _within("rate_kb_s", self.rate_kb_s, 1, FASTEST_RATE_KB_S, "KB/s")
+
+
+class SlowDrip(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slow-drip"):
+    """The answer comes in drops of at most `size_bytes`, `every_ms` apart, its head included, nothing lost."""
+
+    wire: ClassVar[str] = "the answer is passed on in drops of so many bytes, one every so often"
+    size_bytes: int
+    every_ms: int
+
+    def __post_init__(self) -> None:
+        _within("size_bytes", self.size_bytes, 1, LARGEST_SLICE_BYTES, "bytes")
+        _within("every", self.every_ms, 1, LONGEST_SLICE_DELAY_US // 1_000, "ms")
 
 
 class SlowFirstByte(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slow-first-byte"):
@@ -51,7 +116,7 @@ class SlowFirstByte(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sl
     Over TLS each flight of the client is late, those of the handshake too.
     """
 
-    stands: ClassVar[bool] = True
+    wire: ClassVar[str] = "each request is held back before it goes on to the target"
     delay_ms: int
 
     def __post_init__(self) -> None:
@@ -68,7 +133,7 @@ class Cut(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut"):
     choose offsets below the answer's length.
     """
 
-    stands: ClassVar[bool] = True
+    wire: ClassVar[str] = "the connection is closed, or reset, after exactly so many bytes of the answer"
     after_bytes: int
     to_bytes: int | None = None
     by: CutBy = "fin"
@@ -82,13 +147,63 @@ class Cut(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut"):
         _one_of("on", self.on, get_args(CutOn))
 
 
+class CutEvents(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut-events"):
+    """The connection ends after so many whole events of an answer, or inside what follows them.
+
+    `inside="event"` ends it `offset_bytes` into the next event, `inside="character"` behind the first byte of the next
+    character of several bytes. Needs plain text: no TLS, no compression. By RST as `Cut`.
+    """
+
+    wire: ClassVar[str] = (
+        "the connection is closed, or reset, after so many whole events, or inside the next event or character"
+    )
+    after_events: int
+    inside: Inside = "boundary"
+    offset_bytes: int | None = None
+    by: CutBy = "fin"
+    on: CutOn = "first"
+
+    def __post_init__(self) -> None:
+        _check_place(self)
+        _one_of("by", self.by, get_args(CutBy))
+        _one_of("on", self.on, get_args(CutOn))
+
+
+class CutTime(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut-time"):
+    """The connection ends `after_ms` after it began, whatever passes on it at that moment. By RST as `Cut`."""
+
+    wire: ClassVar[str] = "the connection is closed, or reset, so long after it began, whatever passes on it"
+    after_ms: int
+    by: CutBy = "fin"
+    on: CutOn = "first"
+
+    def __post_init__(self) -> None:
+        _within("after", self.after_ms, 1, LONGEST_WINDOW_MS, "ms")
+        _one_of("by", self.by, get_args(CutBy))
+        _one_of("on", self.on, get_args(CutOn))
+
+
+class AcceptThenClose(Struct, frozen=True, kw_only=True, tag_field="kind", tag="accept-then-close"):
+    """The connection is accepted and ends with the first byte of its request, before any answer; the target gets none."""
+
+    wire: ClassVar[str] = (
+        "the connection is accepted, and closed or reset when its request comes: the target sees none"
+    )
+    by: CutBy = "fin"
+    on: CutOn = "first"
+
+    def __post_init__(self) -> None:
+        _one_of("by", self.by, get_args(CutBy))
+        _one_of("on", self.on, get_args(CutOn))
+
+
 class Slice(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slice"):
     """The answer comes in slices of at most `size_bytes`, `delay_us` apart, nothing lost: characters and events split.
 
     Timer granularity makes each slice cost about 1 ms (toxiproxy.md 1.7): do not judge latency in this group.
     """
 
-    stands: ClassVar[bool] = True
+    wire: ClassVar[str] = "the answer is passed on in small pieces with a pause between them"
     size_bytes: int
     delay_us: int = SHORTEST_SLICE_DELAY_US
 
@@ -97,10 +212,73 @@ class Slice(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slice"):
         _within("delay", self.delay_us, SHORTEST_SLICE_DELAY_US, LONGEST_SLICE_DELAY_US, "us")
 
 
+class SplitCharacters(Struct, frozen=True, kw_only=True, tag_field="kind", tag="split-characters"):
+    """Every character of several bytes comes in two parts, `delay_ms` apart; everything else is left as it comes.
+
+    Needs plain text: no TLS, no compression.
+    """
+
+    wire: ClassVar[str] = "a pause behind the first byte of every character of several bytes"
+    delay_ms: int = 5
+
+    def __post_init__(self) -> None:
+        _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
+
+
+class StallEvents(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stall-events"):
+    """After so many events of an answer nothing passes for `duration_ms`; then everything does, nothing lost.
+
+    `inside` and `offset_bytes` as in `CutEvents`. Needs plain text: no TLS, no compression.
+    """
+
+    wire: ClassVar[str] = (
+        "after so many events of each answer nothing is passed on for a while; then everything is, in order"
+    )
+    after_events: int
+    duration_ms: int
+    inside: Inside = "boundary"
+    offset_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_place(self)
+        _within("duration", self.duration_ms, 1, LONGEST_WINDOW_MS, "ms")
+
+
+class SlowClose(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slow-close"):
+    """When the target has closed the connection its client learns of it `delay_ms` later.
+
+    Only who waits for the end of the connection meets it: after a terminal marker, or a framed end, nobody does.
+    """
+
+    wire: ClassVar[str] = "the target's closing of the connection is passed on later; no byte is"
+    delay_ms: int
+
+    def __post_init__(self) -> None:
+        _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
+
+
 class Stall(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stall"):
     """From `after_ms` of load on, for `duration_ms`, no byte of any answer arrives; then all of them do, none lost."""
 
-    stands: ClassVar[bool] = False
+    wire: ClassVar[str] = "nothing of any answer is passed on; then everything is, in order"
+    after_ms: int
+    duration_ms: int
+    every_ms: int | None = None
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        _check_windows(self)
+
+
+class BlackHole(Struct, frozen=True, kw_only=True, tag_field="kind", tag="black-hole"):
+    """From `after_ms` of load on, for `duration_ms`, whatever is sent, either way, is gone; connections stay open.
+
+    What went in never comes out: when the link is back, connections of that time end by FIN.
+    """
+
+    wire: ClassVar[str] = (
+        "nothing passes either way and connections stay open; at the end those of that time are closed"
+    )
     after_ms: int
     duration_ms: int
     every_ms: int | None = None
@@ -113,7 +291,9 @@ class Stall(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stall"):
 class Refused(Struct, frozen=True, kw_only=True, tag_field="kind", tag="refused"):
     """From `after_ms` of load on, for `duration_ms`, live connections end by FIN and new ones are refused."""
 
-    stands: ClassVar[bool] = False
+    wire: ClassVar[str] = (
+        "the listening socket is closed, live connections end by FIN; then it is opened again"
+    )
     after_ms: int
     duration_ms: int
     every_ms: int | None = None
@@ -123,16 +303,73 @@ class Refused(Struct, frozen=True, kw_only=True, tag_field="kind", tag="refused"
         _check_windows(self)
 
 
-Standing = SlowFirstByte | Cut | Slice
-Windowed = Stall | Refused
-Fault = Clean | SlowFirstByte | Cut | Slice | Stall | Refused
+class Flapping(Struct, frozen=True, kw_only=True, tag_field="kind", tag="flapping"):
+    """From `after_ms` of load on the link goes down for `down_ms` and up for `up_ms`, `times` times.
+
+    Down is as in `Refused`.
+    """
+
+    wire: ClassVar[str] = "the link goes down as in refused, and up again, time after time"
+    after_ms: int
+    down_ms: int
+    up_ms: int
+    times: int
+
+    def __post_init__(self) -> None:
+        _within("after", self.after_ms, 0, LATEST_MS, "ms")
+        _within("down", self.down_ms, 1, LONGEST_WINDOW_MS, "ms")
+        _within("up", self.up_ms, SHORTEST_REST_MS, LONGEST_WINDOW_MS, "ms")
+        _within("times", self.times, 2, MOST_WINDOWS, "")
+
+
+Cuts = Cut | CutEvents | CutTime
+Standing = (
+    Latency
+    | Jitter
+    | SlowFirstByte
+    | Bandwidth
+    | SlowDrip
+    | Cut
+    | CutEvents
+    | CutTime
+    | AcceptThenClose
+    | Slice
+    | SplitCharacters
+    | StallEvents
+    | SlowClose
+)
+Windowed = Stall | BlackHole | Refused | Flapping
+Fault = Clean | Standing | Windowed
+OnFirst = Cut | CutEvents | CutTime | AcceptThenClose
+"""Those that say on which connections of a stream they act."""
+ReadsText = CutEvents | StallEvents | SplitCharacters | Slice
+"""Those that mean the text of an answer: their streams ask for no compression."""
+ReadsEvents = CutEvents | StallEvents | SplitCharacters
+"""Those that have to read the stream, which TLS hides."""
+EndsConnections = Cut | CutEvents | CutTime | AcceptThenClose | BlackHole | Refused | Flapping
+"""After those a stream has fewer events on a connection than its answer."""
 
 _KINDS: Final[dict[str, type[Struct]]] = {
-    "slow-first-byte": SlowFirstByte,
-    "cut": Cut,
-    "slice": Slice,
-    "stall": Stall,
-    "refused": Refused,
+    str(each.__struct_config__.tag): each
+    for each in (
+        Latency,
+        Jitter,
+        SlowFirstByte,
+        Bandwidth,
+        SlowDrip,
+        Stall,
+        StallEvents,
+        BlackHole,
+        Cut,
+        CutEvents,
+        CutTime,
+        Slice,
+        SplitCharacters,
+        Refused,
+        AcceptThenClose,
+        Flapping,
+        SlowClose,
+    )
 }
 FAULT_KINDS: Final = tuple(_KINDS)
 """What `kind` of a [[fault]] may be; the clean group needs no words."""
@@ -142,17 +379,24 @@ _TIMES: Final = {
     "after": {"after_ms": 1_000_000},
     "duration": {"duration_ms": 1_000_000},
     "every": {"every_ms": 1_000_000},
+    "jitter": {"jitter_ms": 1_000_000},
+    "down": {"down_ms": 1_000_000},
+    "up": {"up_ms": 1_000_000},
 }
 """Key in TOML → field of the struct → nanoseconds of its unit."""
 
 
 def kind_of(fault: Fault) -> str:
-    """The fault's word: clean, slow-first-byte, cut, slice, stall, refused."""
+    """The fault's word: clean, latency, cut, stall, refused and so on."""
     return str(fault.__struct_config__.tag)
 
 
 def windows_of(fault: Windowed) -> Iterator[tuple[int, int]]:
     """Begin and length in milliseconds of each time the fault acts, counted from the begin of load."""
+    if isinstance(fault, Flapping):
+        for number in range(fault.times):
+            yield fault.after_ms + number * (fault.down_ms + fault.up_ms), fault.down_ms
+        return
     for number in range(fault.times):
         yield fault.after_ms + number * (fault.every_ms or 0), fault.duration_ms
 
@@ -228,7 +472,17 @@ def _in_unit(key: str, length: Duration, unit_ns: int) -> int:
     return count
 
 
-def _check_windows(fault: Windowed) -> None:
+def _check_place(fault: CutEvents | StallEvents) -> None:
+    """Raises FaultError for a place in the events that can't be."""
+    _within("after_events", fault.after_events, 0, MOST_EVENTS, "")
+    _one_of("inside", fault.inside, get_args(Inside))
+    if fault.offset_bytes is not None:
+        if fault.inside != "event":
+            raise FaultError('offset_bytes is a place inside an event: write inside = "event" with it.')
+        _within("offset_bytes", fault.offset_bytes, 1, LARGEST_OFFSET_BYTES, "bytes")
+
+
+def _check_windows(fault: Stall | BlackHole | Refused) -> None:
     _within("after", fault.after_ms, 0, LATEST_MS, "ms")
     _within("duration", fault.duration_ms, 1, LONGEST_WINDOW_MS, "ms")
     _within("times", fault.times, 1, MOST_WINDOWS, "")

@@ -28,9 +28,9 @@ from typing import Final, Self
 import msgspec
 from msgspec import Struct
 
-from sseproof.chaos.faults import Clean, Fault, Refused, Stall, kind_of
+from sseproof.chaos.faults import Clean, Fault, Windowed, kind_of
 from sseproof.chaos.plan import FaultPlan, ProxyPlan, Window
-from sseproof.chaos.toxics import Switch, Toxic, standing_toxics, window_action
+from sseproof.chaos.toxics import COUNTERS, Change, Switch, Toxic, standing_toxics, window_action
 from sseproof.chaos.toxiproxy import (
     Client,
     MismatchError,
@@ -177,7 +177,7 @@ class Injector:
     def _standing_kind(self, side: Side) -> str:
         """What stands on a group's proxies: nothing where its fault comes in windows."""
         fault = self._faults[side[1]]
-        return CLEAN_KIND if isinstance(fault, Stall | Refused) else kind_of(fault)
+        return CLEAN_KIND if isinstance(fault, Windowed) else kind_of(fault)
 
     # --- during the load ---
 
@@ -303,22 +303,26 @@ class Injector:
 
     def _break(self, proxy: ProxyPlan) -> ProxyState:
         match _action(proxy.fault):
-            case Toxic() as toxic:
-                return self._changed(proxy, toxic)
+            case Change(toxics=toxics):
+                return self._changed(proxy, toxics)
             case Switch():
                 return self._client.set_enabled(proxy.name, False)
 
     def _mend(self, proxy: ProxyPlan) -> ProxyState:
         match _action(proxy.fault):
-            case Toxic():
-                (standing,) = standing_toxics(proxy.fault)
-                return self._changed(proxy, standing)
+            case Change(closes=closes):
+                if closes:
+                    self._client.set_enabled(proxy.name, False)
+                state = self._changed(proxy, standing_toxics(proxy.fault))
+                if closes:
+                    self._client.set_enabled(proxy.name, True)
+                return state
             case Switch():
                 return self._client.set_enabled(proxy.name, True)
 
-    def _changed(self, proxy: ProxyPlan, toxic: Toxic) -> ProxyState:
+    def _changed(self, proxy: ProxyPlan, toxics: Sequence[Toxic]) -> ProxyState:
         state = _clean(proxy)
-        state.toxics = [self._client.update_toxic(proxy.name, toxic)]
+        state.toxics = [self._client.update_toxic(proxy.name, toxic) for toxic in toxics]
         return state
 
     def _sides_of(self, window: Window) -> list[Side]:
@@ -365,6 +369,7 @@ class Injector:
 
     def _heal_sides(self, sides: Sequence[Side]) -> None:
         there = self._client.proxies()
+        self._count_firings(sides, there)
         for side in sides:
             sent_ns = now_ns()
             echo = {}
@@ -376,6 +381,22 @@ class Injector:
         there = self._client.proxies()
         for side in sides:
             self._write_quietly([self._verified(side, there=there)])
+
+    def _count_firings(self, sides: Sequence[Side], there: dict[str, ProxyState]) -> None:
+        """What the toxics of ours say themselves; they forget it when they are taken away."""
+        for side in sides:
+            counts = [
+                count
+                for proxy in self._sides[side]
+                if proxy.name in there
+                for toxic in there[proxy.name].toxics
+                for name, count in toxic.attributes.items()
+                if name in COUNTERS and isinstance(count, int)
+            ]
+            if counts:
+                row = self._row(side, "fired")
+                row.fired = sum(counts)
+                self._write_quietly([row])
 
     def _healed_proxy(self, state: ProxyState) -> dict[str, ProxyState]:
         """A private server's proxy goes back to clean; on somebody else's server ours goes away.
@@ -511,8 +532,8 @@ class Injector:
 _ENDED: Final = "The server was ended, and with it everything it did."
 
 
-def _action(fault: Fault) -> Toxic | Switch:
-    assert isinstance(fault, Stall | Refused), "only groups with windows have a timetable"
+def _action(fault: Fault) -> Change | Switch:
+    assert isinstance(fault, Windowed), "only groups with windows have a timetable"
     return window_action(fault)
 
 

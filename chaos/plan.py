@@ -27,8 +27,8 @@ from sseproof.chaos.faults import (
     Cut,
     Fault,
     FaultError,
-    Refused,
-    Stall,
+    OnFirst,
+    Windowed,
     kind_of,
     parse_fault,
     windows_of,
@@ -310,15 +310,11 @@ def _proxies(
     needed = proxies_needed(connect_ns, group.at_once)
     prefix = f"{proxy_prefix(run)}{variant}.{group.name}" if variant else f"{proxy_prefix(run)}{group.name}"
     fault = group.fault
-    if not isinstance(fault, Cut):
-        for number in range(needed):
-            yield ProxyPlan(
-                name=f"{prefix}.{number}", group=group.name, variant=variant, upstream=upstream, fault=fault
-            )
-        return
-    offsets = list(_offsets(fault, seed, group.name, needed))
-    first_only = fault.on == "first"
-    for number, offset in enumerate(offsets):
+    places: list[int | None] = [None] * needed
+    if isinstance(fault, Cut):
+        places = list(_offsets(fault, seed, group.name, needed))
+    first_only = isinstance(fault, OnFirst) and fault.on == "first"
+    for number, place in enumerate(places):
         yield ProxyPlan(
             name=f"{prefix}.{number}",
             group=group.name,
@@ -326,7 +322,7 @@ def _proxies(
             upstream=upstream,
             attempts="first" if first_only else "any",
             fault=fault,
-            cut_after_bytes=offset,
+            cut_after_bytes=place,
         )
     for number in range(needed if first_only else 0):
         yield ProxyPlan(
@@ -360,7 +356,7 @@ def _offsets(fault: Cut, seed: int, group: str, needed: int) -> Iterator[int]:
 
 
 def _windows(group: GroupPlan) -> Iterator[Window]:
-    if not isinstance(group.fault, Stall | Refused):
+    if not isinstance(group.fault, Windowed):
         return
     for number, (start_ms, duration_ms) in enumerate(windows_of(group.fault), start=1):
         yield Window(

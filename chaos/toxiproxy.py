@@ -35,7 +35,7 @@ from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
 from sseproof.chaos.install import Found
 from sseproof.chaos.processes import LOOPBACK, Child, PortLease
-from sseproof.chaos.toxics import Toxic, checked
+from sseproof.chaos.toxics import COUNTERS, Toxic, checked
 from sseproof.rundir.errors import RigError, UsageError
 from sseproof.rundir.text import printable
 
@@ -235,7 +235,7 @@ def same_toxic(proxy: str, wanted: Toxic, seen: Toxic) -> Toxic:
     differences += [
         f"{name} is {seen.attributes.get(name)!r} instead of {wanted.attributes.get(name)!r}"
         for name in names
-        if seen.attributes.get(name) != wanted.attributes.get(name)
+        if name not in COUNTERS and seen.attributes.get(name) != wanted.attributes.get(name)
     ]
     if differences:
         raise MismatchError(f"The toxic {wanted.name} of {proxy}: {', '.join(differences)}.")

@@ -3,16 +3,29 @@
 Nothing is judged by what the injector was told: a toxic can stand on a proxy that nobody used. Rules, a fault each:
 - cut: nine in ten of the connections that got as far ended there, by the planned FIN or RST, after exactly the planned
   byte of what came off the socket. Without TLS and redirects the count is exact; a compressed answer counts compressed.
-- slow first byte: the time from sending to the headers of the answer is at least the planned delay, and longer than
-  in nine of ten answers of the clean group: a hop that buffers is slow without any fault.
+- cut-events: the same, after exactly so many events, and inside the next one if that was asked for; or with a read that
+  ended inside a character, which may lie some events further.
+- cut-time: the same, within a moment of the planned time after the connection was made.
+- accept-then-close: nine in ten of the connections ended by the planned FIN or RST, and not one byte came.
+- latency, slow first byte: the time from sending to the headers of the answer is at least the planned delay, and longer
+  than in nine of ten answers of the clean group: a hop that buffers is slow without any fault.
+- jitter: those times lie apart by at least half of the planned jitter, and by twice as much as the clean group's.
+- bandwidth, slow-drip: answers that came no faster than the planned rate, and slower than nine in ten of the clean group.
 - slice: reads that ended inside an event or a character, more of them a read than in the clean group.
+- split-characters: reads that ended inside a character, more of them a read than in the clean group.
 - stall: a silence of at least nine tenths of the planned length in a stream that was open in the window, and longer
-  than in nine of ten streams of the clean group.
-- refused: connections that were refused in the window, which nothing but a closed proxy does; or connections that
-  lived when the proxy was closed and ended with it, by half of them more than in the clean group: answers end by
+  than in nine of ten streams of the clean group. stall-events: the same, in streams that had so many events.
+- black-hole: connections on which nothing came for at least half of the window, more of them than in the clean group.
+- refused, flapping: connections that were refused in the window, which nothing but a closed proxy does; or connections
+  that lived when the proxy was closed and ended with it, by half of them more than in the clean group: answers end by
   themselves, too.
+- slow-close: connections whose end came at least the planned delay after their last event, and later than in nine of
+  ten of the clean group.
 - behind a hop the client sees what the hop makes of it: of a cut, an answer that ends before it is over, at no exact byte
   and however the hop ends it, by half of the connections more than in the clean group; of a refusal, a 502 or 503.
+
+A toxic of ours counts its own firings. The count proves nothing alone (the client may have left), but a toxic that never
+fired did nothing, whatever the rows look like.
 
 Pure: rows in, evidence out. `acted` is None where no stream of the group ran, or where it would have to be told from
 what a clean group does and no stream of one ran: that proves nothing.
@@ -24,7 +37,27 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
-from sseproof.chaos.faults import Clean, Cut, Refused, SlowFirstByte, Stall, kind_of
+from sseproof.chaos.faults import (
+    AcceptThenClose,
+    Bandwidth,
+    BlackHole,
+    Clean,
+    Cut,
+    CutEvents,
+    Cuts,
+    CutTime,
+    Flapping,
+    Jitter,
+    Latency,
+    Refused,
+    SlowClose,
+    SlowDrip,
+    SlowFirstByte,
+    SplitCharacters,
+    Stall,
+    StallEvents,
+    kind_of,
+)
 from sseproof.chaos.plan import FaultPlan, GroupPlan
 from sseproof.reports.checks import fault_windows
 from sseproof.reports.clocks import Clocks
@@ -45,6 +78,11 @@ SWITCH_SLACK_NS: Final = 100_000_000
 """How long after the answer to the switching call the end of a connection may reach its client, scheduling included."""
 SLICED_SHARE: Final = 0.05
 """Of the group's reads, beyond the clean group's share: loopback reads of whole events end inside one by chance."""
+TIMED_SLACK_NS: Final = 500_000_000
+"""How long after the planned time the end of a connection may reach its client: the clock of the toxic begins when our
+proxy has dialled the service, and a busy machine is late."""
+RATE_SLACK: Final = 1.1
+"""Over the planned rate: the first piece comes at once."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,20 +154,51 @@ class _Look:
             return structs.replace(self._made(False, 0, 0, words), failed=True)
         if not self._mine:
             return self._made(None, 0, 0, "met no stream: nobody of its group ran.")
-        fault = self._group.fault
-        if isinstance(fault, Cut) and not self._behind_hop:
-            return self._cut(fault)
-        if isinstance(fault, Refused):
-            return self._refused()
+        found = self._looked()
+        fired = [row.fired for row in self._rows if row.fired is not None]
+        if not fired:
+            return found
+        said = f" Its toxic counts {sum(fired):,} firings."
+        acted = found.acted and sum(fired) > 0
+        return structs.replace(found, acted=acted, sentence=found.sentence + said)
+
+    def _looked(self) -> Evidence:
+        """By what shows the fault without any clean group, or in comparison with one."""
+        match self._group.fault:
+            case Cut() | CutEvents() | CutTime() as fault if not self._behind_hop:
+                return self._cut(fault)
+            case AcceptThenClose() as fault if not self._behind_hop:
+                return self._closed(fault)
+            case Refused() | Flapping():
+                return self._refused()
         if not self._others:
             return self._made(None, 0, 0, "can't be told from the service's own doing: no stream was clean.")
-        if isinstance(fault, Cut):
-            return self._cut_behind_hop()
-        if isinstance(fault, SlowFirstByte):
-            return self._slow(fault)
-        if isinstance(fault, Stall):
-            return self._stall(fault)
-        return self._slice()
+        return self._compared()
+
+    def _compared(self) -> Evidence:
+        match self._group.fault:
+            case Cut() | CutEvents() | CutTime() | AcceptThenClose():
+                return self._cut_behind_hop()
+            case Latency() | SlowFirstByte() as fault:
+                return self._slow(fault)
+            case Jitter() as fault:
+                return self._jitter(fault)
+            case Bandwidth(rate_kb_s=rate):
+                return self._throttled(rate * 1_000)
+            case SlowDrip(size_bytes=size_bytes, every_ms=every_ms):
+                return self._throttled(size_bytes * 1_000 / every_ms)
+            case Stall() as fault:
+                return self._stall(fault)
+            case StallEvents() as fault:
+                return self._stall_events(fault)
+            case BlackHole():
+                return self._black_hole()
+            case SlowClose() as fault:
+                return self._slow_close(fault)
+            case SplitCharacters():
+                return self._split()
+            case _:
+                return self._slice()
 
     def _made(self, acted: bool | None, count: int, of: int, words: str) -> Evidence:
         where = f" ({self._variant})" if self._variant else ""
@@ -143,34 +212,29 @@ class _Look:
             sentence=f"The fault of group {self._group.name}{where} {words}",
         )
 
-    def _cut(self, fault: Cut) -> Evidence:
-        ends = {"rst"} if fault.by == "rst" else {"fin", "eof"}
+    def _cut(self, fault: Cuts) -> Evidence:
+        ends = _ENDS[fault.by]
         cut = reached = 0
-        for each in _attempts(self._mine):
-            place = self._addresses.get(each.address)
-            if place is None or place.cut_after_bytes is None or each.received_bytes < place.cut_after_bytes:
+        for each, place in self._dialled():
+            there = _at_the_place(fault, each, place)
+            if there is None or (there and each.end in _DONE):
                 continue  # an answer that was shorter, or ended before, can't show it
-            there = each.received_bytes == place.cut_after_bytes
-            if there and each.end in _DONE:
-                continue
             reached += 1
             cut += there and each.end in ends
         words = (
-            f"cut {cut} of the {reached} connections that got as far, by {fault.by.upper()} "
-            "after exactly the planned byte."
+            f"cut {cut} of the {reached} connections that got as far, by {fault.by.upper()} {_PLACES[type(fault)]}."
             if reached
             else "met no connection that got as far as its place."
         )
         return self._made(reached > 0 and cut >= MOST * reached, cut, reached, words)
 
     def _cut_behind_hop(self) -> Evidence:
-        there = [
-            each
-            for each in _attempts(self._mine)
-            if (place := self._addresses.get(each.address)) is not None and place.cut_after_bytes is not None
-        ]
+        there = [each for each, _ in self._dialled()]
         clean = _attempts(self._others)
-        cut, clean_cut = (sum(each.end in _CUT_SHORT for each in attempts) for attempts in (there, clean))
+        cut, clean_cut = (
+            sum(each.end in _CUT_SHORT or each.status in _NO_SERVICE for each in attempts)
+            for attempts in (there, clean)
+        )
         return self._made(
             _share(cut, len(there)) > _share(clean_cut, len(clean)) + HALF,
             cut,
@@ -179,7 +243,23 @@ class _Look:
             f"{clean_cut} of {len(clean)}); what stands behind a hop shows at no exact byte.",
         )
 
-    def _slow(self, fault: SlowFirstByte) -> Evidence:
+    def _dialled(self) -> list[tuple[Attempt, AddressPlan]]:
+        """The group's connections to proxies that break: those that later attempts have of their own are clean."""
+        return [
+            (each, place)
+            for each in _attempts(self._mine)
+            if (place := self._addresses.get(each.address)) is not None and place.attempts != "later"
+        ]
+
+    def _closed(self, fault: AcceptThenClose) -> Evidence:
+        tried = [each for each, _ in self._dialled()]
+        closed = sum(each.received_bytes == 0 and each.end in _ENDS[fault.by] for each in tried)
+        words = (
+            f"closed {closed} of {len(tried)} connections by {fault.by.upper()} before any byte of an answer."
+        )
+        return self._made(bool(tried) and closed >= MOST * len(tried), closed, len(tried), words)
+
+    def _slow(self, fault: SlowFirstByte | Latency) -> Evidence:
         waits = _waits(self._mine)
         late = sum(wait >= max(fault.delay_ms * MS, _usual(_waits(self._others))) for wait in waits)
         return self._made(
@@ -187,20 +267,97 @@ class _Look:
             late,
             len(waits),
             f"held back {late} of {len(waits)} answers for {fault.delay_ms} ms or more, and longer than the clean "
-            "group's.",
+            f"group's; half of them by {_middle(waits) / MS:.0f} ms or more.",
+        )
+
+    def _jitter(self, fault: Jitter) -> Evidence:
+        waits = _waits(self._mine)
+        apart, clean = _apart(waits), _apart(_waits(self._others))
+        late = sum(wait >= (fault.delay_ms - fault.jitter_ms) * MS for wait in waits)
+        return self._made(
+            late > CHANCE * len(waits) and apart >= max(fault.jitter_ms * MS / 2, 2 * clean),
+            late,
+            len(waits),
+            f"held back {late} of {len(waits)} answers for {fault.delay_ms - fault.jitter_ms} ms or more, four in five of "
+            f"them within {apart / MS:.0f} ms of each other ({clean / MS:.0f} ms in the clean group).",
+        )
+
+    def _throttled(self, bytes_s: float) -> Evidence:
+        clean = sorted(_rates(self._others))
+        slowest = clean[len(clean) // 10] if clean else 0.0
+        rates = _rates(self._mine)
+        slow = sum(rate <= RATE_SLACK * bytes_s and rate < slowest for rate in rates)
+        return self._made(
+            slow > CHANCE * len(rates),
+            slow,
+            len(rates),
+            f"passed {slow} of {len(rates)} answers no faster than {bytes_s:,.0f} bytes a second, and slower than the "
+            f"clean group's (half of those at {_middle(clean):,.0f} or more).",
+        )
+
+    def _split(self) -> Evidence:
+        chars, reads = _of_reads(self._mine, "split_chars")
+        clean_chars, clean_reads = _of_reads(self._others, "split_chars")
+        return self._made(
+            _share(chars, reads) > _share(clean_chars, clean_reads) + SLICED_SHARE,
+            chars,
+            reads,
+            f"ended {chars:,} of {reads:,} reads inside a character.",
+        )
+
+    def _stall_events(self, fault: StallEvents) -> Evidence:
+        usual = _usual([_longest_silence(record) for record in self._others])
+        wanted = max(ENOUGH_OF_A_STALL * fault.duration_ms * MS, usual)
+        there = [record for record in self._mine if record.events > fault.after_events]
+        silent = [record for record in there if _longest_silence(record) >= wanted]
+        return self._made(
+            len(silent) > CHANCE * len(there),
+            len(silent),
+            len(there),
+            f"silenced {len(silent)} of the {len(there)} streams with more than {fault.after_events} events, "
+            f"for {wanted / MS:.0f} ms or more.",
+        )
+
+    def _black_hole(self) -> Evidence:
+        silent, there = self._swallowed(self._mine)
+        clean_silent, clean_there = self._swallowed(self._others)
+        return self._made(
+            _share(silent, there) > _share(clean_silent, clean_there) + CHANCE,
+            silent,
+            there,
+            f"swallowed everything on {silent} of the {there} connections that were open for half of it or longer "
+            f"(of the clean group's {clean_silent} of {clean_there}).",
+        )
+
+    def _swallowed(self, records: Sequence[StreamRecord]) -> tuple[int, int]:
+        """Connections open for at least half of a window, and on how many of them nothing came in it."""
+        silent = there = 0
+        for since, healed in self._windows():
+            for each in _attempts(records):
+                first, last = max(each.started.ns, since), min(each.ended.ns, healed)
+                if last - first < (healed - since) // 2:
+                    continue
+                there += 1
+                heard = (each.headers, each.first_event, each.last_event)
+                settled = since + SWITCH_SLACK_NS
+                silent += not any(one and settled < one.ns < healed for one in heard)
+        return silent, there
+
+    def _slow_close(self, fault: SlowClose) -> Evidence:
+        waits, clean = _closings(self._mine), _closings(self._others)
+        late = sum(wait >= max(fault.delay_ms * MS, _usual(clean)) for wait in waits)
+        return self._made(
+            late > CHANCE * len(waits),
+            late,
+            len(waits),
+            f"put off the end of {late} of the {len(waits)} connections that waited for it, "
+            f"by {fault.delay_ms} ms or more after their last event.",
         )
 
     def _slice(self) -> Evidence:
-        def split(records: Sequence[StreamRecord]) -> tuple[int, int, int]:
-            attempts = _attempts(records)
-            return (
-                sum(each.split_events for each in attempts),
-                sum(each.split_chars for each in attempts),
-                sum(each.reads for each in attempts),
-            )
-
-        events, chars, reads = split(self._mine)
-        clean_events, _, clean_reads = split(self._others)
+        events, reads = _of_reads(self._mine, "split_events")
+        chars, _ = _of_reads(self._mine, "split_chars")
+        clean_events, clean_reads = _of_reads(self._others, "split_events")
         return self._made(
             _share(events, reads) > _share(clean_events, clean_reads) + SLICED_SHARE,
             events,
@@ -303,6 +460,31 @@ _CUT_SHORT: Final = frozenset({"fin", "eof", "rst", "protocol"})
 """Ends of an answer whose rest never came, as a hop can make them of a cut behind it."""
 _NO_SERVICE: Final = frozenset({502, 503})
 """What nginx and Apache answer when they are refused themselves."""
+_ENDS: Final[dict[str, frozenset[str]]] = {"rst": frozenset({"rst"}), "fin": frozenset({"fin", "eof"})}
+_PLACES: Final[dict[type, str]] = {
+    Cut: "after exactly the planned byte",
+    CutEvents: "after exactly the planned events",
+    CutTime: "within a moment of the planned time",
+}
+
+
+def _at_the_place(fault: Cuts, each: Attempt, place: AddressPlan) -> bool | None:
+    """Whether a connection ended where its cut was planned; None for one that did not get as far."""
+    match fault:
+        case Cut():
+            if place.cut_after_bytes is None or each.received_bytes < place.cut_after_bytes:
+                return None
+            return each.received_bytes == place.cut_after_bytes
+        case CutEvents(after_events=events, inside=inside):
+            if each.events < events:
+                return None
+            if inside == "character":  # the next one may be several events further, or never come
+                return None if each.end in _DONE else each.split_chars > 0
+            return each.events == events and (inside == "boundary" or each.split_events > 0)
+        case CutTime(after_ms=after_ms):
+            if each.connected is None or each.ended.hi_ns - each.connected.lo_ns < after_ms * MS:
+                return None
+            return each.ended.lo_ns - each.connected.hi_ns <= after_ms * MS + TIMED_SLACK_NS
 
 
 def _attempts(records: Sequence[StreamRecord]) -> list[Attempt]:
@@ -321,6 +503,39 @@ def _waits(records: Sequence[StreamRecord]) -> list[int]:
         for each in record.attempts
         if each.headers and each.sent
     ]
+
+
+def _rates(records: Sequence[StreamRecord]) -> list[float]:
+    """Bytes a second from sending to the end, for every answer that came."""
+    return [
+        each.received_bytes * 1e9 / (each.ended.hi_ns - each.sent.lo_ns)
+        for each in _attempts(records)
+        if each.first_byte and each.sent
+    ]
+
+
+def _closings(records: Sequence[StreamRecord]) -> list[int]:
+    """From the last event to the end, for every connection that the other side ended."""
+    return [
+        each.ended.hi_ns - each.last_event.lo_ns
+        for each in _attempts(records)
+        if each.last_event and each.end in _ENDS["fin"]
+    ]
+
+
+def _of_reads(records: Sequence[StreamRecord], field: str) -> tuple[int, int]:
+    attempts = _attempts(records)
+    return sum(getattr(each, field) for each in attempts), sum(each.reads for each in attempts)
+
+
+def _middle(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else 0.0
+
+
+def _apart(values: Sequence[int]) -> int:
+    """How far four in five of them lie apart."""
+    ordered = sorted(values)
+    return ordered[len(ordered) * 9 // 10] - ordered[len(ordered) // 10] if ordered else 0
 
 
 def _usual(values: Sequence[int]) -> int:

@@ -36,7 +36,7 @@ from msgspec import Struct
 
 from sseproof import environment
 from sseproof.calibration import warning
-from sseproof.chaos.faults import FaultError, Slice
+from sseproof.chaos.faults import FaultError, ReadsText
 from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_connect_ns, with_ports
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
@@ -486,7 +486,9 @@ class _Experiment:
             load=to_raw(variant.load),
             client=to_raw(variant.client),
             addresses=self._addresses(side),
-            identity_groups=[group.name for group in self._resolved.groups if isinstance(group.fault, Slice)],
+            identity_groups=[
+                group.name for group in self._resolved.groups if isinstance(group.fault, ReadsText)
+            ],
             preflight=side.seen,
             master_port=master_port,
             master_host=self._host,

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from sseproof.calibration import PlannedLoad
-from sseproof.chaos.faults import Clean, Cut, Refused, kind_of
+from sseproof.chaos.faults import Clean, Cut, EndsConnections, Flapping, Refused, kind_of
 from sseproof.chaos.plan import GroupSpec
 from sseproof.limits import Demand, Side
 from sseproof.loadtests.arrivals import count_starts, expected_starts
@@ -109,7 +109,8 @@ def fixed_units(resolved: Resolved, claim: Claim) -> int | None:
     if claim.unit == "break":
         specs = _groups(resolved, claim)
         cuts = [spec for spec in specs if isinstance(spec.fault, Cut) and spec.fault.on == "first"]
-        if cuts and not any(isinstance(spec.fault, Refused) for spec in specs):
+        others = [spec for spec in specs if not isinstance(spec.fault, Cut)]
+        if cuts and not any(isinstance(spec.fault, EndsConnections) for spec in others):
             return _share_of(streams, cuts)
         return None
     return _fixed_gaps(resolved, claim, streams)
@@ -128,7 +129,7 @@ def expected_units(resolved: Resolved, claim: Claim) -> int | None:
     for spec in _groups(resolved, claim):
         if isinstance(spec.fault, Cut) and spec.fault.on == "first" and streams is not None:
             found += int(streams * spec.fraction)
-        elif isinstance(spec.fault, Refused) and not (load.is_open or load.is_staged):
+        elif isinstance(spec.fault, Refused | Flapping) and not (load.is_open or load.is_staged):
             found += _met(load, spec, spec.fault)
     return found or None
 
@@ -156,7 +157,7 @@ def _share_of(streams: int, specs: list[GroupSpec]) -> int:
     return int(streams * sum((spec.fraction for spec in specs), Fraction(0)))
 
 
-def _met(load: Load, spec: GroupSpec, fault: Refused) -> int:
+def _met(load: Load, spec: GroupSpec, fault: Refused | Flapping) -> int:
     """Streams of the group that the fault's windows nearly always find open.
 
     Windows further apart than a stream lasts find other streams each time: draws without putting back, from all
@@ -187,7 +188,7 @@ def _fixed_gaps(resolved: Resolved, claim: Claim, streams: int) -> int | None:
     if (
         not ask.events
         or ask.script == "endless"
-        or any(isinstance(spec.fault, Cut | Refused) for spec in specs)
+        or any(isinstance(spec.fault, EndsConnections) for spec in specs)
     ):
         return None
     return _share_of(streams, specs) * ask.events

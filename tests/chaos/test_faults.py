@@ -5,14 +5,26 @@ import pytest
 
 from sseproof.chaos.faults import (
     FAULT_KINDS,
+    AcceptThenClose,
+    Bandwidth,
+    BlackHole,
     Clean,
     Cut,
+    CutEvents,
+    CutTime,
     Fault,
     FaultError,
+    Flapping,
+    Jitter,
+    Latency,
     Refused,
     Slice,
+    SlowClose,
+    SlowDrip,
     SlowFirstByte,
+    SplitCharacters,
     Stall,
+    StallEvents,
     keys_of,
     kind_of,
     parse_fault,
@@ -34,12 +46,34 @@ GOOD = [
         {"kind": "refused", "after": "1s", "duration": "1s", "every": "2s", "times": 4},
         Refused(after_ms=1000, duration_ms=1000, every_ms=2000, times=4),
     ),
+    ({"kind": "latency", "delay": "300ms"}, Latency(delay_ms=300)),
+    ({"kind": "jitter", "delay": "300ms", "jitter": "0.1s"}, Jitter(delay_ms=300, jitter_ms=100)),
+    ({"kind": "bandwidth", "rate_kb_s": 2}, Bandwidth(rate_kb_s=2)),
+    ({"kind": "slow-drip", "size_bytes": 20, "every": "10ms"}, SlowDrip(size_bytes=20, every_ms=10)),
+    (
+        {"kind": "stall-events", "after_events": 5, "duration": "1s", "inside": "event", "offset_bytes": 3},
+        StallEvents(after_events=5, duration_ms=1000, inside="event", offset_bytes=3),
+    ),
+    ({"kind": "black-hole", "after": 1, "duration": 2}, BlackHole(after_ms=1000, duration_ms=2000)),
+    (
+        {"kind": "cut-events", "after_events": 0, "inside": "character", "by": "rst", "on": "every"},
+        CutEvents(after_events=0, inside="character", by="rst", on="every"),
+    ),
+    ({"kind": "cut-time", "after": "2s", "by": "rst"}, CutTime(after_ms=2000, by="rst")),
+    ({"kind": "split-characters"}, SplitCharacters(delay_ms=5)),
+    ({"kind": "split-characters", "delay": "9ms"}, SplitCharacters(delay_ms=9)),
+    ({"kind": "accept-then-close", "by": "rst", "on": "every"}, AcceptThenClose(by="rst", on="every")),
+    (
+        {"kind": "flapping", "after": "1s", "down": "300ms", "up": "700ms", "times": 3},
+        Flapping(after_ms=1000, down_ms=300, up_ms=700, times=3),
+    ),
+    ({"kind": "slow-close", "delay": "700ms"}, SlowClose(delay_ms=700)),
 ]
 
 BAD = [
-    ({}, "needs its kind: slow-first-byte, cut, slice, stall or refused"),
+    ({}, "needs its kind: latency, jitter, slow-first-byte, .* flapping or slow-close"),
     ({"kind": "cutt"}, "did you mean 'cut'"),
-    ({"kind": "zzz"}, "the kinds are slow-first-byte, cut"),
+    ({"kind": "zzz"}, "the kinds are latency, jitter"),
     ({"kind": ["cut"]}, "is no fault"),
     ({"kind": "cut"}, "needs after_bytes"),
     ({"kind": "stall"}, "needs after and duration"),
@@ -65,6 +99,27 @@ BAD = [
     ({"kind": "stall", "after": "1s", "duration": "1s", "every": "2s"}, "every needs times"),
     ({"kind": "stall", "after": "1s", "duration": "1s", "every": "1.1s", "times": 2}, "200ms of rest"),
     ({"kind": "refused", "after": "1s", "duration": "1s", "times": 0}, "times lies between 1"),
+    ({"kind": "black-hole", "after": "1s", "duration": "0s"}, "duration lies between"),
+    ({"kind": "latency", "delay": "61s"}, "delay lies between 1 and 60000 ms"),
+    ({"kind": "jitter", "delay": "1s", "jitter": "2s"}, r"jitter \(delay at most\) lies between 1 and 1000"),
+    ({"kind": "bandwidth", "rate_kb_s": 0}, "rate_kb_s lies between 1"),
+    ({"kind": "bandwidth", "rate_kb_s": -1}, "rate_kb_s lies between 1"),
+    ({"kind": "slow-drip", "size_bytes": 0, "every": "1ms"}, "size_bytes lies between 1"),
+    ({"kind": "slow-drip", "size_bytes": 1, "every": "2s"}, "every lies between 1 and 1000 ms"),
+    ({"kind": "cut-events", "after_events": -1}, "after_events lies between 0"),
+    ({"kind": "cut-events", "after_events": 1, "inside": "word"}, "inside is boundary, event or character"),
+    ({"kind": "cut-events", "after_events": 1, "offset_bytes": 3}, 'write inside = "event" with it'),
+    (
+        {"kind": "stall-events", "after_events": 1, "duration": "1s", "inside": "event", "offset_bytes": 0},
+        "offset_bytes lies between 1",
+    ),
+    ({"kind": "stall-events", "after_events": 1}, "needs duration"),
+    ({"kind": "cut-time", "after": "0s"}, "after lies between 1"),
+    ({"kind": "split-characters", "delay": "0s"}, "delay lies between 1"),
+    ({"kind": "accept-then-close", "by": "tcp"}, "by is fin or rst"),
+    ({"kind": "flapping", "after": "1s", "down": "1s", "up": "0.1s", "times": 2}, "up lies between 200"),
+    ({"kind": "flapping", "after": "1s", "down": "1s", "up": "1s", "times": 1}, "times lies between 2"),
+    ({"kind": "slow-close", "delay": "0s"}, "delay lies between 1"),
 ]
 
 
@@ -96,8 +151,13 @@ def test_every_key_is_used_by_some_table(kind: str) -> None:
 
 
 def test_a_bad_value_is_refused_in_python_too() -> None:
-    with pytest.raises(FaultError):
-        Slice(size_bytes=0)
+    for shape, values in (
+        (Slice, {"size_bytes": 0}),
+        (Bandwidth, {"rate_kb_s": -1}),
+        (Jitter, {"delay_ms": 1, "jitter_ms": 1 << 62}),
+    ):
+        with pytest.raises(FaultError):
+            shape(**values)
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"kind":"slice","size_bytes":0,"delay_us":100}', type=Fault)
 
@@ -105,4 +165,6 @@ def test_a_bad_value_is_refused_in_python_too() -> None:
 def test_windows_repeat() -> None:
     fault = Refused(after_ms=100, duration_ms=50, every_ms=300, times=3)
     assert list(windows_of(fault)) == [(100, 50), (400, 50), (700, 50)]
+    flap = Flapping(after_ms=100, down_ms=50, up_ms=250, times=3)
+    assert list(windows_of(flap)) == [(100, 50), (400, 50), (700, 50)]
     assert kind_of(Clean()) == "clean"

@@ -2,12 +2,49 @@
 
 import pytest
 
-from sseproof.chaos.faults import Clean, Cut, FaultError, Refused, Slice, SlowFirstByte, Stall
-from sseproof.chaos.toxics import Switch, Toxic, checked, standing_toxics, window_action
+from sseproof.chaos.faults import (
+    FAULT_KINDS,
+    AcceptThenClose,
+    Bandwidth,
+    BlackHole,
+    Clean,
+    Cut,
+    CutEvents,
+    CutTime,
+    FaultError,
+    Flapping,
+    Jitter,
+    Latency,
+    Refused,
+    Slice,
+    SlowClose,
+    SlowDrip,
+    SlowFirstByte,
+    SplitCharacters,
+    Stall,
+    StallEvents,
+    kind_of,
+    parse_fault,
+)
+from sseproof.chaos.toxics import (
+    Change,
+    Switch,
+    Toxic,
+    checked,
+    needs_own_build,
+    standing_toxics,
+    window_action,
+)
+from tests.chaos.test_faults import GOOD
 
 
-def toxic(kind: str, toxicity: float = 1.0, **attributes: int) -> Toxic:
+def toxic(kind: str, toxicity: float = 1.0, **attributes: int | str) -> Toxic:
     return Toxic(name="t", type=kind, toxicity=toxicity, attributes=attributes)
+
+
+def sse(**changes: int | str) -> dict[str, int | str]:
+    whole = {"action": "cut", "at": "boundary", "times": 1, "after_events": 0, "offset": 0}
+    return whole | {"after_ms": 0, "delay_ms": 0} | changes
 
 
 KILLING = [
@@ -31,8 +68,19 @@ SILENT = [
     toxic("limit_data", toxicity=0.0, bytes=9),
     toxic("reset_peer", toxicity=7, timeout=0),
     toxic("packet_loss", share=1),
+    toxic("sse", **sse(action="cuts")),
+    toxic("sse", **sse(at="word")),
+    toxic("sse", **sse(at="event")),
+    toxic("sse", **sse(at=3)),
+    toxic("sse", **sse(delay_ms="9")),
+    toxic("sse", **sse(delay_ms=1 << 50)),
+    toxic("sse", action="cut", at="time"),
+    Toxic(name="t", type="sse", stream="upstream", attributes=sse()),
     Toxic(name="t", type="bandwidth", stream="sideways", attributes={"rate": 0}),
 ]
+
+
+RESET = ("reset_peer", "downstream", 0, {"timeout": 0})
 
 
 @pytest.mark.parametrize("bad", KILLING + SILENT)
@@ -55,11 +103,51 @@ def test_what_ends_the_server_or_does_nothing_is_refused(bad: Toxic) -> None:
         ),
         (Cut(after_bytes=9), None, [("limit_data", "downstream", 1, {"bytes": 9})]),
         (Cut(after_bytes=9, to_bytes=20), 13, [("limit_data", "downstream", 1, {"bytes": 13})]),
+        (Cut(after_bytes=9, by="rst"), None, [RESET, ("limit_data", "downstream", 1, {"bytes": 9})]),
+        (Latency(delay_ms=7), None, [("latency", "downstream", 1, {"latency": 7, "jitter": 0})]),
+        (Jitter(delay_ms=7, jitter_ms=2), None, [("latency", "downstream", 1, {"latency": 7, "jitter": 2})]),
+        (Bandwidth(rate_kb_s=3), None, [("bandwidth", "downstream", 1, {"rate": 3})]),
         (
-            Cut(after_bytes=9, by="rst"),
+            SlowDrip(size_bytes=3, every_ms=4),
             None,
-            [("reset_peer", "downstream", 0, {"timeout": 0}), ("limit_data", "downstream", 1, {"bytes": 9})],
+            [("slicer", "downstream", 1, {"average_size": 3, "size_variation": 0, "delay": 4000})],
         ),
+        (
+            BlackHole(after_ms=0, duration_ms=1),
+            None,
+            [
+                ("latency", "downstream", 1, {"latency": 0, "jitter": 0}),
+                ("latency", "upstream", 1, {"latency": 0, "jitter": 0}),
+            ],
+        ),
+        (SlowClose(delay_ms=9), None, [("slow_close", "downstream", 1, {"delay": 9})]),
+        (AcceptThenClose(), None, [("limit_data", "upstream", 1, {"bytes": 0})]),
+        (AcceptThenClose(by="rst"), None, [("reset_peer", "upstream", 1, {"timeout": 0})]),
+        (CutEvents(after_events=4), None, [("sse", "downstream", 1, sse(after_events=4))]),
+        (
+            CutEvents(after_events=4, inside="event", by="rst"),
+            None,
+            [RESET, ("sse", "downstream", 1, sse(after_events=4, at="event", offset=8))],
+        ),
+        (CutTime(after_ms=50), None, [("sse", "downstream", 1, sse(at="time", after_ms=50))]),
+        (
+            StallEvents(after_events=1, duration_ms=30, inside="event", offset_bytes=2),
+            None,
+            [
+                (
+                    "sse",
+                    "downstream",
+                    1,
+                    sse(action="stall", after_events=1, at="event", offset=2, delay_ms=30),
+                )
+            ],
+        ),
+        (
+            SplitCharacters(delay_ms=6),
+            None,
+            [("sse", "downstream", 1, sse(action="split", at="character", delay_ms=6, times=0))],
+        ),
+        (Flapping(after_ms=0, down_ms=1, up_ms=200, times=2), None, []),
     ],
 )
 def test_recipes(fault, offset, expected) -> None:
@@ -68,11 +156,22 @@ def test_recipes(fault, offset, expected) -> None:
     assert [checked(each) for each in made] == made
 
 
-def test_windows_change_what_stands() -> None:
-    stall = Stall(after_ms=0, duration_ms=3_600_000)
-    action = window_action(stall)
-    (standing,) = standing_toxics(stall)
-    assert isinstance(action, Toxic)
-    assert (action.name, action.type, action.stream) == (standing.name, standing.type, standing.stream)
-    assert action.attributes["latency"] > stall.duration_ms
+@pytest.mark.parametrize(
+    "fault", [Stall(after_ms=0, duration_ms=3_600_000), BlackHole(after_ms=0, duration_ms=3_600_000)]
+)
+def test_windows_change_what_stands(fault) -> None:
+    action = window_action(fault)
+    assert isinstance(action, Change)
+    assert action.closes == isinstance(fault, BlackHole)
+    for changed, standing in zip(action.toxics, standing_toxics(fault), strict=True):
+        assert (changed.name, changed.type, changed.stream) == (standing.name, standing.type, standing.stream)
+        assert changed.attributes["latency"] > fault.duration_ms
     assert window_action(Refused(after_ms=0, duration_ms=1)) == Switch()
+    assert window_action(Flapping(after_ms=0, down_ms=1, up_ms=200, times=2)) == Switch()
+
+
+def test_what_a_stock_server_cannot_do() -> None:
+    faults = [parse_fault(table) for table, _ in GOOD]
+    own = {kind_of(fault) for fault in faults if needs_own_build(fault)}
+    assert own == {"cut-events", "cut-time", "stall-events", "split-characters"}
+    assert {kind_of(fault) for fault in faults} == set(FAULT_KINDS)

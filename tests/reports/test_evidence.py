@@ -45,12 +45,21 @@ def planned(table: dict, records, faults=(), clean=(), side="client") -> History
         variants=[variant],
         faults=msgspec.Raw(msgspec.json.encode(plan)),
     )
-    made = [record(n, group="clean", **values) for n, values in enumerate(clean or [{}] * 20)]
+    quick = {"attempt": {**came(30_000), "last_event": Instant(START + 2_500 * MS)}}
+    made = [record(n, group="clean", **values) for n, values in enumerate(clean or [quick] * 20)]
     made += [make(variant, n) for n, make in enumerate(records, 100)]
     return History(plan=whole, streams=made, faults=list(faults))
 
 
-def record(number: int, *, group: str, attempt: dict | None = None, wait_ms: int = 50, silence_ms: int = 40):
+def record(
+    number: int,
+    *,
+    group: str,
+    attempt: dict | None = None,
+    wait_ms: int = 50,
+    silence_ms: int = 40,
+    events: int = 0,
+):
     sent = Instant(START + 1_000 * MS)
     values = {
         "number": 1,
@@ -73,6 +82,7 @@ def record(number: int, *, group: str, attempt: dict | None = None, wait_ms: int
         outcome="complete",
         end=values["end"],
         attempts=[Attempt(**values)],
+        events=events,
         gaps=Gaps(count=3, longest_lo_ns=silence_ms * MS, longest_hi_ns=silence_ms * MS),
     )
 
@@ -100,6 +110,61 @@ CUT = {"kind": "cut", "after_bytes": [600, 1200]}
 SLOW = {"kind": "slow-first-byte", "delay": "600ms"}
 STALL = {"kind": "stall", "after": "1s", "duration": "1s"}
 SLICE = {"kind": "slice", "size_bytes": 3}
+LATE = {"kind": "latency", "delay": "600ms"}
+JITTER = {"kind": "jitter", "delay": "500ms", "jitter": "400ms"}
+SLOW_RATE = {"kind": "bandwidth", "rate_kb_s": 2}
+DRIP = {"kind": "slow-drip", "size_bytes": 20, "every": "10ms"}
+STALL_EVENTS = {"kind": "stall-events", "after_events": 5, "duration": "1s"}
+HOLE = {"kind": "black-hole", "after": "1s", "duration": "1s"}
+EVENTS = {"kind": "cut-events", "after_events": 4}
+IN_EVENT = {**EVENTS, "inside": "event", "by": "rst"}
+IN_CHARACTER = {**EVENTS, "inside": "character"}
+TIMED = {"kind": "cut-time", "after": "1s"}
+SPLIT = {"kind": "split-characters"}
+CLOSED = {"kind": "accept-then-close"}
+FLAP = {"kind": "flapping", "after": "1s", "down": "1s", "up": "1s", "times": 2}
+SLOW_CLOSE = {"kind": "slow-close", "delay": "700ms"}
+
+
+def first(**attempt):
+    """A first connection, to a proxy that breaks."""
+
+    def make(variant, number):
+        place = next(each for each in variant.addresses if each.group == "hit" and each.attempts != "later")
+        connected = Instant(START + 1_000 * MS)
+        values = {"address": f"{place.host}:{place.port}", "connected": connected, **attempt}
+        return record(number, group="hit", attempt=values)
+
+    return make
+
+
+def heard(*ms: int):
+    """A connection through the window of `applied` (2,000 to 3,001 ms), with what was last heard at those times."""
+    instants = [Instant(START + each * MS) for each in ms]
+    names = ("headers", "first_event", "last_event")
+    return hit(attempt={"headers": None, **dict(zip(names, instants, strict=False))})
+
+
+def lived(lasted_ms: int) -> dict:
+    return {"end": "fin", "ended": Instant(START + (1_000 + lasted_ms) * MS)}
+
+
+def came(received_bytes: int) -> dict:
+    """So many bytes in the 3 s from sending to the end; the clean group's come at 10 KB/s."""
+    return {"received_bytes": received_bytes, "first_byte": Instant(START + 1_050 * MS)}
+
+
+def closing(ms: int) -> dict:
+    return {"last_event": Instant(START + (4_000 - ms) * MS), "end": "fin"}
+
+
+def turned_away() -> dict:
+    at = Instant(START + 2_500 * MS)
+    return {"started": at, "sent": None, "headers": None, "ended": at, "end": "refused"}
+
+
+def fired(count: int) -> FaultRow:
+    return FaultRow(at_ns=START, step="fired", fault="hit", group="hit", fired=count)
 
 
 def applied(kind: str) -> list[FaultRow]:
@@ -128,6 +193,46 @@ def applied(kind: str) -> list[FaultRow]:
         (SLICE, [hit(attempt={"split_events": 8})] * 10, [], True),
         (SLICE, [hit()] * 10, [], False),
         (CUT, [], [], None),
+        (LATE, [hit(wait_ms=660)] * 10, [], True),
+        (LATE, [hit(wait_ms=590)] * 10, [], False),
+        (JITTER, [hit(wait_ms=100 + 80 * n) for n in range(10)], [], True),
+        (JITTER, [hit(wait_ms=500 + n) for n in range(10)], [], False),
+        (JITTER, [hit()] * 10, [], False),
+        *((SLOW_RATE, [hit(attempt=came(each))] * 10, [], each < 6_600) for each in (5_900, 6_500, 9_000)),
+        *((DRIP, [hit(attempt=came(each))] * 10, [], each < 6_600) for each in (5_900, 6_500, 9_000)),
+        (STALL_EVENTS, [hit(silence_ms=1_010, events=9)] * 10, [fired(10)], True),
+        (STALL_EVENTS, [hit(silence_ms=1_010, events=9)] * 10, [fired(0)], False),
+        (STALL_EVENTS, [hit(silence_ms=300, events=9)] * 10, [fired(10)], False),
+        (STALL_EVENTS, [hit(silence_ms=1_010, events=5)] * 10, [fired(10)], False),
+        (HOLE, [heard()] * 10, applied("black-hole"), True),
+        (HOLE, [heard(1_900, 1_950, 2_050)] * 10, applied("black-hole"), True),
+        (HOLE, [heard(1_900, 1_950, 2_500)] * 10, applied("black-hole"), False),
+        (HOLE, [heard()] * 10, [], False),
+        (EVENTS, [first(events=4, end="fin")] * 5, [fired(5)], True),
+        (EVENTS, [first(events=4, end="fin")] * 5, [fired(0)], False),
+        (EVENTS, [first(events=5, end="fin")] * 5, [fired(5)], False),
+        (EVENTS, [first(events=4, end="rst")] * 5, [fired(5)], False),
+        (EVENTS, [first(events=9, end="terminal")] * 5, [fired(0)], False),
+        (IN_EVENT, [first(events=4, end="rst", split_events=1)] * 5, [fired(5)], True),
+        (IN_EVENT, [first(events=4, end="rst")] * 5, [fired(5)], False),
+        (IN_CHARACTER, [first(events=6, end="fin", split_events=1, split_chars=1)] * 5, [fired(5)], True),
+        (IN_CHARACTER, [first(events=6, end="fin", split_events=1)] * 5, [fired(5)], False),
+        (TIMED, [first(**lived(1_020))] * 5, [fired(5)], True),
+        (TIMED, [first(**lived(1_900))] * 5, [fired(5)], False),
+        (TIMED, [first(**lived(900))] * 5, [fired(5)], False),
+        (TIMED, [first(**{**lived(1_020), "end": "rst"})] * 5, [fired(5)], False),
+        (SPLIT, [hit(attempt={"split_chars": 8})] * 10, [fired(80)], True),
+        (SPLIT, [hit(attempt={"split_chars": 8})] * 10, [fired(0)], False),
+        (SPLIT, [hit(attempt={"split_events": 8})] * 10, [fired(80)], False),
+        (CLOSED, [first(end="fin")] * 5, [], True),
+        (CLOSED, [first(end="fin", received_bytes=9)] * 5, [], False),
+        (CLOSED, [first(end="rst")] * 5, [], False),
+        (CLOSED, [first()] * 5, [], False),
+        (FLAP, [hit(attempt=turned_away())] * 5, applied("flapping"), True),
+        (FLAP, [hit()] * 5, applied("flapping"), False),
+        (SLOW_CLOSE, [hit(attempt=closing(720))] * 10, [], True),
+        (SLOW_CLOSE, [hit(attempt=closing(300))] * 10, [], False),
+        (SLOW_CLOSE, [hit(attempt={**closing(720), "end": "terminal"})] * 10, [], False),
     ],
 )
 def test_known_answers(table, records, faults, acted):

@@ -1,0 +1,251 @@
+"""What the wire does for each fault of the vocabulary, byte by byte, on the real server."""
+
+import socket
+import time
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+
+from sseproof.chaos.plan import addresses
+from sseproof.chaos.processes import PortLease
+from sseproof.chaos.toxiproxy import CALL_LIMIT_S, Server
+from tests.chaos.test_injector import await_row, connect_and_hear_something, injecting, row_of
+from tests.chaos.wire import (
+    HEAD,
+    REQUEST,
+    Heard,
+    Listener,
+    Upstream,
+    answer,
+    at_once,
+    chunk,
+    connect,
+    fetch,
+    one_group,
+    rows,
+    ticking,
+)
+
+pytestmark = pytest.mark.integration
+
+ENOUGH = 3
+"""Times that a length is measured: a busy machine makes some of them longer, and none shorter."""
+SETTLED_NS = 300_000_000
+"""What was under way arrives within it; half of the shortest window here."""
+EVENT = "id: {n}\ndata: سلام 🎈 é {n}\n\n"
+
+
+def heard_through(server: Server, lease: PortLease, folder: Path, table: dict, upstream: Upstream) -> Heard:
+    """What one client hears of one answer under a fault that stands."""
+    plan = one_group(table, upstream.place, lease)
+    with injecting(plan, server, folder):
+        return fetch(plan.proxies[0].port)
+
+
+def payload(data: bytes) -> bytes:
+    """The event stream of a chunked answer, as far as it came."""
+    rest, body = data.removeprefix(HEAD), b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        body += rest[: int(size, 16)]
+        rest = rest[int(size, 16) + 2 :]
+    return body
+
+
+def fired(folder: Path) -> int | None:
+    return next(row.fired for row in rows(folder) if row.step == "fired")
+
+
+def test_latency_shifts_and_keeps_the_pace(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    with Upstream(ticking(10, 0.03)) as upstream:
+        heard = heard_through(server, lease, tmp_path, {"kind": "latency", "delay": "300ms"}, upstream)
+    assert (heard.at_ns[0] - upstream.requested_ns[0]) / 1e6 >= 300
+    assert heard.longest_gap_ms < 200
+    assert heard.data.count(b"data:") == 10
+
+
+def test_jitter_keeps_the_order(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    table = {"kind": "jitter", "delay": "50ms", "jitter": "50ms"}
+    with Upstream(ticking(20, 0.02)) as upstream:
+        heard = heard_through(server, lease, tmp_path, table, upstream)
+    assert payload(heard.data) == b"".join(b"id: %d\ndata: %d\n\n" % (n, n) for n in range(20))
+
+
+@pytest.mark.parametrize(
+    ("table", "bytes_s"),
+    [
+        ({"kind": "bandwidth", "rate_kb_s": 4}, 4_000),
+        ({"kind": "slow-drip", "size_bytes": 40, "every": "10ms"}, 4_000),
+    ],
+    ids=["bandwidth", "drip"],
+)
+def test_a_rate_is_kept_and_nothing_lost(
+    server: Server, lease: PortLease, tmp_path: Path, table: dict, bytes_s: int
+) -> None:
+    whole = answer(60)
+    with Upstream(at_once(whole)) as upstream:
+        heard = heard_through(server, lease, tmp_path, table, upstream)
+    assert heard.data == whole
+    took_s = (heard.at_ns[-1] - upstream.requested_ns[0]) / 1e9
+    assert took_s >= 0.9 * len(whole) / bytes_s
+
+
+@pytest.mark.parametrize("by", ["fin", "rst"])
+@pytest.mark.parametrize("pause_s", [0, 0.01], ids=["at-once", "ticking"])
+@pytest.mark.parametrize(
+    ("place", "tail"),
+    [
+        ({"after_events": 0}, b""),
+        ({"after_events": 5}, b""),
+        ({"after_events": 5, "inside": "event"}, b"id: 5\nda"),
+        ({"after_events": 5, "inside": "event", "offset_bytes": 2}, b"id"),
+        ({"after_events": 5, "inside": "character"}, "id: 5\ndata: س".encode()[:-1]),
+    ],
+    ids=["head", "boundary", "event", "offset", "character"],
+)
+def test_a_cut_at_an_event(
+    server: Server, lease: PortLease, tmp_path: Path, by: str, pause_s: float, place: dict, tail: bytes
+) -> None:
+    chunks = [chunk(EVENT.format(n=n).encode()) for n in range(12)]
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(HEAD if pause_s else HEAD + b"".join(chunks) + b"0\r\n\r\n")
+        for each in chunks if pause_s else ():
+            connection.sendall(each)
+            time.sleep(pause_s)  # the pace of the service under test
+
+    with Upstream(serve) as upstream:
+        heard = heard_through(server, lease, tmp_path, {"kind": "cut-events", "by": by, **place}, upstream)
+    whole = "".join(EVENT.format(n=n) for n in range(place["after_events"])).encode()
+    assert payload(heard.data) == whole + tail
+    assert heard.end == by
+    assert fired(tmp_path) == 1
+
+
+@pytest.mark.parametrize("by", ["fin", "rst"])
+def test_a_cut_after_a_time(server: Server, lease: PortLease, tmp_path: Path, by: str) -> None:
+    with Upstream(ticking(500, 0.01)) as upstream:
+        begun_ns = time.time_ns()
+        table = {"kind": "cut-time", "after": "400ms", "by": by}
+        heard = heard_through(server, lease, tmp_path, table, upstream)
+    assert (heard.ended_ns - begun_ns) / 1e6 >= 400
+    assert 2 < heard.data.count(b"data:") < 60
+    assert (heard.end, fired(tmp_path)) == (by, 1)
+
+
+def test_every_character_is_split_and_nothing_lost(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    whole = answer(6)
+    with Upstream(at_once(whole)) as upstream:
+        table = {"kind": "split-characters", "delay": "20ms"}
+        heard = heard_through(server, lease, tmp_path, table, upstream)
+    assert heard.data == whole
+    leads = {at + 1 for at, byte in enumerate(whole) if byte >= 0xC2}
+    assert leads <= set(accumulate(heard.reads)), "each character comes in two reads"
+    assert fired(tmp_path) == len(leads) == 36
+
+
+def test_a_stall_after_events_is_as_long_as_asked(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    whole = answer(20)
+    table = {"kind": "stall-events", "after_events": 7, "inside": "event", "duration": "400ms"}
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group(table, upstream.place, lease)
+        with injecting(plan, server, tmp_path):
+            all_heard = [fetch(plan.proxies[0].port) for _ in range(ENOUGH)]
+    for heard in all_heard:
+        assert heard.data == whole
+        assert payload(heard.data[: heard.reads[0]]).endswith(b"id: 7\nda")
+    assert 395 <= min(heard.longest_gap_ms for heard in all_heard) < 450
+
+
+def test_what_a_stall_holds_blocks_no_healing(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    """Half of the clients leave while it holds, the others wait: its toxic goes at once all the same."""
+    whole = answer(20)
+    table = {"kind": "stall-events", "after_events": 7, "duration": "1h"}
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group(table, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            waiting = [connect(plan.proxies[0].port) for _ in range(20)]
+            for connection in waiting:
+                connection.sendall(REQUEST)
+                assert connection.recv(10)
+            for connection in waiting[::2]:
+                connection.close()
+            begun_s = time.monotonic()
+            injector.heal()
+            assert time.monotonic() - begun_s < CALL_LIMIT_S
+            assert injector.problem is None
+            assert fetch(plan.proxies[0].port).data == whole
+            for connection in waiting[1::2]:
+                connection.close()
+    assert row_of(tmp_path, "verified").ok is True
+    assert fired(tmp_path) == 20
+
+
+@pytest.mark.parametrize("by", ["fin", "rst"])
+def test_accepted_then_closed(server: Server, lease: PortLease, tmp_path: Path, by: str) -> None:
+    whole = answer(5)
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group({"kind": "accept-then-close", "by": by}, upstream.place, lease)
+        with injecting(plan, server, tmp_path):
+            first = next(each for each in addresses(plan) if each.attempts == "first")
+            later = next(each for each in addresses(plan) if each.attempts == "later")
+            for _ in range(3):
+                heard = fetch(first.port)
+                assert (heard.data, heard.end) == (b"", by)
+            assert upstream.requests == 0, "the target sees none of it"
+            assert fetch(later.port).data == whole
+
+
+def test_a_slow_close_delays_the_end_alone(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    whole = answer(5)
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group({"kind": "slow-close", "delay": "400ms"}, upstream.place, lease)
+        with injecting(plan, server, tmp_path):
+            all_heard = [fetch(plan.proxies[0].port) for _ in range(ENOUGH)]
+    assert {(heard.data, heard.end) for heard in all_heard} == {(whole, "fin")}
+    assert 395 <= min((heard.ended_ns - heard.at_ns[-1]) / 1e6 for heard in all_heard) < 450
+
+
+def test_a_black_hole_gives_nothing_back(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    table = {"kind": "black-hole", "after": "300ms", "duration": "600ms"}
+    with Upstream(ticking(400, 0.005)) as upstream:
+        plan = one_group(table, upstream.place, lease)
+        port = plan.proxies[0].port
+        with injecting(plan, server, tmp_path) as injector:
+            before = Listener(port)
+            injector.begin()
+            (applied,) = await_row(tmp_path, "applied", 1)
+            asked = upstream.requests
+            inside = Listener(port)  # the connection is made, and its request never arrives
+            leaving = [connect(port) for _ in range(10)]
+            for connection in leaving:
+                connection.sendall(REQUEST)
+                connection.close()
+            heard, nothing = before.result(), inside.result()
+            assert (upstream.requests, nothing.data) == (asked, b"")
+            (verified,) = await_row(tmp_path, "verified", 1)
+            assert (verified.ok, injector.check()) == (True, None)
+            assert connect_and_hear_something(port)
+    healed = row_of(tmp_path, "healed", 1)
+    assert heard.end == nothing.end == "fin"
+    assert heard.at_ns[-1] <= applied.call_answered_ns + SETTLED_NS
+    for each in (heard, nothing):
+        assert healed.call_sent_ns <= each.ended_ns <= healed.call_answered_ns + SETTLED_NS
+
+
+def test_a_flapping_link(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    table = {"kind": "flapping", "after": "100ms", "down": "150ms", "up": "350ms", "times": 3}
+    with Upstream(ticking(1000, 0.01)) as upstream:
+        plan = one_group(table, upstream.place, lease)
+        port = plan.proxies[0].port
+        with injecting(plan, server, tmp_path) as injector:
+            injector.begin()
+            for number in (1, 2, 3):
+                await_row(tmp_path, "applied", number)
+                with pytest.raises(ConnectionRefusedError):
+                    connect(port)
+                await_row(tmp_path, "verified", number)
+                assert connect_and_hear_something(port)
+    first, last = row_of(tmp_path, "applied", 1), row_of(tmp_path, "applied", 3)
+    assert abs((last.call_sent_ns - first.call_sent_ns) / 1e6 - 1_000) < 100
