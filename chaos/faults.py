@@ -423,7 +423,7 @@ def parse_fault(table: Mapping[str, Any]) -> Fault:
             raise
         except ValueError as error:
             raise FaultError(f"{key} of the fault {kind!r}: {error}.") from None
-    missing = [key for key in keys if _is_required(shape, key) and key not in table]
+    missing = [key for key in keys if is_required(shape, key) and key not in table]
     if missing:
         raise FaultError(f"The fault {kind!r} needs {_listed(missing)}.")
     try:
@@ -437,20 +437,26 @@ def parse_fault(table: Mapping[str, Any]) -> Fault:
 def keys_of(kind: str) -> tuple[str, ...]:
     """The keys of one kind of fault as TOML has them, without `kind`."""
     fields = _KINDS[kind].__struct_fields__
-    keys = [_toml_key(field) for field in fields]
+    keys = [toml_key(field) for field in fields]
     return tuple(dict.fromkeys(key for key in keys if key))
 
 
-def _toml_key(field: str) -> str:
+def shape_of(kind: str) -> type[Struct]:
+    """The type of one kind of fault."""
+    return _KINDS[kind]
+
+
+def toml_key(field: str) -> str:
+    """The key in TOML that a field of a fault is written as."""
     if field == "to_bytes":
         return "after_bytes"  # written as after_bytes = [from, to]
     return next((key for key, units in _TIMES.items() if field in units), field)
 
 
-def _is_required(shape: type[Struct], key: str) -> bool:
+def is_required(shape: type[Struct], key: str) -> bool:
     """Whether a field of that key has no default; in these structs required fields come first."""
     required = len(shape.__struct_fields__) - len(shape.__struct_defaults__)
-    return any(_toml_key(field) == key for field in shape.__struct_fields__[:required])
+    return any(toml_key(field) == key for field in shape.__struct_fields__[:required])
 
 
 def _field(shape: type[Struct], key: str, value: Any) -> dict[str, Any]:

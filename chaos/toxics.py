@@ -59,6 +59,8 @@ _LARGEST_PIECE_BYTES: Final = 32_768
 _LONGEST_PIECE_DELAY_US: Final = 1_000_000
 
 OWN_TOXIC: Final = "sse"
+OwnBuildOnly = CutEvents | CutTime | StallEvents | SplitCharacters
+"""Faults that stand for that toxic."""
 _MOST: Final = 1 << 40
 _WORDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     OWN_TOXIC: {
@@ -156,7 +158,7 @@ def _check_together(toxic: Toxic) -> None:
 
 def needs_own_build(fault: Fault) -> bool:
     """Whether only a build of our sources can do it."""
-    return any(toxic.type == OWN_TOXIC for toxic in standing_toxics(fault))
+    return isinstance(fault, OwnBuildOnly)
 
 
 def standing_toxics(fault: Fault, cut_after_bytes: int | None = None) -> list[Toxic]:

@@ -1,4 +1,4 @@
-"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `serve`, `calibrate`, `setup`, `chaos`.
+"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `serve`, `chaos`, `calibrate`, `setup`.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -564,6 +564,21 @@ def chaos_run(
     else:
         click.echo(result.to_text())
     return code
+
+
+@chaos.command(name="list", context_settings=SETTINGS)
+@_json_option
+def chaos_list(*, as_json: bool) -> None:
+    """Lists every fault: what happens on the wire, its keys with their units, and who can do it.
+
+    \b
+    Example:
+      sseproof chaos list
+      sseproof chaos list --json
+    """
+    from sseproof.chaos.catalogue import catalogue, to_json, to_text
+
+    click.echo(to_json(catalogue()) if as_json else to_text(catalogue()), nl=False)
 
 
 @chaos.command(name="heal", context_settings=SETTINGS)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from sseproof.calibration import warning
 from sseproof.chaos.faults import FaultError
 from sseproof.chaos.plan import plan_faults
+from sseproof.engine import check_named_engine
 from sseproof.limits import Demand, check_limits, descriptors_a_worker, size_text
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.settings import Client
@@ -133,8 +134,9 @@ def dry_run(
     """Plans without sending.
 
     `expected_rate` is the true share of good units to assume; by default one with a quarter of the failures that each
-    claim allows.
+    claim allows. Raises UsageError when the Toxiproxy that was named can't do the faults.
     """
+    check_named_engine(resolved, ask=False)
     scenario = resolved.scenario
     load = scenario.load
     _check_faults(resolved)

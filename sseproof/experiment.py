@@ -40,6 +40,7 @@ from sseproof.chaos.faults import FaultError, ReadsText
 from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_connect_ns, with_ports
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
+from sseproof.engine import check_engine, check_named_engine
 from sseproof.judging import judged
 from sseproof.limits import check_limits
 from sseproof.loadtests.arrivals import admission_ns
@@ -225,6 +226,7 @@ class _Experiment:
             self._scenario.seed = self._seed  # what the plan fixes may depend on it
             check_limits(demand_of(self._resolved))
             self._bind = self._master_bind()
+            check_named_engine(self._resolved, ask=True)
             services = self._checked_services()
             self._sides = [
                 self._side(variant, service, parts)
@@ -534,6 +536,7 @@ class _Experiment:
         self._heed_interruption()
         external = Client.from_url(found.url) if found.url is not None else None
         version = external.version() if external is not None else found.version
+        check_engine(self._resolved, version, found.url or found.path)
         self._engine = engine_name(version)
         if self._engine != version:
             where = found.url or found.path

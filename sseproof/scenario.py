@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import msgspec
 from msgspec import Struct
 
-from sseproof.chaos.faults import Clean, FaultError, kind_of
+from sseproof.chaos.faults import Clean, FaultError, ReadsEvents, kind_of
 from sseproof.chaos.hop_config import HopKind, check_route
 from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
@@ -297,9 +297,16 @@ def _groups(scenario: Scenario, origin: "_Origins") -> list[GroupSpec]:
     if not scenario.fault:
         return []
     try:
-        return parse_groups(scenario.fault)
+        groups = parse_groups(scenario.fault)
     except FaultError as error:
         raise UsageError(f"{origin.of('fault')}: {error}") from None
+    blind = [spec for spec in groups if isinstance(spec.fault, ReadsEvents)]
+    if blind and any(urlsplit(variant.target.url).scheme == "https" for variant in scenario.variant):
+        raise UsageError(
+            f"{origin.of('fault')}: the fault {kind_of(blind[0].fault)} has to read the stream, and https hides it from "
+            "the proxy: use a fault that counts bytes or time (cut, cut-time, slice, stall), or an http:// target."
+        )
+    return groups
 
 
 def _check_scopes(

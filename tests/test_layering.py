@@ -39,6 +39,7 @@ PURE: Final = frozenset(
             "loadtests.reconnect",
             "loadtests.settings",
             "loadtests.sse",
+            "chaos.catalogue",
             "chaos.faults",
             "chaos.plan",
             "chaos.toxics",

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from sseproof.chaos import install as module
-from sseproof.chaos.install import BINARY, SOURCES, Found, cache_folder, find, install, version_of
+from sseproof.chaos.install import (
+    BINARY,
+    SOURCES,
+    Found,
+    cache_folder,
+    find,
+    has_own_toxic,
+    install,
+    version_of,
+)
 from sseproof.rundir.errors import RigError, UsageError
 from tests.chaos.test_toxiproxy import gone
 from tests.integration.suite import gone_from, started
@@ -199,6 +208,21 @@ def test_a_killed_builder_leaves_no_half_and_no_lock(tmp_path: Path) -> None:
     fake_go(go, build=GOOD_BUILD)
     assert install(lambda line: None, cache=cache, environ=environment(go)).kind == "built"
     assert not list(cache.glob("building-*"))
+
+
+@pytest.mark.parametrize(
+    ("version", "has"),
+    [
+        ("2.12.0 sseproof-1", False),
+        ("2.12.0 sseproof-2", True),
+        ("2.12.0 sseproof-10", True),
+        ("2.12.0", False),
+        ("git", False),
+        ("", False),
+    ],
+)
+def test_a_build_says_whether_it_reads_streams(version: str, has: bool) -> None:
+    assert has_own_toxic(version) is has
 
 
 def test_versions_are_read() -> None:

@@ -220,8 +220,18 @@ size_bytes = 4
         ('kind = "slice"\nshare = "10%"\nsize_bytes = 0', ["size_bytes"]),
         ('kind = "cut"\nshare = "120%"\nafter_bytes = 5', ["share"]),
         ('kind = "stall"\nshare = "10%"\nafter = "1s"\nduration = "0s"', ["duration"]),
+        ('kind = "bandwidth"\nshare = "10%"\nrate_kb_s = -1', ["rate_kb_s", "-1"]),
+        ('kind = "jitter"\nshare = "10%"\ndelay = "1s"\njitter = "4611686018427s"', ["jitter"]),
     ],
-    ids=["unknown", "no-offset", "killing-slice", "share", "no-length"],
+    ids=[
+        "unknown",
+        "no-offset",
+        "killing-slice",
+        "share",
+        "no-length",
+        "killing-rate",
+        "killing-jitter",
+    ],
 )
 def test_bad_faults_are_refused_before_anything_starts(tmp_path, fault, words):
     done = run(tmp_path, f"[[fault]]\n{fault}\n")
@@ -273,14 +283,51 @@ def test_a_server_by_its_url_is_asked_who_it_is_and_left_as_it_was(tmp_path, oth
     assert other.pid is not None
 
 
-def test_a_stock_server_is_named_as_such(tmp_path):
-    program = tmp_path / "stock"
+def stock_server(folder: Path) -> Path:
+    """A program that says it is a stock one."""
+    program = folder / "stock"
     found = install(print)
     program.write_text(
         '#!/bin/sh\n[ "$1" = -version ] && { echo toxiproxy-server version 2.12.0; exit; }\n'
         f'exec {found.path} "$@"\n'
     )
     program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry-run"])
+def test_what_a_stock_server_cannot_do_is_refused_by_name(tmp_path, dry):
+    scenario = """
+[[fault]]
+kind = "cut-events"
+share = "10%"
+after_events = 3
+[[fault]]
+kind = "split-characters"
+share = "10%"
+[[fault]]
+kind = "cut"
+share = "10%"
+after_bytes = 900
+"""
+    done = run(tmp_path, scenario, "--toxiproxy", str(stock_server(tmp_path)), *dry)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert "can't do cut-events, split-characters:" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_stream_behind_tls_cannot_be_read(tmp_path):
+    fault = '[[fault]]\nkind = "stall-events"\nshare = "10%"\nafter_events = 3\nduration = "1s"\n'
+    (tmp_path / "tls.toml").write_text(f'[target]\nurl = "https://127.0.0.1:1/"\n{fault}')
+    done = sseproof("run", "tls.toml", "--quiet", cwd=tmp_path)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert "stall-events has to read the stream" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_stock_server_is_named_as_such(tmp_path):
+    program = stock_server(tmp_path)
     run(tmp_path, CUT_HALF.format(streams=20), "--toxiproxy", str(program))
     directory = directory_of(tmp_path)
     assert info_of(directory).versions[ENGINE] == "2.12.0 (stock)"

@@ -1,0 +1,40 @@
+"""Whether the fault engine can do what a scenario asks of it, told before anything else happens.
+
+Rules (design.md decision 8):
+- A stock Toxiproxy lacks the toxic that reads event streams: what it can't do is refused with all such faults named.
+- A server that was named is known before the run; one that would be found or built has that toxic, unless nothing can be
+  built and a stock one is taken, which is seen when it is.
+"""
+
+from sseproof.chaos.faults import kind_of
+from sseproof.chaos.install import engine_name, find, has_own_toxic
+from sseproof.chaos.toxics import needs_own_build
+from sseproof.rundir.errors import UsageError
+from sseproof.scenario import Resolved
+
+
+def check_engine(resolved: Resolved, version: str, where: object) -> None:
+    """Raises UsageError when a server that says this version lacks what the scenario's faults need."""
+    kinds = dict.fromkeys(kind_of(spec.fault) for spec in resolved.groups if needs_own_build(spec.fault))
+    if kinds and not has_own_toxic(version):
+        raise UsageError(
+            f"{resolved.source}: the Toxiproxy {where} ({engine_name(version)}) can't do {', '.join(kinds)}: leave "
+            "toxiproxy out, so that sseproof takes a build of its own (sseproof setup makes it), or leave those faults out."
+        )
+
+
+def check_named_engine(resolved: Resolved, *, ask: bool) -> None:
+    """As `check_engine` for a server that the scenario names; one with a URL is asked only if wanted.
+
+    Raises RigError when it does not answer.
+    """
+    named = resolved.scenario.toxiproxy
+    if named is None or not any(needs_own_build(spec.fault) for spec in resolved.groups):
+        return
+    found = find(named)
+    if found.url is None:
+        check_engine(resolved, found.version, found.path)
+    elif ask:
+        from sseproof.chaos.toxiproxy import Client
+
+        check_engine(resolved, Client.from_url(found.url).version(), found.url)
