@@ -482,7 +482,8 @@ def _at_the_place(fault: Cuts, each: Attempt, place: AddressPlan) -> bool | None
                 return None if each.end in _DONE else each.split_chars > 0
             return each.events == events and (inside == "boundary" or each.split_events > 0)
         case CutTime(after_ms=after_ms):
-            if each.connected is None or each.ended.hi_ns - each.connected.lo_ns < after_ms * MS:
+            # A busy client learns late that it is connected; the connection began after it was asked for.
+            if each.connected is None or each.ended.hi_ns - each.started.lo_ns < after_ms * MS:
                 return None
             return each.ended.lo_ns - each.connected.hi_ns <= after_ms * MS + TIMED_SLACK_NS
 

@@ -132,7 +132,12 @@ def first(**attempt):
     def make(variant, number):
         place = next(each for each in variant.addresses if each.group == "hit" and each.attempts != "later")
         connected = Instant(START + 1_000 * MS)
-        values = {"address": f"{place.host}:{place.port}", "connected": connected, **attempt}
+        values = {
+            "address": f"{place.host}:{place.port}",
+            "started": connected,
+            "connected": connected,
+            **attempt,
+        }
         return record(number, group="hit", attempt=values)
 
     return make
