@@ -322,6 +322,22 @@ class Flapping(Struct, frozen=True, kw_only=True, tag_field="kind", tag="flappin
         _within("times", self.times, 2, MOST_WINDOWS, "")
 
 
+class ServerRestart(Struct, frozen=True, kw_only=True, tag_field="kind", tag="server-restart"):
+    """From `after_ms` of load on the run's own server is away for `duration_ms`: killed, and started again on its port.
+
+    All streams share the server, so all of them meet it. It forgets what it knew: answers it had begun can't go on.
+    """
+
+    wire: ClassVar[str] = "the run's own server is ended by SIGKILL, and started again on the same port"
+    after_ms: int
+    duration_ms: int
+    every_ms: int | None = None
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        _check_windows(self)
+
+
 Cuts = Cut | CutEvents | CutTime
 Standing = (
     Latency
@@ -338,7 +354,7 @@ Standing = (
     | StallEvents
     | SlowClose
 )
-Windowed = Stall | BlackHole | Refused | Flapping
+Windowed = Stall | BlackHole | Refused | Flapping | ServerRestart
 Fault = Clean | Standing | Windowed
 OnFirst = Cut | CutEvents | CutTime | AcceptThenClose
 """Those that say on which connections of a stream they act."""
@@ -346,7 +362,9 @@ ReadsText = CutEvents | StallEvents | SplitCharacters | Slice
 """Those that mean the text of an answer: their streams ask for no compression."""
 ReadsEvents = CutEvents | StallEvents | SplitCharacters
 """Those that have to read the stream, which TLS hides."""
-EndsConnections = Cut | CutEvents | CutTime | AcceptThenClose | BlackHole | Refused | Flapping
+OfEverybody = ServerRestart
+"""What happens to the service and not to a link: no stream can be left out."""
+EndsConnections = Cut | CutEvents | CutTime | AcceptThenClose | BlackHole | Refused | Flapping | ServerRestart
 """After those a stream has fewer events on a connection than its answer."""
 
 _KINDS: Final[dict[str, type[Struct]]] = {
@@ -369,6 +387,7 @@ _KINDS: Final[dict[str, type[Struct]]] = {
         AcceptThenClose,
         Flapping,
         SlowClose,
+        ServerRestart,
     )
 }
 FAULT_KINDS: Final = tuple(_KINDS)
@@ -488,7 +507,7 @@ def _check_place(fault: CutEvents | StallEvents) -> None:
         _within("offset_bytes", fault.offset_bytes, 1, LARGEST_OFFSET_BYTES, "bytes")
 
 
-def _check_windows(fault: Stall | BlackHole | Refused) -> None:
+def _check_windows(fault: Stall | BlackHole | Refused | ServerRestart) -> None:
     _within("after", fault.after_ms, 0, LATEST_MS, "ms")
     _within("duration", fault.duration_ms, 1, LONGEST_WINDOW_MS, "ms")
     _within("times", fault.times, 1, MOST_WINDOWS, "")

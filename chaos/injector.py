@@ -18,19 +18,20 @@ Rules (design.md decision 9; toxiproxy.md 1.9, 6 and 8):
 
 import contextlib
 import heapq
+import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import msgspec
 from msgspec import Struct
 
 from sseproof.chaos.faults import Clean, Fault, Windowed, kind_of
 from sseproof.chaos.plan import FaultPlan, ProxyPlan, Window
-from sseproof.chaos.toxics import COUNTERS, Change, Switch, Toxic, standing_toxics, window_action
+from sseproof.chaos.toxics import COUNTERS, Change, Outside, Switch, Toxic, standing_toxics, window_action
 from sseproof.chaos.toxiproxy import (
     Client,
     MismatchError,
@@ -49,10 +50,21 @@ CONNECT_LIMIT_S: Final = 2.0
 THREAD_LIMIT_S: Final = 8.0
 """A call in flight ends within 6 s; then the timer thread sees that it is to stop."""
 WATCH_EVERY_S: Final = 0.5
+ERRAND_POLL_S: Final = 0.05
 CLEAN_KIND: Final = kind_of(Clean())
 
 Side = tuple[str | None, str]
 """Variant and group: what has a row of its own."""
+
+
+class Service(Protocol):
+    """Something of the run's own that a fault may take away."""
+
+    def take_away(self) -> None:
+        """At once; from any thread. Raises RigError."""
+
+    def bring_back(self) -> None:
+        """Until it is ready; from the main thread, which its children belong to. Raises RigError."""
 
 
 class _Due(Struct, order=True, frozen=True):
@@ -72,12 +84,46 @@ class _Bracket(Struct):
     echo: dict[str, ProxyState]
 
 
+class _Errand:
+    """Something that only the main thread may do, for a thread that waits for it."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self._do = do
+        self._done = threading.Event()
+        self._problem: RigError | None = None
+
+    def run(self) -> None:
+        """In the main thread."""
+        try:
+            self._do()
+        except RigError as error:
+            self._problem = error
+        finally:
+            self._done.set()
+
+    def wait(self, stop: threading.Event) -> None:
+        """In the other. Raises the errand's RigError; one of its own when everything is to end first."""
+        while not self._done.wait(ERRAND_POLL_S):
+            if stop.is_set():
+                raise RigError("The faults were healed before their time.")
+        if self._problem is not None:
+            raise self._problem
+
+
 class Injector:
     """Carries out one plan on one server. A context manager: leaving it heals and ends a private server."""
 
-    def __init__(self, plan: FaultPlan, server: Server | Client, rows: Appender[FaultRow]) -> None:
-        """`server` is a private child of ours or the client of somebody else's."""
+    def __init__(
+        self,
+        plan: FaultPlan,
+        server: Server | Client,
+        rows: Appender[FaultRow],
+        services: Mapping[str | None, Service] | None = None,
+    ) -> None:
+        """`server` is a private child of ours or the client of somebody else's; `services` has those of the variants."""
         self._plan = plan
+        self._services = services or {}
+        self._errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
         self._private = server if isinstance(server, Server) else None
         self._external = server if isinstance(server, Client) else None
         self._rows = rows
@@ -198,8 +244,11 @@ class Injector:
     def check(self) -> RigError | None:
         """To be called a few times a second from the main thread: the problem, if there is one.
 
-        Where the server is gone it is replaced first, so that streams of every group find a clean way again.
+        Where the server is gone it is replaced first, so that streams of every group find a clean way again. What only the
+        main thread may do for a fault is done here.
         """
+        with contextlib.suppress(queue.Empty):
+            self._errands.get_nowait().run()
         if self._has_ended():
             with self._lock:
                 if self._has_ended():
@@ -272,25 +321,40 @@ class Injector:
         sides = self._sides_of(window)
         self._write([self._row(side, "intent", window=window) for side in sides], sync=True)
         self._open[position] = window
-        self._step(sides, "applied", window, self._break)
+        self._step(sides, "applied", window)
 
     def _heal_window(self, position: int, window: Window) -> None:
         sides = self._sides_of(window)
         self._write_quietly([self._row(side, "heal-intent", window=window) for side in sides], sync=True)
-        self._step(sides, "healed", window, self._mend)
+        self._step(sides, "healed", window)
         del self._open[position]
         self._write_quietly([self._verified(side, window=window) for side in sides])
 
-    def _step(
-        self, sides: Sequence[Side], step: FaultStep, window: Window, act: Callable[[ProxyPlan], ProxyState]
-    ) -> None:
+    def _step(self, sides: Sequence[Side], step: FaultStep, window: Window) -> None:
         for side in sides:
             try:
-                bracket = self._bracketed(side, act)
-            except ServerError as error:
+                bracket = self._bracketed_step(side, step)
+            except RigError as error:
                 self._broken([self._row(each, "failed", window=window) for each in sides], error)
                 raise
             self._write_quietly([self._row(side, step, window=window, bracket=bracket, ok=True)])
+
+    def _bracketed_step(self, side: Side, step: FaultStep) -> _Bracket:
+        """What begins or ends a window on one side: a call for each proxy, or one for the service behind them."""
+        begins = step == "applied"
+        if not isinstance(_action(self._faults[side[1]]), Outside):
+            return self._bracketed(side, self._break if begins else self._mend)
+        service = self._services[side[0]]
+        sent_ns = now_ns()
+        if begins:
+            service.take_away()
+        elif threading.current_thread() is threading.main_thread():
+            service.bring_back()
+        else:
+            errand = _Errand(service.bring_back)
+            self._errands.put(errand)
+            errand.wait(self._stop)
+        return _Bracket(sent_ns, now_ns(), {})
 
     def _bracketed(self, side: Side, act: Callable[[ProxyPlan], ProxyState]) -> _Bracket:
         sent_ns = now_ns()
@@ -307,6 +371,8 @@ class Injector:
                 return self._changed(proxy, toxics)
             case Switch():
                 return self._client.set_enabled(proxy.name, False)
+            case Outside():
+                raise AssertionError("no proxy has a part in it")
 
     def _mend(self, proxy: ProxyPlan) -> ProxyState:
         match _action(proxy.fault):
@@ -319,6 +385,8 @@ class Injector:
                 return state
             case Switch():
                 return self._client.set_enabled(proxy.name, True)
+            case Outside():
+                raise AssertionError("no proxy has a part in it")
 
     def _changed(self, proxy: ProxyPlan, toxics: Sequence[Toxic]) -> ProxyState:
         state = _clean(proxy)
@@ -347,7 +415,7 @@ class Injector:
             try:
                 self._heal_windows()
                 self._heal_sides(sides)
-            except ServerError as error:
+            except RigError as error:
                 self._heal_by_force(sides, error)
             self._open.clear()
 
@@ -364,7 +432,7 @@ class Injector:
         for window in self._open.values():
             for side in self._sides_of(window):
                 self._write_quietly([self._row(side, "heal-intent", window=window)], sync=True)
-                bracket = self._bracketed(side, self._mend)
+                bracket = self._bracketed_step(side, "healed")
                 self._write_quietly([self._row(side, "healed", window=window, bracket=bracket, ok=True)])
 
     def _heal_sides(self, sides: Sequence[Side]) -> None:
@@ -412,7 +480,7 @@ class Injector:
             self._client.remove_toxic(state.name, toxic.name)
         return {state.name: self._client.set_enabled(state.name, True)}
 
-    def _heal_by_force(self, sides: Sequence[Side], error: ServerError) -> None:
+    def _heal_by_force(self, sides: Sequence[Side], error: RigError) -> None:
         """Ending a private server takes back all it did; somebody else's we can only report."""
         if self._private is None:
             self._note_problem(self._left_behind(error))
@@ -532,7 +600,7 @@ class Injector:
 _ENDED: Final = "The server was ended, and with it everything it did."
 
 
-def _action(fault: Fault) -> Change | Switch:
+def _action(fault: Fault) -> Change | Switch | Outside:
     assert isinstance(fault, Windowed), "only groups with windows have a timetable"
     return window_action(fault)
 

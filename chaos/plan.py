@@ -27,6 +27,7 @@ from sseproof.chaos.faults import (
     Cut,
     Fault,
     FaultError,
+    OfEverybody,
     OnFirst,
     Windowed,
     kind_of,
@@ -140,6 +141,12 @@ def parse_groups(tables: Sequence[Mapping[str, Any]]) -> list[GroupSpec]:
         except FaultError as error:
             raise FaultError(f"[[fault]] number {number}: {error}") from None
     _check_names(specs)
+    shared = next((spec for spec in specs if isinstance(spec.fault, OfEverybody)), None)
+    if shared is not None and (len(specs) > 1 or _share(shared.share) < 1):
+        raise FaultError(
+            f"The fault {kind_of(shared.fault)} happens to the service, which all streams share: give it "
+            'share = "100%", and no other [[fault]] beside it.'
+        )
     left = 1 - sum((_share(spec.share) for spec in specs), Fraction(0))
     if left < 0:
         raise FaultError("The shares of all [[fault]] tables come to more than 100%.")

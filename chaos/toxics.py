@@ -38,6 +38,7 @@ from sseproof.chaos.faults import (
     Jitter,
     Latency,
     Refused,
+    ServerRestart,
     Slice,
     SlowClose,
     SlowDrip,
@@ -109,6 +110,10 @@ class Switch(Struct, frozen=True):
     """A window that takes the proxy itself down: live connections end by FIN, new ones are refused."""
 
 
+class Outside(Struct, frozen=True):
+    """A window in which something happens that is none of a proxy's business."""
+
+
 class Change(Struct, frozen=True):
     """A window in which standing toxics have these attributes."""
 
@@ -167,7 +172,7 @@ def standing_toxics(fault: Fault, cut_after_bytes: int | None = None) -> list[To
     `cut_after_bytes` is the proxy's own offset where the group's offsets were drawn by the plan.
     """
     match fault:
-        case Clean() | Refused() | Flapping():
+        case Clean() | Refused() | Flapping() | ServerRestart():
             return []
         case Stall():
             return [_latency("stall", 0)]
@@ -205,7 +210,7 @@ def standing_toxics(fault: Fault, cut_after_bytes: int | None = None) -> list[To
             return [_sse("split", "character", delay_ms=delay_ms, times=0)]
 
 
-def window_action(fault: Windowed) -> Change | Switch:
+def window_action(fault: Windowed) -> Change | Switch | Outside:
     """What a window of this fault changes: standing toxics get these attributes, or the proxy is switched off."""
     match fault:
         case Stall():
@@ -217,6 +222,8 @@ def window_action(fault: Windowed) -> Change | Switch:
             )
         case Refused() | Flapping():
             return Switch()
+        case ServerRestart():
+            return Outside()
 
 
 def _reset(by: CutBy) -> list[Toxic]:

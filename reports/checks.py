@@ -37,7 +37,7 @@ Bracket = tuple[int, int]
 
 NO_FAULT: Final = "clean"
 """The kind of a proxy that is set up to break nothing, or to break later."""
-LINK_DOWN: Final = frozenset({"refused", "flapping", "black-hole", "stall"})
+LINK_DOWN: Final = frozenset({"refused", "flapping", "black-hole", "stall", "server-restart"})
 """Faults that keep the link down until they are healed: reconnection can't begin before (decision 10)."""
 
 _Of = StreamRecord | StartRow | BreakRow

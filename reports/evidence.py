@@ -19,6 +19,8 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
 - refused, flapping: connections that were refused in the window, which nothing but a closed proxy does; or connections
   that lived when the proxy was closed and ended with it, by half of them more than in the clean group: answers end by
   themselves, too.
+- server-restart: nine in ten of the connections that lived when the server was killed ended in that moment, nine in ten of
+  those begun until it was back got no byte, and no event came in between.
 - slow-close: connections whose end came at least the planned delay after their last event, and later than in nine of
   ten of the clean group.
 - behind a hop the client sees what the hop makes of it: of a cut, an answer that ends before it is over, at no exact byte
@@ -50,6 +52,7 @@ from sseproof.chaos.faults import (
     Jitter,
     Latency,
     Refused,
+    ServerRestart,
     SlowClose,
     SlowDrip,
     SlowFirstByte,
@@ -171,6 +174,8 @@ class _Look:
                 return self._closed(fault)
             case Refused() | Flapping():
                 return self._refused()
+            case ServerRestart():
+                return self._restarted()
         if not self._others:
             return self._made(None, 0, 0, "can't be told from the service's own doing: no stream was clean.")
         return self._compared()
@@ -330,7 +335,7 @@ class _Look:
         )
 
     def _swallowed(self, records: Sequence[StreamRecord]) -> tuple[int, int]:
-        """Connections open for at least half of a window, and on how many of them nothing came in it."""
+        """Connections open for at least half of a window, and on how many of them nothing came in it, nor ever after."""
         silent = there = 0
         for since, healed in self._windows():
             for each in _attempts(records):
@@ -340,7 +345,7 @@ class _Look:
                 there += 1
                 heard = (each.headers, each.first_event, each.last_event)
                 settled = since + SWITCH_SLACK_NS
-                silent += not any(one and settled < one.ns < healed for one in heard)
+                silent += not any(one and one.ns > settled for one in heard)
         return silent, there
 
     def _slow_close(self, fault: SlowClose) -> Evidence:
@@ -393,6 +398,32 @@ class _Look:
             dialled + lived,
             f"refused {refused} of the {dialled} connections tried while it lasted, and {ended} of the {lived} that "
             f"lived ended as it began (of the clean group's {clean_ended} of {clean_lived}).",
+        )
+
+    def _restarted(self) -> Evidence:
+        """There is no clean group: who ends in that very moment, and gets nothing until the end of the gap, shows it."""
+        attempts = _attempts(self._mine)
+        ended, lived = self._ended_by_the_switch(attempts)
+        tried = [
+            each
+            for each in attempts
+            if any(a + SWITCH_SLACK_NS < each.started.lo_ns < b - SWITCH_SLACK_NS for a, b in self._windows())
+        ]
+        empty = sum(each.received_bytes == 0 for each in tried)
+        heard = sum(
+            since + SWITCH_SLACK_NS < instant.lo_ns and instant.hi_ns < healed - SWITCH_SLACK_NS
+            for since, healed in self._windows()
+            for each in attempts
+            for instant in (each.first_event, each.last_event)
+            if instant is not None
+        )
+        gap_ms = max((healed - since for since, healed in self._windows()), default=0) / MS
+        return self._made(
+            lived + len(tried) > 0 and ended >= MOST * lived and empty >= MOST * len(tried) and not heard,
+            ended + empty,
+            lived + len(tried),
+            f"ended {ended} of the {lived} connections that lived, left {empty} of the {len(tried)} tried until the server "
+            f"was back without a byte, and let {heard} events through in the {gap_ms:,.0f} ms of the longest gap.",
         )
 
     def _turned_away(self, attempts: Sequence[Attempt]) -> tuple[int, int]:

@@ -17,7 +17,6 @@ import http.client
 import ipaddress
 import math
 import os
-import re
 import shutil
 import signal
 import socket
@@ -26,6 +25,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -36,7 +36,7 @@ from msgspec import Struct
 
 from sseproof import environment
 from sseproof.calibration import warning
-from sseproof.chaos.faults import FaultError, ReadsText
+from sseproof.chaos.faults import FaultError, ReadsText, ServerRestart
 from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_connect_ns, with_ports
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
@@ -49,7 +49,7 @@ from sseproof.loadtests.payloads import read_payloads
 from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
 from sseproof.planning import demand_of, fixed_units, planned_load, service_of
 from sseproof.progress import Progress, RowCounter
-from sseproof.reference_server.settings import ServerSettings, settings_to_json
+from sseproof.reference_server.settings import ServerSettings
 from sseproof.reports.claims import gap_edges
 from sseproof.reports.judge import RunVerdict, judge_directory
 from sseproof.reports.words import count_of
@@ -88,6 +88,7 @@ from sseproof.scenario import (
     bind_address,
     env_names,
 )
+from sseproof.servers import OwnServer
 
 if TYPE_CHECKING:
     from sseproof.chaos.injector import Injector
@@ -98,7 +99,6 @@ MASTER_WAIT_S: Final = 900
 """How long Locust's master waits for somebody to connect: longer than our own limits for those who may take part."""
 REMOTE_END_S: Final = 12.0
 """Further time for a master that is to end, while workers on other machines send their last rows."""
-SERVER_READY_S: Final = 20.0
 POLL_S: Final = 0.1
 INTERRUPT_GRACE_S: Final = 6.0
 END_GRACE_S: Final = 5.0
@@ -166,9 +166,6 @@ def run_scenario(
     return _Experiment(resolved, environ, interruption, quiet=quiet, notes=notes).run(command)
 
 
-_READY: Final = re.compile(r"sseproof reference server .* on http://[^/]+:(\d+)/")
-
-
 class _Side(Struct, kw_only=True):
     """One variant while the run is made: the service behind it and what one look found out."""
 
@@ -218,6 +215,7 @@ class _Experiment:
         self._log: RunLog | None = None
         self._early: deque[tuple[str, str]] = deque(maxlen=EARLY_LINES)
         self._injector: Injector | None = None
+        self._servers: dict[str | None, OwnServer] = {}
         self._notes = list(notes)
 
     def run(self, command: list[str]) -> RunResult:
@@ -309,33 +307,23 @@ class _Experiment:
         """A reference server of our own for this variant."""
         assert variant.server is not None
         name = f"server {variant.name}" if variant.name else "server"
+        # One that is to come back must find its port free, so it gets one of ours.
+        restarts = any(isinstance(group.fault, ServerRestart) for group in self._resolved.groups)
         settings = ServerSettings(
-            port=0,
+            port=parts.enter_context(PortLease(1)).ports[0] if restarts else 0,
             profile=variant.server.profile,
             misbehave=variant.server.misbehave,
             misbehave_share=variant.server.misbehave_share,
             heartbeat=variant.server.heartbeat,
             seed=self._seed,
         )
-        log = _Lines(name, self._line)
-        server = Child(
-            name,
-            [*python_module("sseproof.reference_server"), settings_to_json(settings)],
-            log=log,
-            environ=self._environ,
+        server = OwnServer(
+            name, settings, environ=self._environ, line=self._line, heed=self._heed_interruption
         )
-        parts.callback(end_all, [server], END_GRACE_S)
-        deadline = time.monotonic() + SERVER_READY_S
-        while log.port is None:
-            if server.poll() is not None:
-                server.wait(1)
-                raise RigError(server.rig_error or f"The {name} ended at once: {log.last}")
-            if time.monotonic() > deadline:
-                raise RigError(f"The {name} was not ready within {SERVER_READY_S:.0f} s.")
-            self._heed_interruption()
-            time.sleep(0.02)
-        variant.target.url = variant.target.url.replace(f"//{STAND_IN}", f"//127.0.0.1:{log.port}", 1)
-        return AddressPlan(host="127.0.0.1", port=log.port)
+        parts.callback(server.close)
+        self._servers[variant.name] = server
+        variant.target.url = variant.target.url.replace(f"//{STAND_IN}", f"//127.0.0.1:{server.port}", 1)
+        return AddressPlan(host="127.0.0.1", port=server.port)
 
     def _started_hop(
         self, variant: Variant, upstreams: Sequence[str], parts: contextlib.ExitStack
@@ -552,7 +540,10 @@ class _Experiment:
             else:
                 server = Server(found, say=lambda text: self._line("toxiproxy", text), environ=self._environ)
             rows: Appender[FaultRow] = Appender(self._directory, FAULTS, self._run_id)
-            return Injector(faults, server, rows)
+            for side in self._sides:
+                if side.variant.name in self._servers:
+                    self._servers[side.variant.name].before_kill = partial(self._fetch_rows, side)
+            return Injector(faults, server, rows, self._servers)
 
         return start
 
@@ -717,16 +708,25 @@ class _Experiment:
     def _fetch_witness(self) -> None:
         """Copies our own servers' rows of this run into the directory; a server that is gone leaves loss unknown."""
         for side in self._sides:
-            if side.seen.witness_path is None:
-                continue
-            try:
-                rows = self._settled_witness(side.service, side.seen.witness_path)
-                witness: Appender[WitnessRow] = Appender(self._directory, WITNESS, self._run_id)
-                for row in rows:
-                    witness.append(row)
-                witness.close()
-            except (OSError, http.client.HTTPException, msgspec.DecodeError, ValueError, RigError) as error:
-                self._line("sseproof", f"the witness could not be read: {error}")
+            if side.seen.witness_path is not None:
+                self._fetch_rows(side, settled=True)
+
+    def _fetch_rows(self, side: _Side, *, settled: bool = False) -> None:
+        """One server's rows, as they are now or once they have settled."""
+        path = side.seen.witness_path
+        assert path is not None
+        try:
+            rows = (
+                self._settled_witness(side.service, path)
+                if settled
+                else _witness_rows(side.service, path, self._run_id)
+            )
+            witness: Appender[WitnessRow] = Appender(self._directory, WITNESS, self._run_id)
+            for row in rows:
+                witness.append(row)
+            witness.close()
+        except (OSError, http.client.HTTPException, msgspec.DecodeError, ValueError, RigError) as error:
+            self._line("sseproof", f"the witness could not be read: {error}")
 
     def _settled_witness(self, service: AddressPlan, path: str) -> list[WitnessRow]:
         """The rows, once the server has noticed that every connection is gone or the wait is over."""
@@ -771,23 +771,6 @@ class _Experiment:
             self._early.append((source, text))
         else:
             self._log.line(source, text)
-
-
-class _Lines:
-    """Takes a server's lines for the log and finds the port in the one that says it is ready."""
-
-    def __init__(self, name: str, line: Callable[[str, str], None]) -> None:
-        self._name = name
-        self._line = line
-        self.port: int | None = None
-        self.last = "it said nothing"
-
-    def line(self, source: str, text: str) -> None:
-        """One line, as `RunLog.line` takes it."""
-        self.last = text.strip() or self.last
-        if self.port is None and (found := _READY.match(text)):
-            self.port = int(found[1])
-        self._line(source, text)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import msgspec
 from msgspec import Struct
 
-from sseproof.chaos.faults import Clean, FaultError, ReadsEvents, kind_of
+from sseproof.chaos.faults import Clean, FaultError, ReadsEvents, ServerRestart, kind_of
 from sseproof.chaos.hop_config import HopKind, check_route
 from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
@@ -300,6 +300,13 @@ def _groups(scenario: Scenario, origin: "_Origins") -> list[GroupSpec]:
         groups = parse_groups(scenario.fault)
     except FaultError as error:
         raise UsageError(f"{origin.of('fault')}: {error}") from None
+    if any(isinstance(spec.fault, ServerRestart) for spec in groups) and any(
+        variant.server is None for variant in scenario.variant
+    ):
+        raise UsageError(
+            f"{origin.of('fault')}: server-restart kills a server that the run itself has started: add [server] in place "
+            "of the target's host, or use refused, which leaves the target alone."
+        )
     blind = [spec for spec in groups if isinstance(spec.fault, ReadsEvents)]
     if blind and any(urlsplit(variant.target.url).scheme == "https" for variant in scenario.variant):
         raise UsageError(

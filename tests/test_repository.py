@@ -539,6 +539,7 @@ def test_defaults_of_faults_are_documented() -> None:
         "stall": {"after": "1s", "duration": "1s"},
         "refused": {"after": "1s", "duration": "1s"},
         "black-hole": {"after": "1s", "duration": "1s"},
+        "server-restart": {"after": "1s", "duration": "1s"},
         "cut-events": {"after_events": 1},
         "cut-time": {"after": "1s"},
         "stall-events": {"after_events": 1, "duration": "1s"},

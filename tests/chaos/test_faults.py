@@ -18,6 +18,7 @@ from sseproof.chaos.faults import (
     Jitter,
     Latency,
     Refused,
+    ServerRestart,
     Slice,
     SlowClose,
     SlowDrip,
@@ -68,10 +69,11 @@ GOOD = [
         Flapping(after_ms=1000, down_ms=300, up_ms=700, times=3),
     ),
     ({"kind": "slow-close", "delay": "700ms"}, SlowClose(delay_ms=700)),
+    ({"kind": "server-restart", "after": 1, "duration": 2}, ServerRestart(after_ms=1000, duration_ms=2000)),
 ]
 
 BAD = [
-    ({}, "needs its kind: latency, jitter, slow-first-byte, .* flapping or slow-close"),
+    ({}, "needs its kind: latency, jitter, slow-first-byte, .* slow-close or server-restart"),
     ({"kind": "cutt"}, "did you mean 'cut'"),
     ({"kind": "zzz"}, "the kinds are latency, jitter"),
     ({"kind": ["cut"]}, "is no fault"),
@@ -120,6 +122,7 @@ BAD = [
     ({"kind": "flapping", "after": "1s", "down": "1s", "up": "0.1s", "times": 2}, "up lies between 200"),
     ({"kind": "flapping", "after": "1s", "down": "1s", "up": "1s", "times": 1}, "times lies between 2"),
     ({"kind": "slow-close", "delay": "0s"}, "delay lies between 1"),
+    ({"kind": "server-restart", "after": "1s"}, "needs duration"),
 ]
 
 

@@ -194,3 +194,18 @@ def test_bad_groups_are_refused_in_one_sentence(tables: list, sentence: str) -> 
 def test_rule_has_whole_blocks() -> None:
     rule = rule_of(parse_groups(TABLES), 3)
     assert sum(share.per_block for share in rule.shares) == rule.block
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        [{"kind": "server-restart", "share": "50%", "after": "1s", "duration": "1s"}],
+        [{"kind": "server-restart", "share": "100%", "after": "1s", "duration": "1s"}] * 2,
+        [{"kind": "server-restart", "share": "50%", "after": "1s", "duration": "1s"}, TABLES[0]],
+    ],
+    ids=["half", "twice", "beside-another"],
+)
+def test_what_happens_to_the_service_happens_to_all(tables) -> None:
+    named = [{"name": f"n{number}", **table} for number, table in enumerate(tables)]
+    with pytest.raises(FaultError, match=r"server-restart happens to the service.*share = \"100%\""):
+        parse_groups(named)

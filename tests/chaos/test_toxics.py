@@ -16,6 +16,7 @@ from sseproof.chaos.faults import (
     Jitter,
     Latency,
     Refused,
+    ServerRestart,
     Slice,
     SlowClose,
     SlowDrip,
@@ -28,6 +29,7 @@ from sseproof.chaos.faults import (
 )
 from sseproof.chaos.toxics import (
     Change,
+    Outside,
     Switch,
     Toxic,
     checked,
@@ -147,6 +149,7 @@ def test_what_ends_the_server_or_does_nothing_is_refused(bad: Toxic) -> None:
             None,
             [("sse", "downstream", 1, sse(action="split", at="character", delay_ms=6, times=0))],
         ),
+        (ServerRestart(after_ms=0, duration_ms=1), None, []),
         (Flapping(after_ms=0, down_ms=1, up_ms=200, times=2), None, []),
     ],
 )
@@ -167,6 +170,7 @@ def test_windows_change_what_stands(fault) -> None:
         assert (changed.name, changed.type, changed.stream) == (standing.name, standing.type, standing.stream)
         assert changed.attributes["latency"] > fault.duration_ms
     assert window_action(Refused(after_ms=0, duration_ms=1)) == Switch()
+    assert window_action(ServerRestart(after_ms=0, duration_ms=1)) == Outside()
     assert window_action(Flapping(after_ms=0, down_ms=1, up_ms=200, times=2)) == Switch()
 
 

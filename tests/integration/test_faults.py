@@ -326,6 +326,15 @@ def test_a_stream_behind_tls_cannot_be_read(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_only_a_server_of_the_run_can_be_killed(tmp_path):
+    fault = '[[fault]]\nkind = "server-restart"\nshare = "100%"\nafter = "1s"\nduration = "1s"\n'
+    (tmp_path / "restart.toml").write_text(f'[target]\nurl = "http://127.0.0.1:1/"\n{fault}')
+    done = sseproof("run", "restart.toml", "--quiet", cwd=tmp_path)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert "add [server]" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_stock_server_is_named_as_such(tmp_path):
     program = stock_server(tmp_path)
     run(tmp_path, CUT_HALF.format(streams=20), "--toxiproxy", str(program))

@@ -26,7 +26,8 @@ START = 1_800_000_000_000 * MS
 
 def planned(table: dict, records, faults=(), clean=(), side="client") -> History:
     """A history of 20 clean streams, unless others are given, and those of one fault's group."""
-    specs: list[GroupSpec] = parse_groups([{"name": "hit", "share": "50%", **table}])
+    share = "100%" if table["kind"] == "server-restart" else "50%"
+    specs: list[GroupSpec] = parse_groups([{"name": "hit", "share": share, **table}])
     plan = plan_faults(specs, run="r", seed=1, upstreams={None: "127.0.0.1:9"}, connect_ns=0, at_once=4)
     plan = with_ports(plan, range(20_000, 20_000 + len(plan.proxies)))
     variant = VariantPlan(
@@ -45,7 +46,7 @@ def planned(table: dict, records, faults=(), clean=(), side="client") -> History
         variants=[variant],
         faults=msgspec.Raw(msgspec.json.encode(plan)),
     )
-    quick = {"attempt": {**came(30_000), "last_event": Instant(START + 2_500 * MS)}}
+    quick = {"attempt": {**came(30_000), "last_event": Instant(START + 3_900 * MS)}}
     made = [record(n, group="clean", **values) for n, values in enumerate(clean or [quick] * 20)]
     made += [make(variant, n) for n, make in enumerate(records, 100)]
     return History(plan=whole, streams=made, faults=list(faults))
@@ -123,6 +124,7 @@ TIMED = {"kind": "cut-time", "after": "1s"}
 SPLIT = {"kind": "split-characters"}
 CLOSED = {"kind": "accept-then-close"}
 FLAP = {"kind": "flapping", "after": "1s", "down": "1s", "up": "1s", "times": 2}
+RESTART = {"kind": "server-restart", "after": "1s", "duration": "1s"}
 SLOW_CLOSE = {"kind": "slow-close", "delay": "700ms"}
 
 
@@ -166,6 +168,18 @@ def closing(ms: int) -> dict:
 def turned_away() -> dict:
     at = Instant(START + 2_500 * MS)
     return {"started": at, "sent": None, "headers": None, "ended": at, "end": "refused"}
+
+
+def in_the_gap(**attempt) -> dict:
+    at = Instant(START + 2_500 * MS)
+    return {"started": at, "sent": at, "headers": None, "ended": at, "end": "fin", **attempt}
+
+
+STRUCK = [
+    hit(
+        attempt={"connected": Instant(START + 1_500 * MS), "ended": Instant(START + 2_010 * MS), "end": "fin"}
+    )
+] * 5
 
 
 def fired(count: int) -> FaultRow:
@@ -212,6 +226,7 @@ def applied(kind: str) -> list[FaultRow]:
         (HOLE, [heard()] * 10, applied("black-hole"), True),
         (HOLE, [heard(1_900, 1_950, 2_050)] * 10, applied("black-hole"), True),
         (HOLE, [heard(1_900, 1_950, 2_500)] * 10, applied("black-hole"), False),
+        (HOLE, [heard(1_900, 1_950, 3_500)] * 10, applied("black-hole"), False),
         (HOLE, [heard()] * 10, [], False),
         (EVENTS, [first(events=4, end="fin")] * 5, [fired(5)], True),
         (EVENTS, [first(events=4, end="fin")] * 5, [fired(0)], False),
@@ -235,6 +250,12 @@ def applied(kind: str) -> list[FaultRow]:
         (CLOSED, [first()] * 5, [], False),
         (FLAP, [hit(attempt=turned_away())] * 5, applied("flapping"), True),
         (FLAP, [hit()] * 5, applied("flapping"), False),
+        (RESTART, STRUCK + [hit(attempt=in_the_gap())] * 5, applied("server-restart"), True),
+        (RESTART, [], applied("server-restart"), None),
+        (RESTART, [hit()] * 5, applied("server-restart"), False),
+        (RESTART, STRUCK, [], False),
+        (RESTART, STRUCK + [hit(attempt=in_the_gap(received_bytes=9))] * 5, applied("server-restart"), False),
+        (RESTART, [*STRUCK, heard(1_900, 1_950, 2_500)], applied("server-restart"), False),
         (SLOW_CLOSE, [hit(attempt=closing(720))] * 10, [], True),
         (SLOW_CLOSE, [hit(attempt=closing(300))] * 10, [], False),
         (SLOW_CLOSE, [hit(attempt={**closing(720), "end": "terminal"})] * 10, [], False),
