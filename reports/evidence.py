@@ -338,7 +338,7 @@ class _Look:
         """Connections open for at least half of a window, and on how many of them nothing came in it, nor ever after."""
         silent = there = 0
         for since, healed in self._windows():
-            for each in _attempts(records):
+            for each in self._across_clocks(records):
                 first, last = max(each.started.ns, since), min(each.ended.ns, healed)
                 if last - first < (healed - since) // 2:
                     continue
@@ -385,7 +385,7 @@ class _Look:
         )
 
     def _refused(self) -> Evidence:
-        mine, clean = self._compared(self._mine), self._compared(self._others)
+        mine, clean = self._across_clocks(self._mine), self._across_clocks(self._others)
         refused, dialled = self._turned_away(mine)
         clean_refused, clean_dialled = self._turned_away(clean)
         ended, lived = self._ended_by_the_switch(mine)
@@ -402,7 +402,7 @@ class _Look:
 
     def _restarted(self) -> Evidence:
         """There is no clean group: who ends in that very moment, and gets nothing until the end of the gap, shows it."""
-        attempts = _attempts(self._mine)
+        attempts = self._across_clocks(self._mine)
         ended, lived = self._ended_by_the_switch(attempts)
         tried = [
             each
@@ -456,7 +456,7 @@ class _Look:
                 ended += each.end in {"fin", "rst", "eof"} and _within(each.ended, (sent_ns, over_ns))
         return ended, lived
 
-    def _compared(self, records: Sequence[StreamRecord]) -> list[Attempt]:
+    def _across_clocks(self, records: Sequence[StreamRecord]) -> list[Attempt]:
         """The attempts, with the instants that are held against the injector's clock as its reader must take them."""
         if not self._clocks.workers:
             return _attempts(records)

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from sseproof.chaos.faults import Clean, Refused, Stall, kind_of, windows_of
+from sseproof.chaos.faults import Clean, Windowed, kind_of, windows_of
 from sseproof.chaos.plan import GroupSpec
 
 WIDTH: Final = 80
@@ -40,8 +40,8 @@ def planned_faults(groups: Sequence[GroupSpec]) -> list[PlannedFault]:
             group=spec.name,
             share=spec.share,
             kind=kind_of(spec.fault),
-            stands=spec.fault.stands and not isinstance(spec.fault, Clean),
-            windows_ms=list(windows_of(spec.fault)) if isinstance(spec.fault, Stall | Refused) else [],
+            stands=not isinstance(spec.fault, Windowed | Clean),
+            windows_ms=list(windows_of(spec.fault)) if isinstance(spec.fault, Windowed) else [],
         )
         for spec in groups
     ]
