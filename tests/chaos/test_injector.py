@@ -153,6 +153,7 @@ def test_a_slow_first_byte_delays_the_beginning_alone(
     assert heard.data.count(b"data:") == 10
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("size", [1, 5])
 def test_slices_split_characters_and_lose_nothing(
     server: Server, lease: PortLease, tmp_path: Path, size: int

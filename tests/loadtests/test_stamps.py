@@ -53,6 +53,7 @@ class _Writer:
         os.close(self._write_end)
 
 
+@pytest.mark.alone
 def test_the_bracket_of_a_readiness_holds_the_instant() -> None:
     writer = _Writer()
     clock = poll_clock()
