@@ -21,7 +21,9 @@ from tests.integration.machines import two_machines
 from tests.integration.suite import (
     claims,
     directory_of,
+    gaps_of,
     rows,
+    series_counts,
     served,
     sseproof,
     started,
@@ -121,6 +123,11 @@ def test_workers_from_here_and_elsewhere_make_one_schedule(tmp_path):
         "it is the same clock"
     )
     assert all(row.master_offset_error_ns < LONGEST_ROUND_TRIP_MS * MS for row in told)
+    series = series_counts(directory)
+    assert (series["gap"], series["gap-warmup"]) == (
+        gaps_of(record for record in records if not record.warmup),
+        gaps_of(record for record in records if record.warmup),
+    )
     verdict = verdict_of(directory)
     assert verdict.totals.outcomes == {"complete": 150}
     assert verdict.problems == []
@@ -423,6 +430,7 @@ def test_a_worker_that_is_told_to_stop_sends_what_it_has(tmp_path):
     records = rows(directory, STREAMS)
     assert sorted(row.stream for row in records) == sorted(row.stream for row in rows(directory, STARTS))
     assert {row.worker for row in records if row.outcome == "unfinished"} == {1}, out + err + said
+    assert series_counts(directory)["gap"] == gaps_of(records) > 0
     assert read_document(directory / RUN_NAME, RunInfo, "run").workers_lost == [1]
     assert left_in(tmp_path) == []
 
