@@ -149,6 +149,7 @@ TIMES_AND_PORTS = {
     "queue_ns",
     "ttft_ns",
     "length_ns",
+    "looked_ns",
     "address",
 }
 
