@@ -338,9 +338,12 @@ def test_lengths_are_those_that_were_asked_for(everything: Run, closing: Run) ->
     )
     assert abs(silence(everything, "stall") - (held_ns - stall.since_ns)) < NEAR_MS * MS
     assert 0 <= silence(everything, "stall-events") - 600 * MS < NEAR_MS * MS
-    assert -MS <= min(waits(everything, "latency")) - 300 * MS < 2 * NEAR_MS * MS
-    assert -MS <= min(waits(everything, "slow-first-byte")) - 400 * MS < 2 * NEAR_MS * MS
+    usual = max(
+        waits(everything, "clean")
+    )  # all start at once: what an answer takes on a busy machine without a fault
+    assert -MS <= min(waits(everything, "latency")) - 300 * MS < usual + NEAR_MS * MS
+    assert -MS <= min(waits(everything, "slow-first-byte")) - 400 * MS < usual + NEAR_MS * MS
     lasted = min(each.ended.ns - each.started.ns for each in everything.firsts("cut-time"))
-    assert 0 <= lasted - 500 * MS < NEAR_MS * MS
+    assert 0 <= lasted - 500 * MS < usual + NEAR_MS * MS
     late = min(each.ended.ns - each.last_event.ns for each in closing.firsts("slow-close"))
     assert 0 <= late - 700 * MS < NEAR_MS * MS
