@@ -3,6 +3,8 @@
 The last column of the table in docs/faults.md is made from these rows and compared: it says what was measured.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from tests.integration.suite import (
     ports_of,
     rows,
     sseproof,
+    verdict_of,
     verdicts_of,
     witnesses,
 )
@@ -72,6 +75,16 @@ FURTHER = {
 }
 
 
+PLANTED = """
+import sys
+from sseproof.chaos import injector
+from sseproof.cli import invoke
+injector.standing_toxics = lambda *_: []
+injector.Injector._break = injector.Injector._mend = lambda self, proxy: injector._clean(proxy)
+sys.exit(invoke(sys.argv[1:]))
+"""
+
+
 class Run(Struct):
     """What one run left."""
 
@@ -97,10 +110,8 @@ def looked_at(cwd: Path) -> Run:
     )
 
 
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def scenario_of_everything() -> str:
     """All that a stream with a terminal marker can meet, a group each; a sixth is clean."""
-    cwd = tmp_path_factory.mktemp("everything")
     shares = dict.fromkeys(ASKED, "4%") | {
         "jitter": "12%"
     }  # its draws are not the plan's: few may lie close together
@@ -108,8 +119,14 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Run:
         f'[[fault]]\nkind = "{kind}"\nshare = "{shares[kind]}"\n{keys}\n' for kind, keys in ASKED.items()
     ]
     tables += [f'[[fault]]\nname = "{name}"\nshare = "4%"\n{keys}\n' for name, keys in FURTHER.items()]
-    scenario = SERVER.format(streams=25 * STREAMS_A_GROUP) + "".join(tables)
-    (cwd / "faults.toml").write_text(scenario)
+    return SERVER.format(streams=25 * STREAMS_A_GROUP) + "".join(tables)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Each fault of the scenario beside the others."""
+    cwd = tmp_path_factory.mktemp("everything")
+    (cwd / "faults.toml").write_text(scenario_of_everything())
     wanted = claims("success >= 80%", "lost = 0", "doubled = 0", "utf8 = 100%")
     done = sseproof("run", "faults.toml", "--quiet", "--seed", "11", *wanted, cwd=cwd)
     assert done.returncode in {0, 1, 2}, done.stdout + done.stderr
@@ -161,6 +178,28 @@ def test_every_fault_is_seen_to_have_acted(everything: Run, closing: Run, restar
     found = {**everything.evidence, **closing.evidence, **restarted.evidence}
     assert {each.kind for each in found.values()} == set(FAULT_KINDS)
     assert [each.sentence for each in found.values() if not each.acted] == []
+
+
+def test_a_fault_that_was_never_set_is_not_seen(tmp_path: Path) -> None:
+    """The plan, its groups and its windows are all there, and the injector is made to set nothing."""
+    (tmp_path / "faults.toml").write_text(scenario_of_everything())
+    claim = "success >= 50% after split-characters"
+    arguments = ["run", "faults.toml", "--quiet", "--seed", "11", "--claim", claim]
+    done = subprocess.run(
+        [sys.executable, "-c", PLANTED, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    run = looked_at(tmp_path)
+    assert set(run.evidence) == {*ASKED, *FURTHER}
+    assert {group: each.sentence for group, each in run.evidence.items() if each.acted is not False} == {}
+    (verdict,) = verdict_of(run.directory).verdicts
+    assert verdict.code == "fault-not-seen"
+    assert {row.step for row in run.faults if row.window} >= {"applied", "healed"}
 
 
 def test_nothing_is_lost_and_no_character_is_harmed(everything: Run) -> None:
