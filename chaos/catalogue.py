@@ -30,6 +30,11 @@ _UNITS: Final = {
     "after_events": "events",
     "times": "a number",
     "inside": "boundary, event or character",
+    "do": "a list of words",
+    "undo": "a list of words",
+    "done_when": "a list of words",
+    "max": 'time, such as "30s"',
+    "shows": "breaks or silence",
     "by": "fin or rst",
     "on": "first or every",
 }
@@ -104,7 +109,7 @@ def _entry(kind: str) -> Entry:
 
 def _default(shape: type[Struct], key: str) -> str:
     field = next(each for each in fields(shape) if toml_key(each.name) == key)
-    if field.required or field.default is None:
+    if field.required or field.default in (None, ()):
         return ""
     unit = field.name.rpartition("_")[2]
     return f"{field.default}{unit}" if unit in {"ms", "us"} else str(field.default)

@@ -46,6 +46,11 @@ Inside = Literal["boundary", "event", "character"]
 bytes."""
 
 
+Shows = Literal["breaks", "silence"]
+MOST_WORDS: Final = 64
+LONGEST_WORD_CHARS: Final = 4_096
+
+
 class FaultError(ValueError):
     """A fault or a group that can't be; the message is one sentence for the person who wrote it."""
 
@@ -338,6 +343,33 @@ class ServerRestart(Struct, frozen=True, kw_only=True, tag_field="kind", tag="se
         _check_windows(self)
 
 
+class Command(Struct, frozen=True, kw_only=True, tag_field="kind", tag="command"):
+    """From `after_ms` of load on something is done by a command, for `max_ms` at most, and undone by another.
+
+    Words in a list, run without a shell; a word `env:NAME` is looked up when it runs. It is over when `done_when` ends
+    with 0, asked five times a second. `shows` says what streams show of it: connections that break, or a silence. What
+    a command does nobody can keep from a part of the streams, so all of them meet it.
+    """
+
+    wire: ClassVar[str] = (
+        "a command does something to the service, another undoes it: a pod kill, a pause, anything"
+    )
+    do: tuple[str, ...]
+    after_ms: int
+    max_ms: int
+    shows: Shows
+    undo: tuple[str, ...] = ()
+    done_when: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _words("do", self.do, least=1)
+        _within("after", self.after_ms, 0, LATEST_MS, "ms")
+        _within("max", self.max_ms, 1, LONGEST_WINDOW_MS, "ms")
+        _one_of("shows", self.shows, get_args(Shows))
+        _words("undo", self.undo)
+        _words("done_when", self.done_when)
+
+
 Cuts = Cut | CutEvents | CutTime
 Standing = (
     Latency
@@ -354,7 +386,7 @@ Standing = (
     | StallEvents
     | SlowClose
 )
-Windowed = Stall | BlackHole | Refused | Flapping | ServerRestart
+Windowed = Stall | BlackHole | Refused | Flapping | ServerRestart | Command
 Fault = Clean | Standing | Windowed
 OnFirst = Cut | CutEvents | CutTime | AcceptThenClose
 """Those that say on which connections of a stream they act."""
@@ -362,7 +394,7 @@ ReadsText = CutEvents | StallEvents | SplitCharacters | Slice
 """Those that mean the text of an answer: their streams ask for no compression."""
 ReadsEvents = CutEvents | StallEvents | SplitCharacters
 """Those that have to read the stream, which TLS hides."""
-OfEverybody = ServerRestart
+OfEverybody = ServerRestart | Command
 """What happens to the service and not to a link: no stream can be left out."""
 EndsConnections = Cut | CutEvents | CutTime | AcceptThenClose | BlackHole | Refused | Flapping | ServerRestart
 """After those a stream has fewer events on a connection than its answer."""
@@ -388,6 +420,7 @@ _KINDS: Final[dict[str, type[Struct]]] = {
         Flapping,
         SlowClose,
         ServerRestart,
+        Command,
     )
 }
 FAULT_KINDS: Final = tuple(_KINDS)
@@ -401,6 +434,7 @@ _TIMES: Final = {
     "jitter": {"jitter_ms": 1_000_000},
     "down": {"down_ms": 1_000_000},
     "up": {"up_ms": 1_000_000},
+    "max": {"max_ms": 1_000_000},
 }
 """Key in TOML → field of the struct → nanoseconds of its unit."""
 
@@ -415,6 +449,9 @@ def windows_of(fault: Windowed) -> Iterator[tuple[int, int]]:
     if isinstance(fault, Flapping):
         for number in range(fault.times):
             yield fault.after_ms + number * (fault.down_ms + fault.up_ms), fault.down_ms
+        return
+    if isinstance(fault, Command):
+        yield fault.after_ms, fault.max_ms
         return
     for number in range(fault.times):
         yield fault.after_ms + number * (fault.every_ms or 0), fault.duration_ms
@@ -482,6 +519,8 @@ def _field(shape: type[Struct], key: str, value: Any) -> dict[str, Any]:
     if key in _TIMES:
         name = next(field for field in _TIMES[key] if field in shape.__struct_fields__)
         return {name: _in_unit(key, parse_duration(value), _TIMES[key][name])}
+    if key in {"do", "undo", "done_when"}:
+        return {key: tuple(value) if isinstance(value, list) else value}
     if key == "after_bytes" and isinstance(value, list):
         if len(value) != 2:
             raise FaultError("after_bytes is a number of bytes, or two of them: [from, to].")
@@ -521,6 +560,18 @@ def _check_windows(fault: Stall | BlackHole | Refused | ServerRestart) -> None:
     _within("every (its duration and 200ms of rest at least)", fault.every_ms, least, LATEST_MS, "ms")
 
 
+def _words(what: str, value: object, *, least: int = 0) -> None:
+    """Raises FaultError unless it is a list of words that can be run."""
+    if not isinstance(value, tuple) or not all(isinstance(word, str) for word in value):
+        raise FaultError(f'{what} is a list of words, such as ["kubectl", "delete", "pod", "chat-0"].')
+    if not least <= len(value) <= MOST_WORDS:
+        raise FaultError(f"{what} has {least} to {MOST_WORDS} words, not {len(value)}.")
+    if any(len(word) > LONGEST_WORD_CHARS or "\0" in word for word in value) or value[:1] == ("",):
+        raise FaultError(
+            f"{what} holds a word that is no program, has a NUL, or is longer than {LONGEST_WORD_CHARS} characters."
+        )
+
+
 def _within(what: str, value: object, least: int, most: int, unit: str) -> None:
     """Raises FaultError unless the value is a whole number in the range."""
     if isinstance(value, bool) or not isinstance(value, int):
@@ -540,7 +591,13 @@ def _unknown(what: str, given: object, known: tuple[str, ...], noun: str) -> str
     if given is None:
         return f"A fault needs its kind: {_listed(list(known), 'or')}."
     nearest = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"the {noun}s are {_listed(list(known))}."
+    hint = (
+        f"the {noun}s are {_listed(list(known))}."
+        if noun == "key"
+        else f"sseproof chaos list has the {noun}s."
+    )
+    if nearest:
+        hint = f"did you mean {nearest[0]!r}?"
     return f"{_shown(given)} is no {what}: {hint}"
 
 

@@ -51,6 +51,7 @@ THREAD_LIMIT_S: Final = 8.0
 """A call in flight ends within 6 s; then the timer thread sees that it is to stop."""
 WATCH_EVERY_S: Final = 0.5
 ERRAND_POLL_S: Final = 0.05
+OVER_POLL_S: Final = 0.1
 CLEAN_KIND: Final = kind_of(Clean())
 
 Side = tuple[str | None, str]
@@ -65,6 +66,9 @@ class Service(Protocol):
 
     def bring_back(self) -> None:
         """Until it is ready; from the main thread, which its children belong to. Raises RigError."""
+
+    def is_over(self) -> bool:
+        """Whether it has come to its end by itself, before its time."""
 
 
 class _Due(Struct, order=True, frozen=True):
@@ -298,7 +302,15 @@ class Injector:
 
     def _timetable(self, due: list[_Due]) -> None:
         """The timer thread: sleeps until the next call is due; ends when told to, when done, or when broken."""
-        while due and not self._stop.wait(max(due[0].at_s - time.monotonic(), 0)):
+        while due:
+            wait_s = max(due[0].at_s - time.monotonic(), 0)
+            if self._stop.wait(min(wait_s, OVER_POLL_S) if self._may_be_over() else wait_s):
+                return
+            if self._may_be_over() and any(each.is_over() for each in self._services.values()):
+                due = [msgspec.structs.replace(one, at_s=0) if not one.begins else one for one in due]
+                heapq.heapify(due)
+            if due[0].at_s > time.monotonic():
+                continue
             one = heapq.heappop(due)
             window = self._plan.windows[one.position]
             with self._lock:
@@ -316,6 +328,10 @@ class Injector:
                     return
             if one.begins:
                 heapq.heappush(due, _Due(sent_s + window.duration_ms / 1000, False, one.position))
+
+    def _may_be_over(self) -> bool:
+        """Whether what is open now is no link of ours: then it is the only window, and ends by itself, too."""
+        return bool(self._services) and bool(self._open)
 
     def _begin_window(self, position: int, window: Window) -> None:
         sides = self._sides_of(window)

@@ -28,6 +28,7 @@ from sseproof.chaos.faults import (
     Bandwidth,
     BlackHole,
     Clean,
+    Command,
     Cut,
     CutBy,
     CutEvents,
@@ -172,7 +173,7 @@ def standing_toxics(fault: Fault, cut_after_bytes: int | None = None) -> list[To
     `cut_after_bytes` is the proxy's own offset where the group's offsets were drawn by the plan.
     """
     match fault:
-        case Clean() | Refused() | Flapping() | ServerRestart():
+        case Clean() | Refused() | Flapping() | ServerRestart() | Command():
             return []
         case Stall():
             return [_latency("stall", 0)]
@@ -222,7 +223,7 @@ def window_action(fault: Windowed) -> Change | Switch | Outside:
             )
         case Refused() | Flapping():
             return Switch()
-        case ServerRestart():
+        case ServerRestart() | Command():
             return Outside()
 
 

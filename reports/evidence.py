@@ -21,6 +21,8 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
   themselves, too.
 - server-restart: nine in ten of the connections that lived when the server was killed ended in that moment, nine in ten of
   those begun until it was back got no byte, and no event came in between.
+- command, by breaks: connections that lived in its time and broke in it, or were begun in it and got no byte, a fifth more
+  of them than break at other times. By silence: as stall, against the streams that were not open in its time.
 - slow-close: connections whose end came at least the planned delay after their last event, and later than in nine of
   ten of the clean group.
 - behind a hop the client sees what the hop makes of it: of a cut, an answer that ends before it is over, at no exact byte
@@ -44,6 +46,7 @@ from sseproof.chaos.faults import (
     Bandwidth,
     BlackHole,
     Clean,
+    Command,
     Cut,
     CutEvents,
     Cuts,
@@ -176,6 +179,10 @@ class _Look:
                 return self._refused()
             case ServerRestart():
                 return self._restarted()
+            case Command(shows="breaks"):
+                return self._broke()
+            case Command():
+                return self._silenced()
         if not self._others:
             return self._made(None, 0, 0, "can't be told from the service's own doing: no stream was clean.")
         return self._compared()
@@ -345,7 +352,7 @@ class _Look:
                 there += 1
                 heard = (each.headers, each.first_event, each.last_event)
                 settled = since + SWITCH_SLACK_NS
-                silent += not any(one and one.ns > settled for one in heard)
+                silent += not any(one and one.hi_ns > settled for one in heard)
         return silent, there
 
     def _slow_close(self, fault: SlowClose) -> Evidence:
@@ -426,6 +433,47 @@ class _Look:
             f"was back without a byte, and let {heard} events through in the {gap_ms:,.0f} ms of the longest gap.",
         )
 
+    def _broke(self) -> Evidence:
+        """There is no clean group; other times of the same streams have to do."""
+        met = broke = others = broke_else = 0
+        windows = [(since, healed + SWITCH_SLACK_NS) for since, healed in self._windows()]
+        for each in self._across_clocks(self._mine):
+            broken = each.end in _BROKEN or (each.end == "status" and each.received_bytes == 0)
+            if any(each.started.lo_ns <= healed and each.ended.hi_ns >= since for since, healed in windows):
+                met += 1
+                broke += broken and any(_within(each.ended, window) for window in windows)
+            else:
+                others += 1
+                broke_else += broken
+        return self._made(
+            _share(broke, met) > _share(broke_else, others) + CHANCE,
+            broke,
+            met,
+            f"broke {broke} of the {met} connections of its time (of those at other times {broke_else} of {others}).",
+        )
+
+    def _silenced(self) -> Evidence:
+        windows = self._windows()
+        there = [record for record in self._mine if any(self._open_in(record, window) for window in windows)]
+        others = [
+            record for record in self._mine if not any(self._open_in(record, window) for window in windows)
+        ]
+        if windows and not others:
+            return self._made(
+                None, 0, 0, "can't be told from the service's own doing: no stream ran at another time."
+            )
+        usual = _usual([_longest_silence(record) for record in others])
+        lasted = min((healed - since for since, healed in windows), default=0)
+        wanted = max(ENOUGH_OF_A_STALL * lasted, usual)
+        silent = [record for record in there if _longest_silence(record) >= wanted]
+        return self._made(
+            len(silent) > CHANCE * len(there),
+            len(silent),
+            len(there),
+            f"silenced {len(silent)} of the {len(there)} streams that were open then, "
+            f"for {wanted / MS:.0f} ms or more.",
+        )
+
     def _turned_away(self, attempts: Sequence[Attempt]) -> tuple[int, int]:
         """How many of the connections that were tried in a window were refused, and how many were tried."""
         windows = self._windows()
@@ -464,8 +512,12 @@ class _Look:
             structs.replace(
                 attempt,
                 started=self._across(record, attempt.started),
-                connected=None if attempt.connected is None else self._across(record, attempt.connected),
                 ended=self._across(record, attempt.ended),
+                **{
+                    name: self._across(record, instant)
+                    for name in ("connected", "headers", "first_event", "last_event")
+                    if (instant := getattr(attempt, name)) is not None
+                },
             )
             for record in records
             for attempt in record.attempts
@@ -483,6 +535,9 @@ class _Look:
         return [(window.since_ns, window.healed_ns or 1 << 63) for window in fault_windows(self._rows)]
 
 
+_BROKEN: Final = frozenset(
+    {"fin", "rst", "refused", "connect-timeout", "headers-timeout", "first-event-timeout", "idle-timeout"}
+)
 _DONE: Final = frozenset({"terminal", "no-content", "inband-error", "stopped"})
 """Ends of ours: the client had all it wanted, or was told to leave, before a FIN could show."""
 

@@ -36,7 +36,7 @@ from msgspec import Struct
 
 from sseproof import environment
 from sseproof.calibration import warning
-from sseproof.chaos.faults import FaultError, ReadsText, ServerRestart
+from sseproof.chaos.faults import Command, FaultError, ReadsText, ServerRestart
 from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_connect_ns, with_ports
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
@@ -91,7 +91,8 @@ from sseproof.scenario import (
 from sseproof.servers import OwnServer
 
 if TYPE_CHECKING:
-    from sseproof.chaos.injector import Injector
+    from sseproof.chaos.command import CommandBracket
+    from sseproof.chaos.injector import Injector, Service
 
 LOCUSTFILE: Final = Path(__file__).resolve().parent / "loadtests" / "locustfile.py"
 PREFLIGHT_LIMIT_S: Final = 60.0
@@ -216,6 +217,7 @@ class _Experiment:
         self._early: deque[tuple[str, str]] = deque(maxlen=EARLY_LINES)
         self._injector: Injector | None = None
         self._servers: dict[str | None, OwnServer] = {}
+        self._command: CommandBracket | None = None
         self._notes = list(notes)
 
     def run(self, command: list[str]) -> RunResult:
@@ -543,9 +545,21 @@ class _Experiment:
             for side in self._sides:
                 if side.variant.name in self._servers:
                     self._servers[side.variant.name].before_kill = partial(self._fetch_rows, side)
-            return Injector(faults, server, rows, self._servers)
+            return Injector(faults, server, rows, self._services())
 
         return start
+
+    def _services(self) -> "dict[str | None, Service]":
+        """What a fault may take away in each variant: its server, or what the scenario's command does to all of them."""
+        commands = [group.fault for group in self._resolved.groups if isinstance(group.fault, Command)]
+        if not commands:
+            return dict(self._servers)
+        from sseproof.chaos.command import CommandBracket
+
+        self._command = CommandBracket(
+            commands[0], say=lambda text: self._line("command", text), environ=self._environ
+        )
+        return {side.variant.name: self._command for side in self._sides}
 
     def _engine_version(self) -> dict[str, str]:
         return {} if self._engine is None else {"toxiproxy": self._engine}
@@ -558,12 +572,16 @@ class _Experiment:
             self._injector = engine()
         except SuiteError as error:
             return str(error)
-        with self._injector as injector:
-            try:
-                injector.setup()
-                problem = self._loaded()
-            except SuiteError as error:
-                problem = str(error)
+        try:
+            with self._injector as injector:
+                try:
+                    injector.setup()
+                    problem = self._loaded()
+                except SuiteError as error:
+                    problem = str(error)
+        finally:
+            if self._command is not None:
+                self._command.close()
         return problem or (str(injector.problem) if injector.problem else "")
 
     # --- the load ---

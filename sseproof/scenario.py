@@ -15,6 +15,7 @@ import difflib
 import ipaddress
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import msgspec
 from msgspec import Struct
 
-from sseproof.chaos.faults import Clean, FaultError, ReadsEvents, ServerRestart, kind_of
+from sseproof.chaos.faults import Clean, Command, FaultError, ReadsEvents, ServerRestart, kind_of
 from sseproof.chaos.hop_config import HopKind, check_route
 from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
@@ -35,7 +36,7 @@ from sseproof.replay import read_replay
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.rows import FaultSide
-from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY
+from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY, printable
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
 
 OnUnknown = Literal["fail", "warn"]
@@ -307,6 +308,9 @@ def _groups(scenario: Scenario, origin: "_Origins") -> list[GroupSpec]:
             f"{origin.of('fault')}: server-restart kills a server that the run itself has started: add [server] in place "
             "of the target's host, or use refused, which leaves the target alone."
         )
+    for spec in groups:
+        if isinstance(spec.fault, Command):
+            _check_command(spec.fault, origin)
     blind = [spec for spec in groups if isinstance(spec.fault, ReadsEvents)]
     if blind and any(urlsplit(variant.target.url).scheme == "https" for variant in scenario.variant):
         raise UsageError(
@@ -314,6 +318,21 @@ def _groups(scenario: Scenario, origin: "_Origins") -> list[GroupSpec]:
             "the proxy: use a fault that counts bytes or time (cut, cut-time, slice, stall), or an http:// target."
         )
     return groups
+
+
+def _check_command(fault: Command, origin: "_Origins") -> None:
+    """The programs are there and the variables are set: a fault that can't be done or undone is refused now."""
+    for key, words in (("do", fault.do), ("undo", fault.undo), ("done_when", fault.done_when)):
+        missing = [name for word in words for name in env_names(word) if name not in os.environ]
+        if missing:
+            raise UsageError(
+                f"{origin.of('fault')}: {key} of the command names env:{missing[0]}, which is not set; export it first."
+            )
+        if words and shutil.which(words[0]) is None:
+            raise UsageError(
+                f"{origin.of('fault')}: {key} of the command runs {printable(words[0], 80)!r}, which is no program here: "
+                "give its path, or one on PATH (there is no shell: write the words of a command as a list)."
+            )
 
 
 def _check_scopes(

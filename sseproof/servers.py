@@ -82,6 +82,10 @@ class OwnServer:
             if self._child.wait(END_GRACE_S) is None:
                 raise RigError(f"The {self._name} was killed and still runs.")
 
+    def is_over(self) -> bool:
+        """Never: it comes back when it is brought back."""
+        return False
+
     def close(self) -> None:
         """Ends it; harmless when it has ended."""
         if self._child is not None:

@@ -9,6 +9,7 @@ from sseproof.chaos.faults import (
     Bandwidth,
     BlackHole,
     Clean,
+    Command,
     Cut,
     CutEvents,
     CutTime,
@@ -70,12 +71,32 @@ GOOD = [
     ),
     ({"kind": "slow-close", "delay": "700ms"}, SlowClose(delay_ms=700)),
     ({"kind": "server-restart", "after": 1, "duration": 2}, ServerRestart(after_ms=1000, duration_ms=2000)),
+    (
+        {
+            "kind": "command",
+            "do": ["stop", "it"],
+            "undo": ["go"],
+            "done_when": ["test", "x"],
+            "after": "1s",
+            "max": "2s",
+            "shows": "breaks",
+        },
+        Command(
+            do=("stop", "it"),
+            undo=("go",),
+            done_when=("test", "x"),
+            after_ms=1000,
+            max_ms=2000,
+            shows="breaks",
+        ),
+    ),
 ]
 
+COMMAND = {"kind": "command", "do": ["true"], "after": "1s", "max": "1s", "shows": "breaks"}
 BAD = [
-    ({}, "needs its kind: latency, jitter, slow-first-byte, .* slow-close or server-restart"),
+    ({}, "needs its kind: latency, jitter, slow-first-byte, .* server-restart or command"),
     ({"kind": "cutt"}, "did you mean 'cut'"),
-    ({"kind": "zzz"}, "the kinds are latency, jitter"),
+    ({"kind": "zzz"}, "sseproof chaos list has the kinds"),
     ({"kind": ["cut"]}, "is no fault"),
     ({"kind": "cut"}, "needs after_bytes"),
     ({"kind": "stall"}, "needs after and duration"),
@@ -123,6 +144,15 @@ BAD = [
     ({"kind": "flapping", "after": "1s", "down": "1s", "up": "1s", "times": 1}, "times lies between 2"),
     ({"kind": "slow-close", "delay": "0s"}, "delay lies between 1"),
     ({"kind": "server-restart", "after": "1s"}, "needs duration"),
+    ({"kind": "command"}, "needs do, after, max and shows"),
+    (COMMAND | {"do": "kill it"}, "do is a list of words"),
+    (COMMAND | {"do": []}, "do has 1 to 64 words, not 0"),
+    (COMMAND | {"do": ["kill", 3]}, "do is a list of words"),
+    (COMMAND | {"do": [""]}, "do holds a word that is no program"),
+    (COMMAND | {"undo": ["x\0"]}, "undo holds a word"),
+    (COMMAND | {"done_when": ["x" * 5000]}, "longer than 4096"),
+    (COMMAND | {"max": "0s"}, "max lies between 1"),
+    (COMMAND | {"shows": "nothing"}, "shows is breaks or silence"),
 ]
 
 

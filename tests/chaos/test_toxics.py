@@ -8,6 +8,7 @@ from sseproof.chaos.faults import (
     Bandwidth,
     BlackHole,
     Clean,
+    Command,
     Cut,
     CutEvents,
     CutTime,
@@ -170,6 +171,8 @@ def test_windows_change_what_stands(fault) -> None:
         assert (changed.name, changed.type, changed.stream) == (standing.name, standing.type, standing.stream)
         assert changed.attributes["latency"] > fault.duration_ms
     assert window_action(Refused(after_ms=0, duration_ms=1)) == Switch()
+    command = Command(do=("true",), after_ms=0, max_ms=1, shows="breaks")
+    assert (window_action(command), standing_toxics(command)) == (Outside(), [])
     assert window_action(ServerRestart(after_ms=0, duration_ms=1)) == Outside()
     assert window_action(Flapping(after_ms=0, down_ms=1, up_ms=200, times=2)) == Switch()
 

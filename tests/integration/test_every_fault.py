@@ -3,6 +3,7 @@
 The last column of the table in docs/faults.md is made from these rows and compared: it says what was measured.
 """
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +20,14 @@ from sseproof.reports.history import read_history
 from sseproof.rundir.files import FAULTS, STREAMS
 from sseproof.rundir.rows import Attempt, FaultRow, StreamRecord
 from tests.integration.suite import (
+    READY,
     claims,
     directory_of,
     nobody_listens,
     ports_of,
     rows,
     sseproof,
+    state,
     verdict_of,
     verdicts_of,
     witnesses,
@@ -66,6 +69,11 @@ ASKED = {
     "accept-then-close": 'by = "rst"',
     "flapping": 'after = "300ms"\ndown = "200ms"\nup = "300ms"\ntimes = 2',
 }
+PROCESS = "…"
+COMMAND = (
+    f'do = ["kill", "-STOP", "{PROCESS}"]\nundo = ["kill", "-CONT", "{PROCESS}"]\n'
+    'after = "500ms"\nmax = "600ms"\nshows = "silence"'
+)
 RESTART = 'after = "500ms"\nduration = "500ms"'
 SLOW_CLOSE = 'delay = "700ms"'
 FURTHER = {
@@ -162,6 +170,32 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return looked_at(cwd)
 
 
+@pytest.fixture(scope="module")
+def commanded(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A command stops the process of the service, and another lets it go on."""
+    cwd = tmp_path_factory.mktemp("commanded")
+    command = [sys.executable, "-m", "sseproof", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            found = READY.search(server.stdout.readline())
+            assert found
+            query = "events=60&interval_ms=20&first_token_ms=50&script=mixed"
+            (cwd / "faults.toml").write_text(
+                f'[target]\nurl = "{found[1]}?{query}"\n'
+                f"[load]\nusers = {2 * STREAMS_A_GROUP}\nstreams = {6 * STREAMS_A_GROUP}\n"
+                f'[[fault]]\nkind = "command"\nshare = "100%"\n{COMMAND.replace(PROCESS, str(server.pid))}\n'
+            )
+            wanted = claims("success >= 80%", "gap p50 <= 1s after command")
+            done = sseproof("run", "faults.toml", "--quiet", "--seed", "11", *wanted, cwd=cwd)
+            assert done.returncode in {0, 2}, done.stdout + done.stderr
+            assert state(Path(f"/proc/{server.pid}")) in {"S", "R"}, "it goes on"
+        finally:
+            server.send_signal(signal.SIGCONT)
+            server.terminate()
+    return looked_at(cwd)
+
+
 def test_a_server_that_was_killed_forgets_and_its_record_is_kept(restarted: Run) -> None:
     found = verdicts_of(restarted.directory)
     assert {found[each] for each in ("lost", "doubled", "utf8")} == {"unknown"}, (
@@ -174,8 +208,10 @@ def test_a_server_that_was_killed_forgets_and_its_record_is_kept(restarted: Run)
     nobody_listens(ports_of(restarted.directory))
 
 
-def test_every_fault_is_seen_to_have_acted(everything: Run, closing: Run, restarted: Run) -> None:
-    found = {**everything.evidence, **closing.evidence, **restarted.evidence}
+def test_every_fault_is_seen_to_have_acted(
+    everything: Run, closing: Run, restarted: Run, commanded: Run
+) -> None:
+    found = {**everything.evidence, **closing.evidence, **restarted.evidence, **commanded.evidence}
     assert {each.kind for each in found.values()} == set(FAULT_KINDS)
     assert [each.sentence for each in found.values() if not each.acted] == []
 
@@ -308,6 +344,14 @@ def met(run: Run, kind: str) -> str:
             return f"{'2,000' if 1_000 <= rate <= 2_100 else f'{rate:,.0f}'} bytes a second at most"
         case "stall" | "stall-events":
             return f"a silence of {about(silence(run, kind), 700 if kind == 'stall' else 600)}, then the rest"
+        case "command":
+            (window,) = (each for each in fault_windows(run.faults) if each.kind == kind)
+            there = [
+                record.gaps.longest_hi_ns
+                for record in run.streams[kind]
+                if record.dispatched.ns < window.since_ns < window.healed_ns < record.ended.ns
+            ]
+            return f"a silence of {about(min(there), 600)}, then the rest"
         case "black-hole":
             silent = min(each.ended.ns - each.last_event.ns for each in firsts)
             return f"a silence of {about(silent, 1_000)}, then {ends(run, kind)}"
@@ -353,10 +397,14 @@ def met(run: Run, kind: str) -> str:
 
 
 def test_the_table_of_the_documents_says_what_was_measured(
-    everything: Run, closing: Run, restarted: Run
+    everything: Run, closing: Run, restarted: Run, commanded: Run
 ) -> None:
     lines = []
-    apart = {"slow-close": (closing, SLOW_CLOSE), "server-restart": (restarted, RESTART)}
+    apart = {
+        "slow-close": (closing, SLOW_CLOSE),
+        "server-restart": (restarted, RESTART),
+        "command": (commanded, COMMAND),
+    }
     for entry in catalogue():
         run, asked = apart[entry.kind] if entry.kind in apart else (everything, ASKED[entry.kind])
         keys = ", ".join(f"`{each}`" for each in asked.splitlines())

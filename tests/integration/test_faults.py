@@ -326,6 +326,49 @@ def test_a_stream_behind_tls_cannot_be_read(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+COMMAND = """
+[load]
+streams = 60
+users = 20
+[[fault]]
+kind = "command"
+share = "100%"
+after = "300ms"
+max = "1s"
+shows = "breaks"
+"""
+
+
+def test_a_command_that_fails_is_charged_to_nobody_and_undone(tmp_path):
+    fails = 'do = ["sh", "-c", "echo no such pod; exit 3"]\nundo = ["touch", "undone"]\n'
+    done = run(tmp_path, COMMAND + fails, *claims("success >= 50%", "recovery = 100% after command"))
+    assert done.returncode == 70, done.stdout + done.stderr
+    assert "ended with exit code 3: no such pod" in done.stderr
+    assert (tmp_path / "undone").exists()
+    verdicts = {
+        each.metric: (each.verdict, each.code) for each in verdict_of(directory_of(tmp_path)).verdicts
+    }
+    assert verdicts["recovery"] == ("unknown", "injector-failed")
+    assert len(rows(directory_of(tmp_path), STREAMS)) == 60, "the load goes on"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ('do = ["no-such-program-here"]', "'no-such-program-here', which is no program here"),
+        ('do = ["sh", "env:SSEPROOF_TEST_UNSET"]', "env:SSEPROOF_TEST_UNSET, which is not set"),
+        ('do = ["true"]\nundo = ["no-such-program-here"]', "undo of the command runs"),
+        ('do = "rm -r /"', "do is a list of words"),
+    ],
+    ids=["program", "variable", "undo", "shell"],
+)
+def test_a_command_that_cannot_be_done_or_undone_is_refused(tmp_path, words, sentence):
+    done = run(tmp_path, COMMAND + words)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert sentence in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_only_a_server_of_the_run_can_be_killed(tmp_path):
     fault = '[[fault]]\nkind = "server-restart"\nshare = "100%"\nafter = "1s"\nduration = "1s"\n'
     (tmp_path / "restart.toml").write_text(f'[target]\nurl = "http://127.0.0.1:1/"\n{fault}')

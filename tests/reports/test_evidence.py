@@ -26,7 +26,7 @@ START = 1_800_000_000_000 * MS
 
 def planned(table: dict, records, faults=(), clean=(), side="client") -> History:
     """A history of 20 clean streams, unless others are given, and those of one fault's group."""
-    share = "100%" if table["kind"] == "server-restart" else "50%"
+    share = "100%" if table["kind"] in {"server-restart", "command"} else "50%"
     specs: list[GroupSpec] = parse_groups([{"name": "hit", "share": share, **table}])
     plan = plan_faults(specs, run="r", seed=1, upstreams={None: "127.0.0.1:9"}, connect_ns=0, at_once=4)
     plan = with_ports(plan, range(20_000, 20_000 + len(plan.proxies)))
@@ -60,6 +60,7 @@ def record(
     wait_ms: int = 50,
     silence_ms: int = 40,
     events: int = 0,
+    until_ms: int = 4_000,
 ):
     sent = Instant(START + 1_000 * MS)
     values = {
@@ -68,7 +69,7 @@ def record(
         "started": Instant(START),
         "sent": sent,
         "headers": Instant(sent.ns + wait_ms * MS),
-        "ended": Instant(START + 4_000 * MS),
+        "ended": Instant(START + until_ms * MS),
         "end": "terminal",
         "reads": 10,
         **(attempt or {}),
@@ -79,7 +80,7 @@ def record(
         dispatched=Instant(START),
         sent=sent,
         first_token=Instant(sent.ns + wait_ms * MS),
-        ended=Instant(START + 4_000 * MS),
+        ended=Instant(START + until_ms * MS),
         outcome="complete",
         end=values["end"],
         attempts=[Attempt(**values)],
@@ -125,6 +126,8 @@ SPLIT = {"kind": "split-characters"}
 CLOSED = {"kind": "accept-then-close"}
 FLAP = {"kind": "flapping", "after": "1s", "down": "1s", "up": "1s", "times": 2}
 RESTART = {"kind": "server-restart", "after": "1s", "duration": "1s"}
+COMMAND = {"kind": "command", "do": ["true"], "after": "1s", "max": "1s", "shows": "breaks"}
+PAUSE = COMMAND | {"shows": "silence"}
 SLOW_CLOSE = {"kind": "slow-close", "delay": "700ms"}
 
 
@@ -180,6 +183,10 @@ STRUCK = [
         attempt={"connected": Instant(START + 1_500 * MS), "ended": Instant(START + 2_010 * MS), "end": "fin"}
     )
 ] * 5
+
+
+EARLIER = [hit(until_ms=1_500)] * 10
+"""Streams that were over before the window of `applied`."""
 
 
 def fired(count: int) -> FaultRow:
@@ -250,6 +257,19 @@ def applied(kind: str) -> list[FaultRow]:
         (CLOSED, [first()] * 5, [], False),
         (FLAP, [hit(attempt=turned_away())] * 5, applied("flapping"), True),
         (FLAP, [hit()] * 5, applied("flapping"), False),
+        (COMMAND, STRUCK + EARLIER, applied("command"), True),
+        (COMMAND, [hit()] * 5 + EARLIER, applied("command"), False),
+        (COMMAND, STRUCK + [hit(until_ms=1_500, attempt={"end": "rst"})] * 5, applied("command"), False),
+        (COMMAND, STRUCK + EARLIER, [], False),
+        (PAUSE, [hit(silence_ms=1_000)] * 5 + EARLIER, applied("command"), True),
+        (PAUSE, [hit(silence_ms=600)] * 5 + EARLIER, applied("command"), False),
+        (PAUSE, [hit(silence_ms=1_000)] * 5, applied("command"), None),
+        (
+            PAUSE,
+            [hit(silence_ms=1_000)] * 5 + [hit(until_ms=1_500, silence_ms=1_100)] * 5,
+            applied("command"),
+            False,
+        ),
         (RESTART, STRUCK + [hit(attempt=in_the_gap())] * 5, applied("server-restart"), True),
         (RESTART, [], applied("server-restart"), None),
         (RESTART, [hit()] * 5, applied("server-restart"), False),
