@@ -6,19 +6,22 @@ Rules (design.md decision 8):
   built and a stock one is taken, which is seen when it is.
 """
 
+from collections.abc import Sequence
+
 from sseproof.chaos.faults import kind_of
 from sseproof.chaos.install import engine_name, find, has_own_toxic
+from sseproof.chaos.plan import GroupSpec
 from sseproof.chaos.toxics import needs_own_build
 from sseproof.rundir.errors import UsageError
 from sseproof.scenario import Resolved
 
 
-def check_engine(resolved: Resolved, version: str, where: object) -> None:
-    """Raises UsageError when a server that says this version lacks what the scenario's faults need."""
-    kinds = dict.fromkeys(kind_of(spec.fault) for spec in resolved.groups if needs_own_build(spec.fault))
+def check_engine(source: object, groups: Sequence[GroupSpec], version: str, where: object) -> None:
+    """Raises UsageError when a server that says this version lacks what the faults of a file need."""
+    kinds = dict.fromkeys(kind_of(spec.fault) for spec in groups if needs_own_build(spec.fault))
     if kinds and not has_own_toxic(version):
         raise UsageError(
-            f"{resolved.source}: the Toxiproxy {where} ({engine_name(version)}) can't do {', '.join(kinds)}: leave "
+            f"{source}: the Toxiproxy {where} ({engine_name(version)}) can't do {', '.join(kinds)}: leave "
             "toxiproxy out, so that sseproof takes a build of its own (sseproof setup makes it), or leave those faults out."
         )
 
@@ -33,8 +36,8 @@ def check_named_engine(resolved: Resolved, *, ask: bool) -> None:
         return
     found = find(named)
     if found.url is None:
-        check_engine(resolved, found.version, found.path)
+        check_engine(resolved.source, resolved.groups, found.version, found.path)
     elif ask:
         from sseproof.chaos.toxiproxy import Client
 
-        check_engine(resolved, Client.from_url(found.url).version(), found.url)
+        check_engine(resolved.source, resolved.groups, Client.from_url(found.url).version(), found.url)

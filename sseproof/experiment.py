@@ -526,7 +526,7 @@ class _Experiment:
         self._heed_interruption()
         external = Client.from_url(found.url) if found.url is not None else None
         version = external.version() if external is not None else found.version
-        check_engine(self._resolved, version, found.url or found.path)
+        check_engine(self._resolved.source, self._resolved.groups, version, found.url or found.path)
         self._engine = engine_name(version)
         if self._engine != version:
             where = found.url or found.path

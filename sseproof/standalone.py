@@ -19,16 +19,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
 import msgspec
 from msgspec import Struct, structs
 
 from sseproof import environment
-from sseproof.chaos.faults import Cut, FaultError
+from sseproof.chaos.faults import FAULT_KINDS, Cut, FaultError, OfEverybody, OnFirst, keys_of, shape_of
 from sseproof.chaos.plan import OWN_CONNECT_NS, FaultPlan, GroupSpec, parse_groups, plan_faults, with_ports
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import RunLog
+from sseproof.engine import check_engine
 from sseproof.experiment import InterruptedBeforeRunError, Interruption
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.rundir.clock import now_ns
@@ -186,15 +187,20 @@ def _groups(path: Path, file: ChaosFile) -> list[GroupSpec]:
     tables = []
     for table in file.fault:
         told = {key: value for key, value in table.items() if key != "share"}
-        if told.get("kind") == "cut":
+        kind = told.get("kind")
+        if kind in FAULT_KINDS and "on" in keys_of(str(kind)):
             told.setdefault("on", "every")
+        if kind in FAULT_KINDS and issubclass(shape_of(str(kind)), get_args(OfEverybody)):
+            raise UsageError(
+                f"{path}: the fault {kind} happens to the service and to no port: it belongs to a scenario of sseproof run."
+            )
         tables.append({**told, "share": SHARE})
     try:
         groups = parse_groups(tables)
     except FaultError as error:
         raise UsageError(f"{path}: {error}") from None
     for spec in groups:
-        if isinstance(spec.fault, Cut) and spec.fault.on == "first":
+        if isinstance(spec.fault, OnFirst) and spec.fault.on == "first":
             raise UsageError(
                 f"{path}: a port can't tell a stream's first connection from its next: "
                 f'leave out on = "first" in the fault {spec.name!r}, and each connection is cut.'
@@ -302,6 +308,7 @@ def run_chaos(
         heed()
         external = Api.from_url(found.url) if found.url is not None else None
         version = external.version() if external is not None else found.version
+        check_engine(asked.plan, groups, version, found.url or found.path)
         info = RunInfo(
             run=run,
             started_ns=created_ns,

@@ -212,6 +212,13 @@ def test_somebody_elses_server_that_goes_away_ends_it(tmp_path: Path, service: U
         (f"durration = 3\n{CUT}", [], ["durration", "duration"]),
         (CUT.replace("900", "[900, 1000]"), [], ["after_bytes"]),
         (f'{CUT}on = "first"\n', [], ["first"]),
+        ('[[fault]]\nkind = "cut-time"\nafter = "1s"\non = "first"\n', [], ["first"]),
+        ('[[fault]]\nkind = "server-restart"\nafter = "1s"\nduration = "1s"\n', [], ["sseproof run"]),
+        (
+            '[[fault]]\nkind = "command"\ndo = ["true"]\nafter = "1s"\nmax = "1s"\nshows = "breaks"\n',
+            [],
+            ["sseproof run"],
+        ),
         ("", [], ["[[fault]]"]),
         ("[[fault]\n", [], ["TOML"]),
     ],
@@ -228,6 +235,16 @@ def test_what_can_not_be_is_said_in_one_sentence_before_anything_starts(
     for word in words:
         assert word in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_port_that_cuts_inside_a_character(tmp_path: Path, service: Upstream) -> None:
+    """Every connection of it, by the toxic of our own."""
+    text = '[[fault]]\nkind = "cut-events"\nafter_events = 3\ninside = "character"\nby = "rst"\n'
+    with Running(tmp_path, service.place, text) as chaos:
+        port = chaos.ports["cut-events"]
+        for _ in range(2):
+            heard = fetch(port)
+            assert (heard.end, heard.data) == ("rst", WHOLE[: WHOLE.index("سلام 🎈 é 3".encode()) + 1])
 
 
 def test_a_port_that_somebody_has_is_named(tmp_path: Path, service: Upstream) -> None:
