@@ -1,5 +1,6 @@
 // k6 with the extension xk6-sse on the bench source: each virtual user holds one stream until the test's length is over.
-// BENCH_RESULT gets what the other clients write: ages in ms with their counts, and events that never came.
+// BENCH_RESULT gets what the other clients write: ages in ms with their counts, and events that never came. The clock of
+// its scripts has whole milliseconds: ages are up to one too small, and what that makes negative counts as none.
 import sse from "k6/x/sse";
 import { Counter, Trend } from "k6/metrics";
 
