@@ -88,6 +88,28 @@ def test_a_subscriber_that_is_served_late_is_behind_the_others(tmp_path):
         assert row.stale_ns == 0
 
 
+@pytest.mark.parametrize(("modes", "lost_by"), [("cut", 0), ("cut,no-resume", 1)])
+def test_a_break_loses_what_no_resume_brings_back(tmp_path, modes, lost_by):
+    """One of three is cut in mid-event and comes back after 0.3 s: behind its last id, or with what is due by then."""
+    seed, hit = seed_that_hits(3, 0.3)
+    (tmp_path / "topic.toml").write_text(TOPIC + f'[server]\nmisbehave = "{modes}"\n')
+    done = sseproof("run", "topic.toml", "--seed", str(seed), cwd=tmp_path)
+    directory = directory_of(tmp_path)
+    broken = {row.stream for row in rows(directory, STREAMS) if row.breaks}
+    assert broken == {hit}, done.stdout + done.stderr
+    for truth in ("witness", "subscribers"):
+        lost = verdict_of(directory).verdicts[0]
+        assert lost.truths == {truth: 3}
+        assert (lost.verdict, lost.n - lost.k, lost.examples) == (
+            ("fail", 1, [hit]) if lost_by else ("pass", 0, [])
+        )
+        if truth == "witness":
+            counted = lost.amount
+            judged_without_witness(directory, tmp_path)
+    assert lost.amount == counted, "both tell the same number"
+    assert lost_by * 10 <= counted <= lost_by * 300
+
+
 def test_without_a_topic_named_a_loss_that_only_others_saw_stays_unknown(tmp_path):
     """The same service whose numbers have been turned off for us: nobody tells."""
     (tmp_path / "topic.toml").write_text(

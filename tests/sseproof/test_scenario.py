@@ -372,7 +372,7 @@ def test_the_authority_is_found_from_any_working_folder(tmp_path, monkeypatch):
     assert load(flags={"target": {"url": URL, "ca": "ca.pem"}}).scenario.target.ca == str(tmp_path / "ca.pem")
 
 
-RAMP = '[target]\nurl = "http://127.0.0.1:8000/stream"\n[load]\nstages = [{ duration = "9s", users = 1, to = 5 }]\n'
+RAMP = '[target]\nurl = "http://127.0.0.1:8000/stream"\n[load]\nmodel = "closed"\nstages = [{ duration = "9s", users = 1, to = 5 }]\n'
 
 
 @pytest.mark.parametrize(
