@@ -195,6 +195,16 @@ def broken_links(paths: list[Path], root: Path) -> Iterator[str]:
                 yield f"{path.name} -> {target}"
 
 
+UNMERGED: Final = re.compile(rb"^(?:<{7} |={7}$|>{7} )", re.MULTILINE)
+
+
+def test_no_file_holds_both_sides_of_a_merge() -> None:
+    """Documents have no parser that would notice."""
+    assert UNMERGED.search(b"a\n" + b"<" * 7 + b" HEAD\nb\n")
+    files = [path for path in tracked() if not path.is_symlink()]
+    assert [str(path.relative_to(ROOT)) for path in files if UNMERGED.search(path.read_bytes())] == []
+
+
 def test_links_are_relative_and_stay_inside() -> None:
     links = [path for path in tracked() if path.is_symlink()]
     assert {path.name for path in links if path.parent.name == "sseproof"} == {
