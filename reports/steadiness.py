@@ -3,6 +3,7 @@
 Rules:
 - Staleness weighs time, not events (measurement.md 1.2): the share of all stream-seconds, from each first token to the
   stream's end, in which the newest event was older than half a second. A silence of 5 s counts for 4.5 s of it.
+- A connection's age says how long a subscription can be held at a stretch, whoever ends it.
 - Heartbeat gaps are the silence before each heartbeat; a proxy that cuts idle links counts the same way.
 - Fan-out has two ends: from the send time inside the events, which needs the service's clock to agree with ours, and from
   the first subscriber of the same worker that received the event, which needs no other clock.
@@ -16,7 +17,7 @@ from msgspec import Meta, Struct
 
 from sseproof.reports import statistics
 from sseproof.reports.facts import Facts
-from sseproof.rundir.rows import Gaps
+from sseproof.rundir.rows import Gaps, StreamRecord
 
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -45,6 +46,8 @@ class Steadiness(Struct, kw_only=True, forbid_unknown_fields=True):
     """Their time from the first token to the end."""
     heartbeats: Count = 0
     heartbeat_gaps: Intervals | None = None
+    connections: Intervals | None = None
+    """How long the connections of subscriptions lasted, from the response's head; those still open at the end, till then."""
     ages: Intervals | None = None
     """From the send time inside an event to its arrival."""
     behind: Intervals | None = None
@@ -69,8 +72,26 @@ def steadiness_of(facts: Iterable[Facts], edges_ns: Sequence[int]) -> Steadiness
         stream_ns=lasted,
         heartbeats=sum(record.heartbeats for record in records),
         heartbeat_gaps=_joined((record.heartbeat_gaps for record in records), edges_ns),
+        connections=_connections(records),
         ages=_joined((record.ages for record in records), edges_ns),
         behind=_joined((record.behind for record in records), edges_ns),
+    )
+
+
+def _connections(records: Sequence[StreamRecord]) -> Intervals | None:
+    lasted = sorted(
+        max(attempt.ended.ns - attempt.headers.ns, 0)
+        for record in records
+        if record.kind == "subscription"
+        for attempt in record.attempts
+        if attempt.headers is not None and attempt.events
+    )
+    if not lasted:
+        return None
+    p50, p95, p99 = (lasted[statistics.quantile_rank(len(lasted), q) - 1] for q in (0.5, 0.95, 0.99))
+    streams = sum(record.kind == "subscription" for record in records)
+    return Intervals(
+        count=len(lasted), streams=streams, p50_ns=p50, p95_ns=p95, p99_ns=p99, longest_ns=lasted[-1]
     )
 
 

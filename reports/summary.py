@@ -272,6 +272,12 @@ def steady_sentences(steady: Steadiness) -> list[str]:
             f"The newest event was older than 500 ms in {share_text(steady.stale_share)} of "
             f"{duration_text(steady.stream_ns)} in {count_of(steady.stale_streams, 'stream')}."
         )
+    held = steady.connections
+    if held is not None:
+        found.append(
+            f"{count_of(held.count, 'connection')} of {count_of(held.streams, 'subscription')} lasted "
+            f"p50 {duration_text(held.p50_ns)}, longest {duration_text(held.longest_ns)}."
+        )
     for intervals, what, noun in (
         (steady.heartbeat_gaps, "Silence before a heartbeat", "heartbeat"),
         (steady.ages, "Fan-out from the send time inside the events", "event"),

@@ -61,6 +61,21 @@ def test_intervals_of_all_streams_are_joined(run):
     assert found.ages.longest_ns == 70 * MS
 
 
+def test_connections_of_subscriptions_have_an_age_and_those_of_answers_none(run):
+    run.claims()
+    run.stream(attempts=[run.attempt(headers=run.at(0), ended=run.at(99), events=1)])
+    lasting = [(0, 1_000), (1_500, 4_500)]
+    held = [run.attempt(headers=run.at(since), ended=run.at(until), events=9) for since, until in lasting]
+    run.stream(
+        kind="subscription", outcome="held", end="stopped", attempts=[*held, run.attempt(end="refused")]
+    )
+    run.stream(kind="subscription", outcome="held", end="stopped", attempts=held[1:])
+    found = figures(run)
+    assert (found.connections.count, found.connections.streams) == (3, 2)
+    assert (found.connections.p50_ns, found.connections.longest_ns) == (3 * S, 3 * S)
+    assert steady_sentences(found) == ["3 connections of 2 subscriptions lasted p50 3 s, longest 3 s."]
+
+
 def test_a_heartbeat_that_never_came_is_beyond_every_limit(run):
     run.claims()
     gaps = run.gaps(*[15_000] * 9)
