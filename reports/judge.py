@@ -42,6 +42,7 @@ RigUnit = Literal["ms", "share", "count"]
 
 VERDICT_VERSION: Final = 1
 SCHEMA_ID: Final = "sseproof/verdict/1"
+_MOST_MARKS: Final = 1_000
 SCHEMA_NAME: Final = "verdict.schema.json"
 
 _NS_PER_MS: Final = 1e6
@@ -98,6 +99,14 @@ class RigRow(Struct, kw_only=True, forbid_unknown_fields=True):
     """What to do; empty within the limit."""
 
 
+class Mark(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An outside event that somebody told the run of; it changes no verdict."""
+
+    at_ns: int
+    text: str
+    source: str
+
+
 class RunVerdict(Struct, kw_only=True, forbid_unknown_fields=True):
     """verdict.json."""
 
@@ -120,6 +129,8 @@ class RunVerdict(Struct, kw_only=True, forbid_unknown_fields=True):
     totals: Summary
     faults: list[Evidence] = []
     """For every planned fault and variant, what shows that it acted."""
+    marks: list[Mark] = []
+    """In the order of their moments."""
     rig: list[RigRow] = []
     problems: list[str] = []
     command: list[str] = []
@@ -166,6 +177,10 @@ def judge(history: History) -> RunVerdict:
         variants=_variants(history, facts),
         totals=totals,
         faults=faults,
+        marks=[
+            Mark(at_ns=row.at_ns, text=printable(row.text), source=printable(row.source))
+            for row in sorted(history.marks, key=lambda row: row.at_ns)[:_MOST_MARKS]
+        ],
         rig=rig_table(history),
         problems=[
             *history.problems,

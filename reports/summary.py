@@ -38,6 +38,7 @@ _BOUND_CELLS: Final = 11
 _CLAIM_CELLS: Final = WIDTH - _VERDICT_CELLS - _COUNT_CELLS - _OBSERVED_CELLS - _BOUND_CELLS - 4
 _SIDE_CELLS: Final = 25
 _INDENT: Final = "    "
+_MOST_SHOWN: Final = 20
 
 
 class _Cell(NamedTuple):
@@ -66,6 +67,7 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
         acted = sum(each.acted is True for each in verdict.faults)
         seen = f"{acted} of {len(verdict.faults)} planned faults acted, by the streams' own rows"
         lines += wrapped(f"{seen}.")
+    lines += _outside(verdict)
     lines += _rig(verdict.rig, verdict.started_ns)
     if verdict.problems:
         lines += ["", "Problems of the record:"]
@@ -74,6 +76,20 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
     lines += ["", *_path_lines("Run: ", str(directory))]
     lines += _path_lines("Report: ", str(Path(directory) / REPORT_NAME))
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _outside(verdict: RunVerdict) -> list[str]:
+    """The marks, by their time in the run."""
+    if not verdict.marks:
+        return []
+    since_ns = verdict.started_ns if verdict.started_ns is not None else verdict.marks[0].at_ns
+    lines = ["", "Marked, from outside:"]
+    for each in verdict.marks[:_MOST_SHOWN]:
+        at = duration_text(max(each.at_ns - since_ns, 0))
+        source = f" ({printable(each.source)})" if each.source else ""
+        lines += wrapped(f"{at}: {printable(each.text, limit=2_000)}{source}", first="- ", rest="  ")
+    left = len(verdict.marks) - _MOST_SHOWN
+    return [*lines, f"- and {left:,} more (see verdict.json)"] if left > 0 else lines
 
 
 def wrapped(text: str, first: str = "", rest: str = "", width: int = WIDTH) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `serve`, `chaos`, `calibrate`, `setup`.
+"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `mark`, `serve`, `chaos`, `calibrate`, `setup`.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -127,6 +127,7 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: client.timeouts.idle=5s."
 )
+@click.option("--marks", metavar="FILE", help="Outside events (JSONL), read when the load is over.")
 @click.option("--allow-target", "allow", metavar="HOST", multiple=True, help="You may load this host.")
 @click.option("--allow-load", type=int, metavar="N", help="Up to N streams at once on a public address.")
 @click.option(
@@ -216,6 +217,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     put("", "labels", _pairs("--label", options["labels"], "="))
     put("", "locustfile", options["locustfile"])
     put("", "toxiproxy", options["toxiproxy"])
+    put("", "marks", options["marks"])
     put("", "on_unknown", options["on_unknown"])
     return tree
 
@@ -475,6 +477,43 @@ def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
                 f"{mark} {finding.name}: {finding.value}" + (f"; {finding.advice}" if finding.advice else "")
             )
     return environment.setup_code(findings)
+
+
+@cli.command(context_settings=SETTINGS)
+@click.argument("text")
+@click.option("--run", "run_dir", metavar="DIR", type=click.Path(path_type=Path), help="The run's directory.")
+@click.option(
+    "--out",
+    default=Path("runs"),
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of runs, the newest of which is marked without --run.",
+)
+@click.option("--at", metavar="WHEN", help="2026-11-27T14:03:05Z, or +12.5s after the run's start; else now.")
+@_json_option
+def mark(*, text: str, run_dir: Path | None, out: Path, at: str | None, as_json: bool) -> int:
+    """Puts an outside event into a run that goes on, or into a recorded one.
+
+    It is shown in the answer and the report beside what was measured, and changes no verdict. Into a recorded run it needs
+    --at; `sseproof judge` then shows it.
+
+    \b
+    Example:
+      sseproof mark "pod killed"
+      sseproof mark "deploy 1.4.2 began" --run runs/nightly/latest --at +12.5s
+    """
+    from sseproof.marks import newest_run, put_mark
+
+    directory = run_dir or newest_run(out)
+    row = put_mark(directory, text, at=at)
+    if as_json:
+        from sseproof.rundir.files import document_bytes
+
+        click.echo(document_bytes(row), nl=False)
+    else:
+        click.echo(f"Marked in {directory}: {row.text}")
+    return 0
 
 
 @cli.group(context_settings=SETTINGS)

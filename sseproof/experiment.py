@@ -47,6 +47,7 @@ from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.joining import TOKEN_VARIABLE, new_token
 from sseproof.loadtests.payloads import read_payloads
 from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
+from sseproof.marks import take_marks
 from sseproof.planning import demand_of, fixed_units, planned_load, service_of
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings
@@ -765,6 +766,10 @@ class _Experiment:
         if self._interruption.signal is not None:
             info.how = "interrupted" if self._interruption.signal == signal.SIGINT else "terminated"
         try:
+            if self._scenario.marks is not None and (
+                left := take_marks(Path(self._scenario.marks), self._directory, info)
+            ):
+                _say(left)
             write_document(self._directory / RUN_NAME, info)
             verdict = judged(self._directory)
         except RigError as error:

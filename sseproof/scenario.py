@@ -31,6 +31,7 @@ from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.dialects import Plain
 from sseproof.loadtests.payloads import fields_of, read_payloads
 from sseproof.loadtests.settings import Client, Load, Target
+from sseproof.marks import read_marks
 from sseproof.reference_server.misbehave import parse_modes
 from sseproof.replay import read_replay
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
@@ -105,6 +106,8 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     locustfile: str | None = None
     toxiproxy: str | None = None
     """Path of a Toxiproxy server, or the URL of one that runs; None finds or builds one."""
+    marks: str | None = None
+    """File of outside events, read when the load is over."""
     fault: list[dict[str, Any]] = []
     """Each table is a fault and the share of streams that meet it; `sseproof.chaos.plan` reads them."""
     server: ServerChoice | None = None
@@ -599,6 +602,11 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
         except ClaimError as error:
             raise UsageError(f"{origin.of('claims')}: {error}") from None
     scenario.claims = [claim.text for claim in claims]
+    if scenario.marks is not None:
+        try:
+            read_marks(Path(scenario.marks))
+        except UsageError as error:
+            raise refuse("marks", f"can't be taken: {error}") from None
     if scenario.locustfile is not None and not Path(scenario.locustfile).is_file():
         raise refuse("locustfile", f"{scenario.locustfile!r} is not a file.")
     if scenario.locustfile is not None and any(variant.load.is_open for variant in scenario.variant):

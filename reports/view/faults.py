@@ -34,8 +34,8 @@ _FEWEST_FOR_FINDING: Final = 20
 
 
 def faults_section(record: Record) -> Section | None:
-    """Absent without streams and faults."""
-    if not record.facts and not record.windows:
+    """Absent without streams, faults and marks."""
+    if not record.facts and not record.windows and not record.verdict.marks:
         return None
     blocks: list[Block] = []
     bands = record.bands()
@@ -49,6 +49,7 @@ def faults_section(record: Record) -> Section | None:
         blocks += [Subheading(text="Before, during and after each fault"), _phases(record)]
     blocks += _episodes(record)
     blocks += _evidence(record)
+    blocks += _marks(record)
     return Section(
         key="faults",
         name="Under faults" if record.windows else "Over time",
@@ -240,6 +241,33 @@ def _episode(row: BreakRow, down: Sequence[FaultWindow]) -> Episode:
 
 
 # --- evidence -----------------------------------------------------------------------------------------------------------
+
+
+def _marks(record: Record) -> list[Block]:
+    """Outside events, with the streams that they found open: what follows can then be looked for in the charts above."""
+    marks = record.verdict.marks
+    if not marks:
+        return []
+    rows = [
+        [
+            f"{record.seconds(each.at_ns):.1f} s",
+            printable(each.text, limit=2_000),
+            printable(each.source) or NOT_MEASURED,
+            f"{_open_at(record, each.at_ns):,}",
+        ]
+        for each in marks[:_MOST_ROWS]
+    ]
+    return [
+        Subheading(text="Marked, from outside"),
+        Grid(
+            caption="Somebody told the run of these; they change no verdict. Open: streams that lived in that moment.",
+            table=Table(columns=["time", "what happened", "who says so", "open"], rows=rows, text_columns=3),
+        ),
+    ]
+
+
+def _open_at(record: Record, at_ns: int) -> int:
+    return sum(each.record.dispatched.ns <= at_ns <= each.record.ended.ns for each in record.facts)
 
 
 def _evidence(record: Record) -> list[Block]:
