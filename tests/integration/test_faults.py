@@ -474,9 +474,12 @@ hop = "nginx-sse"
     nobody_listens(ports_of(directory))
 
 
-@pytest.mark.skipif(find_nginx() is None and not os.environ.get("CI"), reason="nginx is not installed")
+@pytest.mark.skipif(
+    (find_nginx() is None or find_apache() is None) and not os.environ.get("CI"),
+    reason="nginx or Apache is not installed",
+)
 def test_it_matters_on_which_side_of_the_hop_the_link_breaks(tmp_path):
-    """The same faults, before and behind nginx: a reset comes as FIN from behind it, and a refusal as a 502."""
+    """The same faults, before and behind a hop: from behind it a reset comes as FIN, and a refusal as an answer."""
     scenario = """
 hop = "nginx-sse"
 [load]
@@ -498,6 +501,10 @@ times = 3
 [[variant]]
 name = "before"
 [[variant]]
+name = "apache"
+hop = "apache-flush"
+fault_side = "service"
+[[variant]]
 name = "behind"
 fault_side = "service"
 """
@@ -507,9 +514,9 @@ fault_side = "service"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     directory = directory_of(tmp_path)
-    assert [each.acted for each in evidence_of(read_history(directory))] == [True] * 4
+    assert [each.acted for each in evidence_of(read_history(directory))] == [True] * 6
     streams = rows(directory, STREAMS)
-    assert {row.variant for row in streams} == {"before", "behind"}
+    assert {row.variant for row in streams} == {"before", "behind", "apache"}
     plan = plan_of(directory)
     planned = {
         f"{a['host']}:{a['port']}": a.get("cut_after_bytes") for v in plan["variants"] for a in v["addresses"]
@@ -521,14 +528,15 @@ fault_side = "service"
         elif row.group == "rst":
             assert first.end == "fin"
             assert planned[first.address], "the port of the hop that leads to the proxy that cuts"
-    ends = {"before": set(), "behind": set()}
+    ends = {"before": set(), "behind": set(), "apache": set()}
     for row in streams:
         if row.group == "refused":
             ends[row.variant] |= {(each.end, each.status) for each in row.attempts}
     assert ("refused", None) in ends["before"]
     assert ("status", 502) not in ends["before"]
     assert ("status", 502) in ends["behind"]
-    assert ("refused", None) not in ends["behind"]
+    assert ("refused", None) not in ends["behind"] | ends["apache"]
+    assert ("status", 503) in ends["apache"]
     nobody_listens([*ports_of(directory), *(proxy["port"] for proxy in plan["faults"]["proxies"])])
 
 
