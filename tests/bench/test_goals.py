@@ -72,8 +72,12 @@ def test_saturation(bench):
 
 def test_memory(bench):
     memory = bench("memory")
-    rows = [memory.MemoryRow(9_000, 9_000, 58.0, 217.0, 17.7, 0.05, 53.0, 0, 4.0)]
+    rows = [memory.MemoryRow(9_000, 9_000, 58.0, 217.0, 17.7, 0.05, 53.0, 0, 4.0, 0.01)]
     missed(memory, rows)
+    missed(memory, changed(rows, 0, waiting_share=0.3))
+    missed(
+        memory, changed(rows, 0, waiting_share=0.3, lost=2), "2 events were lost", "waited 30% of the time"
+    )
     missed(memory, changed(rows, 0, kb_a_stream=18.1), "18.1 KB RSS a stream")
     missed(memory, changed(rows, 0, error_p99_ms=0.5), "p99 of the error")
     missed(memory, changed(rows, 0, lost=2), "2 events were lost")
