@@ -409,6 +409,8 @@ class Session:
         if self._exchange is not None:
             self._exchange.catch_up()
         newest = self._newest_sent or self._last_hi or self._newest
+        if self._newest_sent and self._offset is not None:
+            newest += self._offset().ns  # sent by the master's clock
         if newest:  # before the first event there is only the TTFT
             age = now_ns - newest
             self._series.staleness[age & STEP_MASKS[age.bit_length()]] += 1
@@ -773,12 +775,16 @@ class Session:
         self._steady_tokens += count
         self._metrics.events += count
         if run.sent_at_ns is not None:
-            if self._ages is None:
-                self._ages = Intervals(self._edges)
             ages = list(map(sub, stamps_ns, run.sent_at_ns))
-            self._ages.add_run(ages)
-            self._ages.sum_ns += sum(ages)
-            count_all(self._series.ages, ages)
+            if self._offset is not None:
+                for age in ages:
+                    self._age(age, age)
+            else:
+                if self._ages is None:
+                    self._ages = Intervals(self._edges)
+                self._ages.add_run(ages)
+                self._ages.sum_ns += sum(ages)
+                count_all(self._series.ages, ages)
             self._newest_sent = run.sent_at_ns[-1]
         self._text.add("".join(run.texts))
         return True

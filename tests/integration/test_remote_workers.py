@@ -40,9 +40,16 @@ ODD_WORKER = Path(__file__).with_name("odd_worker.py")
 LONGEST_ROUND_TRIP_MS = 50
 
 
-def a_port() -> str:
-    with PortLease(1) as lease:
-        return str(lease.ports[0])
+@pytest.fixture
+def ports():
+    """Two, which nobody else takes while the test runs."""
+    with PortLease(2) as lease:
+        yield [str(port) for port in lease.ports]
+
+
+@pytest.fixture
+def port(ports):
+    return ports[0]
 
 
 def environ(tmp: Path, **more: str) -> dict[str, str]:
@@ -91,9 +98,8 @@ def left_in(tmp: Path) -> list[str]:
     return sorted(each.name for each in (tmp / "temporary").glob("sseproof-worker-*"))
 
 
-def test_workers_from_here_and_elsewhere_make_one_schedule(tmp_path):
+def test_workers_from_here_and_elsewhere_make_one_schedule(tmp_path, port):
     """One of this machine, one that sends each batch twice, and one that Locust's own command started."""
-    port = a_port()
     with served() as url:
         run = started(
             *run_options(
@@ -168,9 +174,8 @@ def impatient(tmp: Path) -> str:
     return str(site)
 
 
-def test_a_worker_that_dies_is_named_and_its_part_is_not_made_by_another(tmp_path):
+def test_a_worker_that_dies_is_named_and_its_part_is_not_made_by_another(tmp_path, port):
     """Past Locust's removal time-out: the dead worker's user is given to the others, and its slice stays its own."""
-    port = a_port()
     site = impatient(tmp_path)
     with served() as url:
         run = started(
@@ -211,13 +216,12 @@ def test_a_worker_that_dies_is_named_and_its_part_is_not_made_by_another(tmp_pat
     assert sseproof("judge", str(shard), cwd=tmp_path).returncode in {0, 2}
 
 
-def test_two_machines_and_a_clock_that_is_ahead(tmp_path):
+def test_two_machines_and_a_clock_that_is_ahead(tmp_path, port):
     """The master, the service and its faults on one, two workers on the other, one of them 200 ms ahead.
 
     Half of the streams meet a link that is refused for a second, in a window of the master's clock.
     """
     with two_machines() as machines:
-        port = a_port()
         on_master, on_other = machines.on(machines.master), tuple(machines.on(machines.other))
         serve = subprocess.Popen(
             [
@@ -324,11 +328,23 @@ def test_two_machines_and_a_clock_that_is_ahead(tmp_path):
     assert verdict.totals.outcomes["complete"] > 60
 
 
-def test_a_stray_worker_gets_no_part_and_two_runs_have_their_own(tmp_path):
-    """Two runs at once; one is also asked by a worker with another token, one without any, and one too many."""
-    ports = [a_port(), ""]
-    with PortLease(2) as lease:
-        ports = [str(port) for port in lease.ports]
+MUTE = """
+import time
+from locust import User, task
+
+class ScenarioUser(User):
+    @task
+    def nothing(self):
+        time.sleep(1)
+"""
+
+
+def test_a_stray_worker_gets_no_part_and_two_runs_have_their_own(tmp_path, ports):
+    """Two runs at once; one is also asked by a worker with another token, one without any, and one too many.
+
+    And two that ask nothing, and would take what users Locust gave them.
+    """
+    (tmp_path / "mute.py").write_text(MUTE)
     with served() as url:
         runs = []
         for name, port in zip("ab", ports, strict=True):
@@ -336,28 +352,16 @@ def test_a_stray_worker_gets_no_part_and_two_runs_have_their_own(tmp_path):
             options = run_options(f"{url}?events=2&interval_ms=5", port, "--rate", "10", "--duration", "8s")
             own = environ(tmp_path, SSEPROOF_TOKEN=f"{TOKEN}-{name}")
             runs.append(started(*options, cwd=tmp_path / name, environ=own))
+        locust = [sys.executable, "-m", "locust", "--headless", "--worker", "-f"]
         strays = [
             worker(tmp_path, ports[0], SSEPROOF_TOKEN=f"{TOKEN}-b"),
-            begun(
-                [
-                    sys.executable,
-                    "-m",
-                    "locust",
-                    "-f",
-                    str(LOCUSTFILE),
-                    "--headless",
-                    "--worker",
-                    "--master-port",
-                    ports[0],
-                ],
-                tmp_path,
-                SSEPROOF_TOKEN="",
-            ),
+            begun([*locust, str(LOCUSTFILE), "--master-port", ports[0]], tmp_path, SSEPROOF_TOKEN=""),
         ]
         for stray in strays:
             out, _ = stray.communicate(timeout=60)
             assert stray.returncode == 64, out
             assert "only workers that know its token" in out
+        mutes = [begun([*locust, "mute.py", "--master-port", ports[0]], tmp_path) for _ in range(2)]
         mine = [
             worker(tmp_path, port, SSEPROOF_TOKEN=f"{TOKEN}-{name}")
             for name, port in zip("ab", ports, strict=True)
@@ -370,9 +374,10 @@ def test_a_stray_worker_gets_no_part_and_two_runs_have_their_own(tmp_path):
         for run in runs:
             out, err = run.communicate(timeout=90)
             assert run.returncode == 0, out + err
-        for each in mine:
+        for each in [*mine, *mutes]:
             out, _ = each.communicate(timeout=30)
             assert each.returncode == 0, out
+            assert each in mine or "Traceback" not in out
     for name in "ab":
         directory = directory_of(tmp_path / name)
         assert sorted(row.stream for row in rows(directory, STREAMS)) == list(range(80))
@@ -380,8 +385,7 @@ def test_a_stray_worker_gets_no_part_and_two_runs_have_their_own(tmp_path):
     assert left_in(tmp_path) == []
 
 
-def test_an_interrupt_ends_workers_elsewhere_and_their_rows_come(tmp_path):
-    port = a_port()
+def test_an_interrupt_ends_workers_elsewhere_and_their_rows_come(tmp_path, port):
     with served() as url:
         run = started(
             *run_options(
@@ -409,9 +413,8 @@ def test_an_interrupt_ends_workers_elsewhere_and_their_rows_come(tmp_path):
     assert left_in(tmp_path) == []
 
 
-def test_a_worker_that_is_told_to_stop_sends_what_it_has(tmp_path):
+def test_a_worker_that_is_told_to_stop_sends_what_it_has(tmp_path, port):
     """By somebody at its own machine: its streams are unfinished, it is named, and the run goes on."""
-    port = a_port()
     with served() as url:
         run = started(
             *run_options(
@@ -435,9 +438,8 @@ def test_a_worker_that_is_told_to_stop_sends_what_it_has(tmp_path):
     assert left_in(tmp_path) == []
 
 
-def test_a_master_that_is_gone_leaves_a_worker_with_its_shard(tmp_path):
+def test_a_master_that_is_gone_leaves_a_worker_with_its_shard(tmp_path, port):
     """The whole run is killed: what the worker had not sent is in the folder that it names."""
-    port = a_port()
     with served() as url:
         run = started(
             *run_options(f"{url}?events=4&interval_ms=50", port, "--users", "4", "--duration", "60s"),
@@ -458,9 +460,8 @@ def test_a_master_that_is_gone_leaves_a_worker_with_its_shard(tmp_path):
     assert sseproof("judge", str(shard), cwd=tmp_path).returncode == 0
 
 
-def test_payloads_reach_workers_elsewhere_and_names_are_looked_up_there(tmp_path):
+def test_payloads_reach_workers_elsewhere_and_names_are_looked_up_there(tmp_path, port):
     """Two rows of a file; the header's value is another one on each machine."""
-    port = a_port()
     (tmp_path / "rows.jsonl").write_text('{"n": 3}\n{"n": 5}\n')
     with served() as url:
         options = [
@@ -510,8 +511,7 @@ class Mine(SSEUser):
 """
 
 
-def test_a_locustfile_must_be_the_same_on_every_machine(tmp_path):
-    port = a_port()
+def test_a_locustfile_must_be_the_same_on_every_machine(tmp_path, port):
     (tmp_path / "mine.py").write_text(USERS)
     (tmp_path / "other.py").write_text(USERS + "# changed\n")
     with served() as url:

@@ -328,6 +328,26 @@ def test_ages_are_by_the_masters_clock_and_as_wide_as_that_is_known() -> None:
     assert record.gaps.longest_lo_ns == record.gaps.longest_hi_ns == 10 * MS, "inside one worker: exact"
 
 
+def test_several_reads_at_once_and_staleness_know_the_masters_clock_too() -> None:
+    """As above; and the newest event, sent 7 ms before it came, is 3 ms old by the master's clock."""
+    feed = Feed([TOKEN] * 3, short=True, offset=Offset(4 * MS, MS))
+    session = feed.session
+    session._attempt(Limits.of(timeouts(), time.monotonic_ns()), send_id=True)
+    bodies, stamps = [], []
+    for _ in range(4):
+        bodies.append(feed._bytes("token"))
+        feed.stamp_ns += 10 * MS
+        stamps.append(feed.stamp_ns)
+    assert session.on_run(bodies, stamps)
+    ages = session._ages.row()
+    assert (ages.count, ages.longest_lo_ns, ages.longest_hi_ns) == (7, 2 * MS, 4 * MS)
+    assert sum(feed.streams.metrics.judged.ages.values()) == 7
+    session._exchange = None
+    session.sample_staleness(feed.stamp_ns)
+    ((age, count),) = feed.streams.metrics.judged.staleness.items()
+    assert (age <= 3 * MS <= last_of_step(age), count) == (True, 1)
+
+
 def test_long_texts_are_not_kept() -> None:
     feed = Feed([TOKEN, TOKEN, Read("long"), Read("long")], short=True)
     feed.session._attempt(Limits.of(timeouts(), time.monotonic_ns()), send_id=True)
