@@ -64,9 +64,7 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
         for sentence in [] if variant.steadiness is None else steady_sentences(variant.steadiness):
             lines += wrapped(f"{lead}{sentence}", rest="  ")
     if verdict.faults:
-        acted = sum(each.acted is True for each in verdict.faults)
-        seen = f"{acted} of {len(verdict.faults)} planned faults acted, by the streams' own rows"
-        lines += wrapped(f"{seen}.")
+        lines += _evidence(verdict)
     lines += _outside(verdict)
     lines += _rig(verdict.rig, verdict.started_ns)
     if verdict.problems:
@@ -123,6 +121,19 @@ def _about(verdict: RunVerdict) -> str:
 
 
 # --- claims --------------------------------------------------------------------------------------------------------------
+
+
+def _evidence(verdict: RunVerdict) -> list[str]:
+    """How many faults acted, and on how many of the occasions of each; the sentences are in the report."""
+    acted = [each for each in verdict.faults if each.acted]
+    seen = f"{len(acted)} of {len(verdict.faults)} planned faults acted, by the streams' own rows"
+    several = len(verdict.variants) > 1
+    told = [
+        f"{f'{each.variant} ' if several and each.variant else ''}{each.group} {each.count:,}/{each.of:,}"
+        for each in acted[:_MOST_SHOWN]
+    ]
+    more = [f"{len(acted) - _MOST_SHOWN:,} more"] if len(acted) > _MOST_SHOWN else []
+    return wrapped(printable(f"{seen}: {', '.join([*told, *more])}.", limit=4_000) if acted else f"{seen}.")
 
 
 def _claims_table(verdicts: Sequence[Verdict]) -> list[str]:

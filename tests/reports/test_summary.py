@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from sseproof.reports.evidence import Evidence
 from sseproof.reports.judge import judge_directory
 from sseproof.reports.summary import WIDTH, summary_text, wrapped
 from sseproof.reports.words import count_of, digits, duration_text, joined, least_text, most_text, share_text
@@ -208,6 +209,28 @@ def test_a_claim_and_a_problem_from_elsewhere_are_harmless(run):
     assert text.count(r"\x1b[31m") == 2
     assert "\x1b" not in text
     assert "\u202e" not in text
+
+
+def seen(group: str, count: int, *, acted: bool | None = True) -> Evidence:
+    return Evidence(
+        group=group, kind="cut", variant=None, acted=acted, count=count, of=63, sentence=f"{group} says."
+    )
+
+
+def test_what_shows_each_fault_is_counted(run):
+    run.streams(20)
+    verdict = run.judge()
+    assert "planned faults" not in summary_text(verdict, "x")
+    verdict.faults = [seen("cut", 60), seen("late", 3, acted=False), seen("odd", 0, acted=None)]
+    (line,) = (each for each in summary_text(verdict, "x").splitlines() if "planned faults" in each)
+    assert line == "1 of 3 planned faults acted, by the streams' own rows: cut 60/63."
+    verdict.faults = [seen("late", 3, acted=False)]
+    assert "0 of 1 planned faults acted, by the streams' own rows.\n" in summary_text(verdict, "x")
+    verdict.faults = [seen(f"group-{n}-{HOSTILE}", n) for n in range(30)]
+    text = summary_text(verdict, "x")
+    assert_fits(text)
+    assert "10 more." in text
+    assert "\x1b" not in text
 
 
 def test_a_long_path_has_a_line_of_its_own(run):
