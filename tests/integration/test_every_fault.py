@@ -294,9 +294,14 @@ def waits(run: Run, group: str) -> list[int]:
     return [each.headers.ns - each.sent.ns for each in run.firsts(group)]
 
 
+def longest_silence(record: StreamRecord) -> int:
+    """Between two events, or before the first token: a stream may begin late on a busy machine."""
+    return max(record.gaps.longest_hi_ns, record.first_token.ns - record.sent.ns)
+
+
 def silence(run: Run, group: str) -> int:
-    """The shortest of the longest gaps of its streams."""
-    return min(record.gaps.longest_hi_ns for record in run.streams[group])
+    """The shortest of the longest silences of its streams."""
+    return min(longest_silence(record) for record in run.streams[group])
 
 
 def rates(run: Run, group: str) -> list[float]:
@@ -347,7 +352,7 @@ def met(run: Run, kind: str) -> str:
         case "command":
             (window,) = (each for each in fault_windows(run.faults) if each.kind == kind)
             there = [
-                record.gaps.longest_hi_ns
+                longest_silence(record)
                 for record in run.streams[kind]
                 if record.dispatched.ns < window.since_ns < window.healed_ns < record.ended.ns
             ]
