@@ -547,7 +547,7 @@ def test_importtime_is_read_right() -> None:
     "command",
     [
         ["--help"],
-        *([command, "--help"] for command in ("run", "judge", "serve", "setup", "demo")),
+        *([command, "--help"] for command in ("run", "worker", "judge", "serve", "setup", "demo")),
         ["--version"],
     ],
     ids=" ".join,
