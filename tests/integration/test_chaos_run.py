@@ -62,7 +62,11 @@ class Running:
         )
         self.ports: dict[str, int] = {}
         self.lines: list[str] = []
-        self.until("Ready")
+        try:
+            self.until("Ready")
+        except BaseException:
+            self.__exit__()
+            raise
         for line in self.lines:
             if found := PLACE.match(line):
                 self.ports[found[3]] = int(found[2])
