@@ -34,7 +34,7 @@ class OwnServer:
         line: Callable[[str, str], None],
         heed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Starts it and waits until it is ready; `heed` is asked all the while and raises to end the wait.
+        """Starts it and waits until it is ready; `heed` is asked meanwhile and raises to end the wait.
 
         Raises RigError when it does not get ready.
         """
@@ -51,6 +51,7 @@ class OwnServer:
         except BaseException:
             self.close()
             raise
+        self._heed = lambda: None  # what it would end is over; a run that is interrupted still heals
 
     def bring_back(self) -> None:
         """Starts it where it does not run; it is ready then. From the main thread. Raises RigError."""

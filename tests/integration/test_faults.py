@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.integration.suite import (
     carrying,
     claims,
     directory_of,
+    gone_from,
     nobody_listens,
     plan_of,
     ports_of,
@@ -367,6 +369,49 @@ def test_a_command_that_cannot_be_done_or_undone_is_refused(tmp_path, words, sen
     assert done.returncode == 64, done.stdout + done.stderr
     assert sentence in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+LONG = """
+[load]
+users = 8
+duration = "60s"
+[client]
+retries = 3
+[[fault]]
+share = "100%"
+after = "200ms"
+"""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        'kind = "server-restart"\nduration = "50s"\n',
+        'kind = "command"\ndo = ["touch", "done"]\nundo = ["touch", "undone"]\nmax = "50s"\nshows = "breaks"\n',
+    ],
+    ids=["restart", "command"],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupt_in_the_middle_brings_the_service_back_and_leaves_nothing(tmp_path, fault, number):
+    (tmp_path / "faults.toml").write_text(SERVED + LONG + fault)
+    process = started("run", "faults.toml", "--quiet", cwd=tmp_path)
+    try:
+        directory = wait_for_rows(tmp_path, 8)
+        deadline = time.monotonic() + 40
+        while not any(row.step == "applied" and row.window for row in rows(directory, FAULTS)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert gone_from(tmp_path, 20) == {}
+    nobody_listens(ports_of(directory), 10)
+    assert (tmp_path / "undone").exists() == (tmp_path / "done").exists() == ("command" in fault)
+    if number == signal.SIGINT:
+        assert process.returncode == 130, out + err
+        healed = [row for row in rows(directory, FAULTS) if row.window and row.step == "healed"]
+        assert [row.ok for row in healed] == [True]
 
 
 def test_only_a_server_of_the_run_can_be_killed(tmp_path):
