@@ -243,6 +243,23 @@ def test_bad_faults_are_refused_before_anything_starts(tmp_path, fault, words):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("fault", "word"),
+    [
+        ('{kind="slice", share="10%", size_bytes=0}', "size_bytes"),
+        ('{kind="bandwidth", share="10%", rate_kb_s=-1}', "rate_kb_s"),
+        ('{kind="jitter", share="10%", delay="1s", jitter="4611686018427s"}', "jitter"),
+    ],
+    ids=["slice", "rate", "jitter"],
+)
+def test_what_ends_a_server_is_refused_on_the_command_line_too(tmp_path, fault, word):
+    done = sseproof("run", "--target", "http://127.0.0.1:1/", "--set", f"fault=[{fault}]", cwd=tmp_path)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert word in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
 # --- whose server it is ---
 
 CUT_HALF = """
