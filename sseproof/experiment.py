@@ -663,6 +663,10 @@ class _Experiment:
                 counts = rows.update()
                 progress.show(counts)
                 if self._interruption.signal is not None:
+                    if self._scenario.remote_workers:
+                        # Else Locust hands the users of our own workers to those elsewhere, who know of no end yet.
+                        for master in masters:
+                            master.terminate()
                     end_all(workers, INTERRUPT_GRACE_S)
                     return ""
                 if problem := _said_problem([*masters, *workers]):
