@@ -9,6 +9,8 @@ from typing import Protocol
 
 import gevent.event
 
+from sseproof.rundir.rows import AdmissionEnd
+
 
 class Budget(Protocol):
     """What is left of `max_requests`."""
@@ -32,6 +34,8 @@ class Admission:
     ) -> None:
         self.stopped = False
         """The process is being told to stop; set by the listener that does so."""
+        self.ended_by: AdmissionEnd | None = None
+        """Why no further stream may start; None while one may."""
         self._next = index
         self._stride = stride
         self._streams = streams
@@ -45,25 +49,25 @@ class Admission:
         if self._duration_ns is not None:
             self._deadline_ns = now_ns + self._duration_ns
         if self._streams is not None and self._next >= self._streams:
-            self.close()
+            self.close("numbers")
 
     def take(self) -> int | None:
         """The number of a new stream, None when none may start any more."""
         if self._closed.is_set():
             return None
         if self._deadline_ns is not None and time.monotonic_ns() >= self._deadline_ns:
-            self.close()
+            self.close("duration")
             return None
         if self._budget is not None and self._budget.left <= 0:
-            self.close()
+            self.close("requests")
             return None
         number = self._next
         if self._streams is not None and number >= self._streams:
-            self.close()
+            self.close("numbers")
             return None
         self._next += self._stride
         if self._streams is not None and self._next >= self._streams:
-            self.close()
+            self.close("numbers")
         return number
 
     @property
@@ -71,8 +75,9 @@ class Admission:
         """Whether admission has ended."""
         return bool(self._closed.is_set())
 
-    def close(self) -> None:
-        """No further stream may start."""
+    def close(self, why: AdmissionEnd) -> None:
+        """No further stream may start; the first reason stays."""
+        self.ended_by = self.ended_by or why
         self._closed.set()
 
     def wait_closed(self, at_most_s: float | None = None) -> None:
@@ -87,6 +92,6 @@ class Admission:
             if left_s > 0:
                 self._closed.wait(left_s)
             elif self._deadline_ns is not None and min(ends) == self._deadline_ns:
-                self.close()
+                self.close("duration")
             else:
                 return

@@ -240,7 +240,7 @@ class WorkerRun:
             if self.admission.closed:
                 return
             yield number, Instant(due_ns, start.before_ns, start.after_ns)
-        self.admission.close()
+        self.admission.close("numbers")
 
     @property
     def full(self) -> bool:
@@ -255,6 +255,7 @@ class WorkerRun:
             known = self.offset()
             self.metrics.master_offset_ns, self.metrics.master_offset_error_ns = known.ns, known.error_ns
         row = self.metrics.snapshot()
+        row.admission_end = self.admission.ended_by
         self._generator.append(row)
         if self.series is not None:
             self.series.take(self.take_series())
@@ -301,7 +302,7 @@ class WorkerRun:
 
     def stop(self, reason: str) -> None:
         """Ends every open stream (`stopped`) and waits a moment for the rows."""
-        self.admission.close()
+        self.admission.close("stopped")
         self.client.stop_all(reason)
         deadline = time.monotonic() + STOP_GRACE_S
         while self.busy and time.monotonic() < deadline:
@@ -377,7 +378,7 @@ def _on_init(environment: Any, **_: object) -> None:
         runner.register_message(SERIES_MESSAGE, _on_series_answer)
         environment.events.report_to_master.add_listener(lambda data, **_: _report_series(environment, data))
     environment.events.test_start.add_listener(_on_test_start)
-    environment.events.test_stopping.add_listener(_on_stopping)
+    environment.events.test_stopping.add_listener(_on_test_stopping)
     environment.events.quitting.add_listener(_on_quitting)
 
 
@@ -531,7 +532,7 @@ def _close_without_users(environment: Any, run: WorkerRun) -> None:
         return
     if runner.target_user_count:
         print("every user stopped before the load was over: no stream is started any more", file=sys.stderr)
-    run.admission.close()
+    run.admission.close("users")
 
 
 def _drain_and_report(environment: Any, run: WorkerRun) -> None:
@@ -550,6 +551,13 @@ def _drain_and_report(environment: Any, run: WorkerRun) -> None:
         remote.say_drained()
     else:
         environment.runner.send_message(DRAINED, packed(Note(run=run.plan.run)) | last)
+
+
+def _on_test_stopping(environment: Any, **_: object) -> None:
+    run = _runs.get(id(environment))
+    if run is not None and environment.shape_class is not None:
+        run.admission.close("shape")
+    _on_stopping(environment)
 
 
 def _on_stopping(environment: Any, **_: object) -> None:

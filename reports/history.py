@@ -4,7 +4,7 @@ Rules:
 - Reading is forgiving about what a crash leaves (torn rows, a missing file, a run without an end) and strict about what
   is not ours: a foreign, damaged or newer file is a UsageError in one sentence (`sseproof.rundir.files`).
 - A start without a stream record is *unfinished*; a start that was never dispatched is *dropped* (design.md decision 6).
-  Neither is forgotten: both stay in n.
+  Neither is forgotten: both stay in n, and so does a planned stream of which no worker wrote a row.
 - A row that came twice (the same stream of the same variant) counts once, the first one, and is a problem.
 - Streams of the warm-up, and their breaks, are counted and left out.
 - Rows of workers on other machines are moved to the master's clock (`sseproof.reports.clocks`).
@@ -16,7 +16,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -42,6 +42,7 @@ from sseproof.rundir.files import (
 )
 from sseproof.rundir.groups import GroupRule, group_of
 from sseproof.rundir.rows import (
+    AdmissionEnd,
     BreakRow,
     FaultRow,
     Header,
@@ -50,6 +51,7 @@ from sseproof.rundir.rows import (
     RunInfo,
     StartRow,
     StreamRecord,
+    VariantPlan,
 )
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
@@ -61,6 +63,15 @@ StreamKey = tuple[str | None, int]
 NS_PER_MS: Final = 1_000_000
 CLOCK_NOTED_NS: Final = 10 * NS_PER_MS
 FOR_GOOD_NS: Final = 1 << 63
+_Unmade = Literal["lost", "never made", "requests", "users", "shape"]
+_UNMADE: Final[dict[_Unmade, str]] = {
+    "lost": "not reported as made: a lost worker had them, and they count as unfinished.",
+    "never made": "not made by any worker: they count as dropped.",
+    "requests": "not to be started, since load.max_requests was spent: they are in no count.",
+    "users": "not to be started, since the users had stopped by themselves: they are in no count.",
+    "shape": "not to be started, since the users' load shape had ended the test: they are in no count.",
+}
+"""What became of planned streams without a row; from `requests` on by a limit of the user's own."""
 ENDED: Final[dict[str, str]] = {
     "interrupted": "The run was interrupted; the verdicts cover what had happened until then.",
     "terminated": "The run was terminated; the verdicts cover what had happened until then.",
@@ -292,35 +303,59 @@ def _note_clocks(history: History) -> None:
 
 
 def _note_unmade(history: History) -> None:
-    """Starts of an open loop's schedule that no worker made are dropped; an interrupted schedule was not to be ended."""
+    """Planned streams that are not on record stay in n; an interrupted load was not to be ended.
+
+    The part of a lost worker may have been made, and is unfinished; what the others did not make is dropped. What a
+    limit of the user's own kept from starting was not to be made, and is said.
+    """
     if history.how != "finished":
         return
     rule = msgspec.json.decode(history.plan.groups, type=GroupRule | None)
-    for variant in history.plan.variants:
+    ends = {row.worker: row.admission_end for row in history.generator if row.admission_end is not None}
+    lost = set() if history.run is None else set(history.run.workers_lost)
+    for position, variant in enumerate(history.plan.variants):
         load = from_raw(variant.load, Load)
-        if not load.is_open:
-            continue
-        made = {
+        missing = _planned(history, variant, load)
+        missing -= {
             start.stream for start in (*history.unfinished, *history.dropped) if start.variant == variant.name
         }
-        made |= {record.stream for record in history.streams if record.variant == variant.name}
-        warm_ns = 0 if load.warmup is None else load.warmup.ns
-        unmade = [
-            StartRow(
+        missing -= {record.stream for record in history.streams if record.variant == variant.name}
+        unmade: Counter[_Unmade] = Counter()
+        for number in sorted(missing):
+            worker = position * history.plan.workers + number % history.plan.workers
+            why: _Unmade = "lost" if worker in lost else _own_limit(load, ends.get(worker)) or "never made"
+            unmade[why] += 1
+            start = StartRow(
                 stream=number,
+                worker=worker,
                 variant=variant.name,
                 group=None if rule is None else group_of(rule, number),
-                dropped=True,
+                dropped=why == "never made",
             )
-            for number, offset in enumerate(schedule_ns(load, history.plan.seed, variant.replay_ns))
-            if offset >= warm_ns and number not in made
-        ]
-        if unmade:
-            history.dropped += unmade
-            whose = f" of {variant.name}" if variant.name else ""
-            history.problems.append(
-                f"{_some(len(unmade), 'planned start')}{whose} had no worker to make them."
-            )
+            if why == "lost":
+                history.unfinished.append(start)
+            elif why == "never made":
+                history.dropped.append(start)
+        whose = f" of {variant.name}" if variant.name else ""
+        for why, count in unmade.items():
+            were = "was" if count == 1 else "were"
+            history.problems.append(f"{_some(count, 'planned stream')}{whose} {were} {_UNMADE[why]}")
+
+
+def _planned(history: History, variant: VariantPlan, load: Load) -> set[int]:
+    """The numbers that the plan fixes, without those of the warm-up; none for a closed loop by duration."""
+    if not load.is_open:
+        return set(range(load.streams or 0))
+    warm_ns = 0 if load.warmup is None else load.warmup.ns
+    offsets = schedule_ns(load, history.plan.seed, variant.replay_ns)
+    return {number for number, offset in enumerate(offsets) if offset >= warm_ns}
+
+
+def _own_limit(load: Load, end: AdmissionEnd | None) -> "_Unmade | None":
+    """The user's own limit by which a worker's admission ended; None where none did."""
+    if load.is_open:
+        return None
+    return end if end in {"requests", "users", "shape"} else None
 
 
 def _some(count: int, noun: str) -> str:

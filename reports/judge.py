@@ -53,7 +53,7 @@ class Summary(Struct, kw_only=True, forbid_unknown_fields=True):
     """What happened, counted; without the warm-up."""
 
     streams: Count = 0
-    """Dispatched ones."""
+    """Dispatched ones, and those of which a lost worker did not say so."""
     good: Count = 0
     """Those that succeeded."""
     outcomes: dict[str, Count] = {}
@@ -348,13 +348,15 @@ NOTHING_FOUND: Final = _Found(None)
 def rig_table(history: History) -> list[RigRow]:
     """The generator's indicators with their usual limits; informational (decision 4)."""
     opened = {variant.name for variant in history.plan.variants if from_raw(variant.load, Load).is_open}
-    unmade = [start for start in history.dropped if start.variant in opened]
-    made = sum(record.variant in opened for record in history.streams)
-    made += sum(start.variant in opened for start in history.unfinished)
+    starts = [start for start in (*history.dropped, *history.unfinished) if start.variant in opened]
+    unmade = [start for start in starts if start.dispatched is None]
+    made = sum(record.variant in opened for record in history.streams) + len(starts) - len(unmade)
+    lost = any(not start.dropped for start in unmade)
     return rig_rows(
         history.generator,
         len(history.dropped),
         not_made=_share(len(unmade), len(unmade) + made),
+        lost=lost,
         blurred=_blurred(history),
         tightest_ns=_tightest_ns(history),
     )
@@ -365,12 +367,13 @@ def rig_rows(
     dropped: int,
     *,
     not_made: float | None = None,
+    lost: bool = False,
     blurred: _Found = NOTHING_FOUND,
     tightest_ns: int | None = None,
 ) -> list[RigRow]:
     """The indicators over some seconds of generators (measurement.md 2.4); empty without any.
 
-    `not_made` is the share of an open loop's planned starts, `blurred` that of streams with an inexact first event,
+    `not_made` is the share of an open loop's planned starts, `lost` whether a lost worker had any of them, `blurred` that of streams with an inexact first event,
     `tightest_ns` the shortest duration that a claim judges.
     """
     if not rows:
@@ -411,6 +414,7 @@ def rig_rows(
              "Raise load.max_open, or start fewer streams a second."),
         _rig("planned starts not made", _Found(not_made), "share", 0.01,
              "The load that was offered was so much less than planned.",
+             "See in run.log what ended the lost worker." if lost else
              "Raise load.max_open, or start fewer streams a second."),
         _rig("series values out of range", _counted(rows, None, lambda row: row.out_of_range), "count", 0.0,
              "Missing in series.hlog, which holds values from 0 to 19.5 hours.",

@@ -681,6 +681,8 @@ def _further(claim: Claim, history: History, tally: _Tally) -> str:
             "Run again so that every planned start is made: fewer starts, a higher load.max_open (--set load.max_open=N), "
             "or more workers (--workers)."
         )
+    if more == 0 and history.run is not None and history.run.workers_lost:
+        return "Run again with all workers; run.log says what ended the lost one."
     if more == 0:
         return "Run again with a higher drain limit (--set load.drain=…), so that no stream is left open."
     text = f"{more:,} more {_unit_text(claim, more)} like these would decide"

@@ -60,6 +60,9 @@ Outcome = Literal[
     "dropped",
 ]
 StreamKind = Literal["answer", "subscription"]
+AdmissionEnd = Literal["duration", "numbers", "requests", "users", "shape", "stopped"]
+"""Why a worker starts no further stream: its time is over; the last of its numbers was taken; `max_requests` is spent; its
+users, or their load shape, ended by themselves; it was told to stop."""
 FaultSide = Literal["client", "service"]
 
 ATTEMPT_ENDS: Final[tuple[AttemptEnd, ...]] = get_args(AttemptEnd)
@@ -418,6 +421,8 @@ class GeneratorRow(Row, kw_only=True):
     """How far the clock of a worker on another machine is ahead of the master's; None on the master's machine."""
     master_offset_error_ns: int | None = None
     """How far the truth can lie to either side of it."""
+    admission_end: AdmissionEnd | None = None
+    """None while further streams may start."""
     rig_error: str | None = None
     """Something of ours that bent or ended a measurement, named in the report."""
 

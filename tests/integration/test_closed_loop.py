@@ -1,13 +1,25 @@
 """Streams of a closed loop, with real workers: as many as planned in each stage, pauses kept, no figure from a plan."""
 
 import json
+import os
+import signal
 from collections.abc import Sequence
 
 import pytest
 
 from sseproof.rundir.files import REPORT_NAME, STREAMS
 from sseproof.rundir.rows import StreamRecord
-from tests.integration.suite import claims, directory_of, rows, served, sseproof, verdict_of
+from tests.integration.suite import (
+    claims,
+    directory_of,
+    rows,
+    served,
+    sseproof,
+    started,
+    verdict_of,
+    wait_for_rows,
+    worker_of,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -105,6 +117,27 @@ def test_a_closed_loop_has_no_plan_to_be_late_of_and_keeps_its_pauses(tmp_path):
     assert "From send; from plan: –." in done.stdout
     page = (directory / REPORT_NAME).read_text("utf-8")
     assert "From send; from plan: –" in page
+
+
+def test_a_dead_workers_numbers_stay_in_the_count_of_a_fixed_number(tmp_path):
+    """Its users are given to nobody's numbers: what it had not made is open, so what is left can't pass alone."""
+    with served() as url:
+        run = started(
+            *["run", "--target", f"{url}?events=4&interval_ms=60", "--users", "4", "--streams", "60"],
+            *["--workers", "2", *claims("success >= 80%")],
+            cwd=tmp_path,
+        )
+        directory = wait_for_rows(tmp_path, 8)
+        os.kill(worker_of(directory, 1), signal.SIGKILL)
+        out, err = run.communicate(timeout=90)
+    made = {row.stream for row in rows(directory, STREAMS)}
+    assert {number for number in range(60) if number % 2 == 0} <= made, out + err
+    assert len(made) < 48, "`>= 80%` of 60 can't hold by these alone"
+    (success,) = verdict_of(directory).verdicts
+    assert (success.verdict, success.n, success.unfinished) == ("unknown", len(made), 60 - len(made))
+    assert success.dropped == 0
+    assert run.returncode == 2
+    assert "a lost worker had them" in " ".join(out.split())
 
 
 def test_flags_stand_for_the_stages_of_a_file(tmp_path):

@@ -2,9 +2,11 @@
 
 import pytest
 
+from sseproof.loadtests.settings import Load
 from sseproof.reports.history import read_history
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import GENERATOR, OPEN, ROW_FILES, STARTS, STREAMS
+from sseproof.rundir.units import to_raw
 
 
 def test_a_whole_run_has_no_problems(run):
@@ -152,6 +154,83 @@ def test_lost_workers_and_rig_errors_are_named(run):
     problems = " ".join(read_history(run.write()).problems)
     assert "Workers 1, 3 were lost" in problems
     assert "Rig error in worker 2 (2 times): 256 MiB of unfinished events\\x1b[2J" in problems
+
+
+def fixed(run, streams: int, *, made: int, workers: int = 2) -> None:
+    """A closed loop of so many streams, of which the lowest numbers are on record."""
+    run.plan.workers = workers
+    run.plan.variants[0].load = to_raw(Load(model="closed", users=4, streams=streams))
+    for number in range(made):
+        run.stream(stream=number, worker=number % workers)
+
+
+def test_the_streams_of_a_lost_worker_are_unfinished(run):
+    """Worker 1 has the odd numbers; what it wrote stays, and what it did not is open."""
+    fixed(run, 60, made=36)
+    run.start(stream=37, worker=1)
+    for number in range(36, 60, 2):
+        run.stream(stream=number)
+    run.info.workers_lost = [1]
+    history = read_history(run.write())
+    assert sorted(start.stream for start in history.unfinished) == list(range(37, 60, 2))
+    assert history.dropped == []
+    assert (
+        "11 planned streams were not reported as made: a lost worker had them, and they count as unfinished."
+        in (history.problems)
+    )
+
+
+def test_a_run_that_lost_a_worker_does_not_pass_by_the_streams_that_are_left(run):
+    """36 of 36 would pass `>= 80%`; with the 24 others bad it is 60 %."""
+    fixed(run, 60, made=36)
+    run.info.workers_lost = [1]
+    verdict = run.one("success >= 80%")
+    assert (verdict.verdict, verdict.n, verdict.unfinished, verdict.dropped) == ("unknown", 36, 12, 12)
+
+
+def test_planned_streams_that_no_worker_made_are_dropped(run):
+    fixed(run, 10, made=9)
+    run.generator(worker=1, admission_end="stopped")
+    history = read_history(run.write())
+    assert [(start.stream, start.worker) for start in history.dropped] == [(9, 1)]
+    assert "1 planned stream was not made by any worker: they count as dropped." in history.problems
+
+
+@pytest.mark.parametrize("end", ["requests", "users", "shape"])
+def test_a_limit_of_the_users_own_leaves_streams_out_and_is_said(run, end):
+    """Of the worker that met it, and of no other."""
+    fixed(run, 10, made=6)
+    run.generator(worker=1, admission_end=end)
+    run.generator(worker=0, admission_end="numbers")
+    history = read_history(run.write())
+    assert ([start.stream for start in history.dropped], history.unfinished) == ([6, 8], [])
+    assert any("2 planned streams were not to be started" in problem for problem in history.problems)
+
+
+@pytest.mark.parametrize("how", ["interrupted", "terminated", "running"])
+def test_a_run_that_did_not_come_to_its_end_was_not_to_make_all(run, how):
+    fixed(run, 10, made=6)
+    history = read_history(run.write(how))
+    assert (history.dropped, history.unfinished) == ([], [])
+
+
+def test_the_part_of_a_lost_worker_in_a_second_variant_is_that_variants(run):
+    """Worker numbers run through the variants: 3 is the second one of the second."""
+    run.variant("before")
+    run.variant("after")
+    run.plan.workers = 2
+    for variant in run.plan.variants:
+        variant.load = to_raw(Load(model="closed", users=4, streams=4))
+    for number in range(4):
+        run.stream(stream=number, variant="before", worker=number % 2)
+        if number % 2 == 0:
+            run.stream(stream=number, variant="after", worker=2)
+    run.info.workers_lost = [3]
+    history = read_history(run.write())
+    assert [(start.variant, start.stream, start.worker) for start in history.unfinished] == [
+        ("after", 1, 3),
+        ("after", 3, 3),
+    ]
 
 
 def test_witness_rows_are_found_by_stream_in_the_order_of_connections(run):

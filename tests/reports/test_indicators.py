@@ -135,6 +135,19 @@ def test_starts_that_nobody_made_have_no_second_to_blame(run: RunBuilder) -> Non
     assert "- planned starts not made: 2 %, usually at most 1 %. Raise load.max_open" in told
 
 
+def test_starts_that_a_lost_worker_did_not_report_are_its_end_to_explain(run: RunBuilder) -> None:
+    seconds()(run)
+    run.plan.workers = 2
+    run.plan.variants[0].load = to_raw(Load(model="open", rate=10, duration=Duration(10 * S)))
+    for number in range(0, 100, 2):
+        run.stream(stream=number)
+    run.info.workers_lost = [1]
+    rows = table(run)
+    assert (rows["planned starts not made"].value, rows["planned starts not made"].within) == (0.5, False)
+    assert "run.log" in rows["planned starts not made"].next
+    assert rows["streams never dispatched"].value == 0.0
+
+
 def test_a_closed_loop_has_no_planned_starts(run: RunBuilder) -> None:
     seconds()(run)
     run.streams(5)
