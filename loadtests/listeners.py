@@ -237,6 +237,8 @@ class WorkerRun:
         for number, offset_ns in part_ns(self.load, self.plan.seed, self.variant.replay_ns, index, workers):
             due_ns = start.ns + offset_ns
             gevent.sleep(max(0, due_ns - now_ns()) / 1e9)
+            if self._budget is not None and self._budget.left <= 0:
+                self.admission.close("requests")
             if self.admission.closed:
                 return
             yield number, Instant(due_ns, start.before_ns, start.after_ns)
@@ -244,10 +246,9 @@ class WorkerRun:
 
     @property
     def full(self) -> bool:
-        """Whether a start would be one too many: as many streams are open as may be, or no request is left."""
+        """Whether a start would be one too many: as many streams are open as may be."""
         index, workers = self._part
-        spent = self._budget is not None and self._budget.left <= 0
-        return spent or self.busy >= _share(self.load.max_open, index, workers)
+        return self.busy >= _share(self.load.max_open, index, workers)
 
     def tick(self, *, with_open: bool) -> None:
         """Writes what this worker measured of itself; every 10 s also which streams are open."""

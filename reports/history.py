@@ -354,7 +354,7 @@ def _planned(history: History, variant: VariantPlan, load: Load) -> set[int]:
 def _own_limit(load: Load, end: AdmissionEnd | None) -> "_Unmade | None":
     """The user's own limit by which a worker's admission ended; None where none did."""
     if load.is_open:
-        return None
+        return end if end == "requests" else None
     return end if end in {"requests", "users", "shape"} else None
 
 

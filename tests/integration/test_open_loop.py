@@ -85,6 +85,27 @@ def test_a_slow_service_does_not_thin_the_load_and_a_full_house_drops(tmp_path):
     assert sum(row.dropped for row in rows(directory, GENERATOR)) == len(dropped)
 
 
+def test_spent_requests_end_the_schedule_and_are_no_drops(tmp_path):
+    """Two workers share ten requests of sixty planned starts: ten streams are judged, and the fifty others are said."""
+    with served() as url:
+        done = sseproof(
+            *["run", "--target", f"{url}?events=2&interval_ms=5", "--rate", "20", "--duration", "3s"],
+            *["--workers", "2", "--max-requests", "10", *claims("success >= 50%")],
+            cwd=tmp_path,
+        )
+    directory = directory_of(tmp_path)
+    starts = rows(directory, STARTS)
+    assert {row.stream for row in starts if not row.dropped} == set(range(10)), done.stdout + done.stderr
+    assert len(starts) == 10
+    verdict = verdict_of(directory)
+    (success,) = verdict.verdicts
+    assert (success.verdict, success.n, success.dropped, success.unfinished) == ("pass", 10, 0, 0)
+    assert done.returncode == 0
+    assert any("50 planned streams were not to be started" in problem for problem in verdict.problems)
+    assert "load.max_requests was spent" in " ".join(done.stdout.split())
+    assert "load.max_open" not in done.stdout
+
+
 def test_poisson_arrivals_are_those_of_the_seed(tmp_path):
     """Two runs of one seed intend the same starts; stages and recorded starts are walked as they are written."""
     (tmp_path / "starts.csv").write_text("start_s\n7.0\n7.25\n7.25\n8.5\n")

@@ -207,6 +207,18 @@ def test_a_limit_of_the_users_own_leaves_streams_out_and_is_said(run, end):
     assert any("2 planned streams were not to be started" in problem for problem in history.problems)
 
 
+@pytest.mark.parametrize(
+    ("end", "dropped"), [("requests", 0), ("stopped", 4), ("users", 4), ("shape", 4), (None, 4)]
+)
+def test_a_schedule_ends_early_by_its_limit_of_requests_alone(run, end, dropped):
+    run.plan.variants[0].load = to_raw(Load(model="open", rate=10, streams=10, max_requests=6))
+    run.streams(6)
+    run.generator(admission_end=end)
+    history = read_history(run.write())
+    assert (len(history.dropped), history.unfinished) == (dropped, [])
+    assert any("load.max_requests was spent" in problem for problem in history.problems) == (not dropped)
+
+
 @pytest.mark.parametrize("how", ["interrupted", "terminated", "running"])
 def test_a_run_that_did_not_come_to_its_end_was_not_to_make_all(run, how):
     fixed(run, 10, made=6)
