@@ -7,8 +7,10 @@ stream itself is in stream.py, its connections in connector.py and transport.py.
 import collections
 import os
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urljoin
 
@@ -43,7 +45,7 @@ from sseproof.loadtests.stamps import warm_stamps
 from sseproof.loadtests.stream import PROCESS_LEDGER, QUIET_NS, Ledger, Session
 from sseproof.loadtests.transport import TLS
 from sseproof.rundir.clock import now_ns
-from sseproof.rundir.errors import UsageError
+from sseproof.rundir.errors import RigError, SuiteError, UsageError
 from sseproof.rundir.groups import GroupRule, address_of, group_of
 from sseproof.rundir.rows import (
     AddressPlan,
@@ -57,6 +59,8 @@ from sseproof.rundir.text import Redactor, printable
 
 SAMPLED_AT_ONCE: Final = 500
 """Streams whose staleness is taken in one go, well under 1 ms."""
+MOST_UNMADE: Final = 100
+"""One odd stream, or some of them, leave the load as it is; with so many in one worker there is no load to speak of."""
 TRUTH_HEADER: Final = "Sseproof-Stream"
 """Tells our own reference server which logical stream a connection belongs to."""
 WATCH_S: Final = QUIET_NS / 1e9
@@ -180,6 +184,7 @@ class StreamClient:
         self._sessions: dict[int, Session] = {}
         self._watch = gevent.get_hub().loop.timer(WATCH_S, WATCH_S, ref=False)
         self._next_number = 0
+        self._unmade = 0
         self.warm_until_ns = 0
         """Streams that start before this instant are the warm-up's; 0 = there is none."""
         self.closing: str | None = None
@@ -209,10 +214,11 @@ class StreamClient:
         """One stream to its end at full speed; blocks the greenlet.
 
         `path` is relative to the target's URL, None is the URL itself; without `method` and body they are the target's.
-        Raises UsageError for a path that leads to another host, RigError when a row can't be written.
+        Raises UsageError for a path that leads to another host, RigError when a row can't be written or too many streams
+        could not be made, and whatever kept this one from being made, when that is on record.
         """
         job = _Job(path, method, json, body, headers, name, number, intended, group)
-        return self._session(job).run()
+        return self._made(job).run()
 
     def open(
         self,
@@ -229,7 +235,7 @@ class StreamClient:
     ) -> "OpenStream":
         """One stream whose events the caller iterates over, in a `with` block; leaving it early ends it `stopped`."""
         job = _Job(path, method, json, body, headers, name, number, intended, group)
-        return OpenStream(self._session(job))
+        return OpenStream(self._made(job))
 
     def resolved_addresses(self) -> list[str]:
         """The IP addresses that names of this client's streams resolved to so far."""
@@ -276,6 +282,29 @@ class StreamClient:
         carried = secret_values(request.headers, self._secret_headers) + secret_query_values(request.endpoint)
         own = [value for value in carried if value not in self._secrets]
         return (Redactor([*self._secrets, *own]) if own else self.redact)(text)
+
+    def _made(self, job: "_Job") -> "Session":
+        """The stream; one that an error of no known kind prevents is dropped, and the error named as the rig's."""
+        number = self._next_number if job.number is None else job.number
+        try:
+            return self._session(job)
+        except SuiteError:
+            raise
+        except Exception as error:
+            # Not its words: they may quote what was to be sent, secrets included.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            told = (
+                f"Stream {number} could not be made: {type(error).__name__} in {Path(place.filename).name}, "
+                f"line {place.lineno}."
+            )
+            self.metrics.rig_error(told)
+            self.drop(number, job.intended)
+            self._unmade += 1
+            if self._unmade >= MOST_UNMADE:
+                raise RigError(
+                    f"{MOST_UNMADE} streams of worker {self.worker} could not be made. {told}"
+                ) from error
+            raise
 
     def _session(self, job: "_Job") -> "Session":
         number = self._next_number if job.number is None else job.number
@@ -376,8 +405,8 @@ class StreamClient:
         """Whether a stream with this start, planned or real, belongs to the warm-up."""
         return start.ns < self.warm_until_ns
 
-    def drop(self, number: int, intended: Instant) -> None:
-        """Puts a planned start on record that is not made: too many streams are open (decision 5)."""
+    def drop(self, number: int, intended: Instant | None) -> None:
+        """Puts a start on record that is not made: too many streams are open (decision 5), or it can't be made."""
         self.metrics.dropped += 1
         self.on_start(
             StartRow(
@@ -386,7 +415,7 @@ class StreamClient:
                 name=self._named(None, self.endpoint),
                 variant=self.variant,
                 group=None if self._groups is None else group_of(self._groups, number),
-                warmup=self.is_warmup(intended),
+                warmup=self.is_warmup(intended or Instant(now_ns())),
                 intended=intended,
                 dropped=True,
             )

@@ -11,6 +11,7 @@ from locust.exception import StopUser
 
 # isort: split
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -124,6 +125,8 @@ class SSEClient:
             self._report(run.client.run(number=number, intended=intended))
         except SuiteError as error:
             stop_broken(self._environment, error)
+        except Exception as error:  # noqa: BLE001  # the client has put it on record, by stream
+            print(f"sseproof: a planned stream ended in {type(error).__name__}", file=sys.stderr)
         finally:
             run.busy -= 1
 

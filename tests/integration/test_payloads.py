@@ -4,11 +4,13 @@ import json
 import socket
 import threading
 
+import msgspec
 import pytest
 
 from sseproof.loadtests.payloads import Payloads
-from sseproof.rundir.files import STREAMS
-from tests.integration.suite import directory_of, plan_of, rows, sseproof
+from sseproof.reports.judge import RunVerdict
+from sseproof.rundir.files import STARTS, STREAMS
+from tests.integration.suite import claims, directory_of, plan_of, rows, served, sseproof
 
 pytestmark = pytest.mark.integration
 
@@ -90,3 +92,32 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_is_sent(tmp_path, s
     assert done.returncode == 64, done.stdout + done.stderr
     assert words in " ".join(done.stderr.split())
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("load", "dropped"),
+    [(["--streams", "30", "--users", "2"], 2), (["--rate", "20", "--set", "load.streams=30"], 2)],
+    ids=["closed", "open"],
+)
+def test_a_row_of_which_no_request_can_be_made_is_dropped_by_name_and_the_load_goes_on(
+    tmp_path, load, dropped
+):
+    """Half of a surrogate pair has no UTF-8: the second of fifteen rows, so two of thirty streams."""
+    written = ['{"q": "fine"}', '{"q": "half \\ud83d"}', *['{"q": "fine"}'] * 13]
+    (tmp_path / "rows.jsonl").write_text("\n".join(written) + "\n")
+    with served() as url:
+        done = sseproof(
+            *["run", "--target", f"{url}?events=2&interval_ms=5&question={{payload:q}}", *load],
+            *["--set", "load.payloads=rows.jsonl", *claims("success >= 50%")],
+            cwd=tmp_path,
+        )
+    directory = directory_of(tmp_path)
+    starts = rows(directory, STARTS)
+    assert sorted(row.stream for row in starts) == list(range(30)), done.stdout + done.stderr
+    assert sum(row.dropped for row in starts) == dropped
+    verdict = msgspec.json.decode((directory / "verdict.json").read_bytes(), type=RunVerdict)
+    (success,) = verdict.verdicts
+    assert (success.n, success.k, success.dropped) == (30 - dropped, 30 - dropped, dropped)
+    assert done.returncode == 0, "28 of 30 is enough whatever the two had come to"
+    named = [text for text in verdict.problems if "could not be made: UnicodeEncodeError" in text]
+    assert named, verdict.problems

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import random
+import re
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from msgspec import structs
 
 from sseproof.loadtests.dialects import Meaning, Plain
 from sseproof.loadtests.payloads import Payloads
-from sseproof.loadtests.session import AttemptBudget
+from sseproof.loadtests.session import MOST_UNMADE, AttemptBudget
 from sseproof.loadtests.sse import Message
 from sseproof.loadtests.stream import QUEUE_HIGH_EVENTS, Ledger, Session
 from sseproof.loadtests.transport import Exchange
@@ -818,6 +819,35 @@ def test_max_requests_ends_streams() -> None:
     assert (record.end, record.outcome, record.attempts_total) == ("stopped", "unfinished", 2)
     assert streams.breaks[1].gave_up == "max_requests was reached"
     assert (again.outcome, again.attempts_total, again.attempts) == ("unfinished", 0, [])
+
+
+def test_a_stream_that_can_not_be_made_is_dropped_and_named_and_the_next_one_runs() -> None:
+    """A lone surrogate has no UTF-8. The error's own words would quote the body."""
+    with serving(cut_then(numbered(1, 2) + event("x", type_="done", number=3))) as server:
+        streams = robust(server.url)
+        for make in (streams.client.run, streams.client.open):
+            with pytest.raises(UnicodeEncodeError):
+                make(body="hunter2 \ud800", method="POST")
+        streams.run()
+    assert [(row.stream, row.dropped) for row in streams.starts] == [(0, True), (1, True), (2, False)]
+    assert streams.only.stream == 2
+    row = streams.metrics.snapshot()
+    assert row.dropped == 2
+    assert re.fullmatch(
+        r"Stream 0 could not be made: UnicodeEncodeError in session\.py, line \d+\. Stream 1 could not .*",
+        row.rig_error,
+    )
+    assert "hunter2" not in row.rig_error
+
+
+def test_so_many_of_them_end_the_run() -> None:
+    streams = Streams("http://127.0.0.1:9/")
+    for _ in range(MOST_UNMADE - 1):
+        with pytest.raises(UnicodeEncodeError):
+            streams.client.run(body="\ud800")
+    with pytest.raises(RigError, match=r"100 streams of worker 0 could not be made\. Stream 99 .*Unicode"):
+        streams.client.run(body="\ud800")
+    assert len(streams.starts) == MOST_UNMADE
 
 
 # Rows and sinks.
