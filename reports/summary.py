@@ -327,9 +327,13 @@ def intervals_text(intervals: Intervals) -> str:
 def _outcome_lines(lead: str, summary: Summary) -> list[str]:
     if not summary.outcomes:
         return wrapped(f"{lead}no stream was recorded.")
-    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in summary.outcomes.items())
+    dropped = summary.outcomes.get("dropped", 0)
+    counts = [f"{count:,} {outcome}" for outcome, count in summary.outcomes.items() if outcome != "dropped"]
+    parts = f": {', '.join(counts)}" if counts else ""
+    were = "was" if dropped == 1 else "were"
+    more = f"; {dropped:,} more {were} planned and never started by us (dropped)" if dropped else ""
     warm = f" ({count_of(summary.warmup, 'stream')} of the warm-up left out)" if summary.warmup else ""
-    return wrapped(f"{lead}{count_of(summary.streams, 'stream')}{warm}: {counts}.", rest="  ")
+    return wrapped(f"{lead}{count_of(summary.streams, 'stream')}{warm}{parts}{more}.", rest="  ")
 
 
 def _rig(rows: Sequence[RigRow], started_ns: int | None) -> list[str]:

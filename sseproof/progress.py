@@ -25,10 +25,18 @@ class _Ended(msgspec.Struct):
     outcome: str
 
 
+class _Planned(msgspec.Struct):
+    """The one field of a start row that progress needs."""
+
+    dropped: bool = False
+
+
 class Counts(msgspec.Struct):
     """What the rows say so far."""
 
     started: int = 0
+    dropped: int = 0
+    """Planned starts that were not made."""
     ended: int = 0
     good: int = 0
 
@@ -51,10 +59,17 @@ class RowCounter:
         self._starts = _Tail(directory / STARTS.name)
         self._streams = _Tail(directory / STREAMS.name)
         self._decoder = msgspec.json.Decoder(_Ended)
+        self._starts_decoder = msgspec.json.Decoder(_Planned)
 
     def update(self) -> Counts:
         """The counts, brought up to date."""
-        self.counts.started += len(self._starts.lines())
+        for line in self._starts.lines():
+            try:
+                dropped = self._starts_decoder.decode(line).dropped
+            except msgspec.DecodeError:
+                dropped = False
+            self.counts.dropped += dropped
+            self.counts.started += not dropped
         for line in self._streams.lines():
             self.counts.ended += 1
             try:
@@ -131,9 +146,9 @@ class Progress:
             self._first = self._clock()
         if self._quiet:
             return
-        words = f"{counts.ended} streams ended, {counts.open} open" + (
-            f", {counts.bad} bad" if counts.bad else ""
-        )
+        words = f"{counts.ended} streams ended, {counts.open} open"
+        words += f", {counts.bad} bad" if counts.bad else ""
+        words += f", {counts.dropped} dropped" if counts.dropped else ""
         if self._bar is not None:
             self._bar.update(
                 self._task, completed=self._share(counts), description=f"{words}, {self._left(counts)}"

@@ -51,6 +51,26 @@ def test_a_good_run_reads_well(run):
     )
 
 
+def test_the_parts_add_up_to_the_number_before_them(run):
+    """What was never started is none of the streams."""
+    run.streams(23)
+    run.start()
+    for _ in range(700):
+        run.start(dropped=True)
+    text = " ".join(text_of(run).split())
+    assert (
+        "24 streams: 23 complete, 1 unfinished; 700 more were planned and never started by us (dropped)."
+        in (text)
+    )
+
+
+def test_a_run_in_which_nothing_was_started_has_no_parts(run):
+    run.start(dropped=True)
+    assert "0 streams; 1 more was planned and never started by us (dropped)." in " ".join(
+        text_of(run).split()
+    )
+
+
 def test_a_bad_run_says_what_happened_and_what_would_decide(run):
     run.claims(*CLAIMS)
     run.streams(200, group="a", gaps=run.gaps(30, 31))

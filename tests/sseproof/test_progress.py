@@ -23,6 +23,19 @@ def test_rows_are_counted_as_they_come(tmp_path):
     assert (counts.started, counts.ended, counts.good, counts.bad, counts.open) == (3, 2, 1, 1, 1)
 
 
+def test_a_start_that_was_not_made_is_dropped_and_not_open(tmp_path, capsys):
+    counter = RowCounter(tmp_path)
+    made, dropped = b'{"stream":0,"name":"\\"dropped\\":true"}', b'{"stream":1,"dropped":true}'
+    write(tmp_path / "starts.jsonl", b"\n".join([b'{"schema":"x"}', made, dropped, dropped, b"damaged", b""]))
+    counts = counter.update()
+    assert (counts.started, counts.dropped, counts.open) == (2, 2, 2)
+    now = 0.0
+    with Progress(expected_s=30, streams=None, quiet=False, clock=lambda: now) as progress:
+        now = 11.0
+        progress.show(counts)
+    assert "0 streams ended, 2 open, 2 dropped, " in capsys.readouterr().err
+
+
 def test_a_damaged_row_counts_as_ended_and_not_as_good(tmp_path):
     counter = RowCounter(tmp_path)
     write(tmp_path / "streams.jsonl", b'{"schema":"x"}\n{"stream":0,"outc\n')
