@@ -14,10 +14,10 @@ from typing import Any, Final, TypeVar, get_args
 
 from msgspec import structs
 
-from sseproof.rundir.rows import Attempt, BreakRow, GeneratorRow, Instant, StartRow, StreamRecord
+from sseproof.rundir.rows import Attempt, BreakRow, GeneratorRow, Instant, OpenRow, StartRow, StreamRecord
 
-R = TypeVar("R", StreamRecord, StartRow, BreakRow, GeneratorRow)
-_Any = TypeVar("_Any", StreamRecord, StartRow, BreakRow, GeneratorRow, Attempt)
+R = TypeVar("R", StreamRecord, StartRow, BreakRow, GeneratorRow, OpenRow)
+_Any = TypeVar("_Any", StreamRecord, StartRow, BreakRow, GeneratorRow, OpenRow, Attempt)
 
 
 class Clocks:
@@ -47,7 +47,7 @@ class Clocks:
         offsets = self._workers.get(row.worker)
         if offsets is None:
             return row
-        if isinstance(row, GeneratorRow):
+        if isinstance(row, GeneratorRow | OpenRow):
             return _shifted(row, offsets.at(row.at_ns))
         first = began(row)
         return row if first is None else _shifted(row, offsets.at(first.ns))
@@ -103,7 +103,7 @@ def _instants_of(kind: type) -> tuple[str, ...]:
 
 
 _INSTANTS: Final = {
-    kind: _instants_of(kind) for kind in (StreamRecord, StartRow, BreakRow, GeneratorRow, Attempt)
+    kind: _instants_of(kind) for kind in (StreamRecord, StartRow, BreakRow, GeneratorRow, OpenRow, Attempt)
 }
 """The fields of each row that hold an instant."""
 
@@ -114,7 +114,7 @@ def _shifted(row: _Any, offset_ns: int) -> _Any:
         instant = getattr(row, name)
         if instant is not None:
             changes[name] = Instant(instant.ns - offset_ns, instant.before_ns, instant.after_ns)
-    if isinstance(row, GeneratorRow):
+    if isinstance(row, GeneratorRow | OpenRow):
         changes["at_ns"] = row.at_ns - offset_ns
     if isinstance(row, StreamRecord):
         changes["attempts"] = [_shifted(attempt, offset_ns) for attempt in row.attempts]

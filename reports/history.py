@@ -31,6 +31,7 @@ from sseproof.rundir.files import (
     GENERATOR,
     LARGEST_ROW_BYTES,
     MARKS,
+    OPEN,
     PLAN_NAME,
     RUN_NAME,
     STARTS,
@@ -61,8 +62,12 @@ StreamKey = tuple[str | None, int]
 """Variant and stream number: stream numbers count from the start in each variant."""
 
 NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
 CLOCK_NOTED_NS: Final = 10 * NS_PER_MS
 FOR_GOOD_NS: Final = 1 << 63
+MOST_MOMENTS: Final = 3
+MOST_NAMED: Final = 5
+"""A sentence names so many moments, and so many streams of each; open.jsonl has all."""
 _Unmade = Literal["lost", "never made", "requests", "users", "shape"]
 _UNMADE: Final[dict[_Unmade, str]] = {
     "lost": "not reported as made: a lost worker had them, and they count as unfinished.",
@@ -103,6 +108,7 @@ def read_history(directory: Path) -> History:
         history.clocks = Clocks(history.generator)
         _read_streams(directory, history)
         _read_rest(directory, history)
+        _note_last_seen(directory, history)
     finally:
         if collecting:
             gc.enable()
@@ -300,6 +306,38 @@ def _note_clocks(history: History) -> None:
             f"Worker {worker} has a clock that was {abs(offset_ns) / NS_PER_MS:.3g} ms {way} the master's, known to "
             f"{error_ns / NS_PER_MS:.2g} ms: its rows were moved by that, and compared with other clocks within that error."
         )
+
+
+def _note_last_seen(directory: Path, history: History) -> None:
+    """When the streams without an end were last on a worker's list of open ones, the latest moments first."""
+    wanted = {_key(start) for start in history.unfinished}
+    if not wanted or not (directory / OPEN.name).exists():
+        return
+    seen_ns: dict[StreamKey, int] = {}
+    for row in map(history.clocks.moved, _rows(directory, OPEN, history)):
+        for key in wanted.intersection((row.variant, number) for number in row.streams):
+            seen_ns[key] = max(row.at_ns, seen_ns.get(key, row.at_ns))
+    began_ns = history.plan.created_ns if history.run is None else history.run.started_ns
+    moments: dict[int, list[StreamKey]] = {}
+    for key, at_ns in seen_ns.items():
+        moments.setdefault(round((at_ns - began_ns) / NS_PER_S), []).append(key)
+    latest = sorted(moments, reverse=True)
+    parts = [f"{_named(moments[each])} {each:,} s after the start" for each in latest[:MOST_MOMENTS]]
+    if earlier := [key for each in latest[MOST_MOMENTS:] for key in moments[each]]:
+        parts.append(f"{_named(earlier)} before that")
+    if never := wanted - set(seen_ns):
+        parts.append(f"{_named(never)} on no list, of which there is one every 10 s")
+    history.problems.append(
+        f"{_some(len(wanted), 'stream')} without an end, last seen open: {'; '.join(parts)}."
+    )
+
+
+def _named(keys: Iterable[StreamKey]) -> str:
+    """How many streams, and the numbers of the first ones."""
+    ranked = sorted((number, variant or "") for variant, number in keys)
+    names = [f"{number}{f' of {variant}' if variant else ''}" for number, variant in ranked[:MOST_NAMED]]
+    more = ", …" if len(ranked) > MOST_NAMED else ""
+    return f"{len(ranked):,} ({', '.join(names)}{more})"
 
 
 def _note_unmade(history: History) -> None:

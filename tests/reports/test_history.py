@@ -6,7 +6,9 @@ from sseproof.loadtests.settings import Load
 from sseproof.reports.history import read_history
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import GENERATOR, OPEN, ROW_FILES, STARTS, STREAMS
+from sseproof.rundir.rows import OpenRow
 from sseproof.rundir.units import to_raw
+from tests.reports.conftest import S
 
 
 def test_a_whole_run_has_no_problems(run):
@@ -205,6 +207,48 @@ def test_a_limit_of_the_users_own_leaves_streams_out_and_is_said(run, end):
     history = read_history(run.write())
     assert ([start.stream for start in history.dropped], history.unfinished) == ([6, 8], [])
     assert any("2 planned streams were not to be started" in problem for problem in history.problems)
+
+
+def test_a_killed_run_says_when_its_streams_were_last_seen_open(run):
+    """The latest list that has a stream counts, of any worker; one that began since the last list is on none."""
+    for _ in range(10):
+        run.start(worker=1)
+    run.start()
+    run.stream()
+    for second, worker, streams in (
+        (10, 1, [0, 1, 2, 3]),
+        (20, 1, list(range(1, 9))),
+        (20, 0, [10, 11]),
+        (30, 1, [3, 8]),
+        (15, 0, [3]),  # workers write when they come to it
+    ):
+        run.append(OPEN, OpenRow(at_ns=run.t0 + second * S, worker=worker, streams=streams))
+    problems = read_history(run.write("running")).problems
+    assert (
+        "11 streams without an end, last seen open: 2 (3, 8) 30 s after the start; 7 (1, 2, 4, 5, 6, …) 20 s after the "
+        "start; 1 (0) 10 s after the start; 1 (9) on no list, of which there is one every 10 s."
+    ) in problems
+
+
+def test_what_was_last_seen_is_told_by_variant_and_by_the_masters_clock(run):
+    run.variant("before")
+    run.variant("after")
+    run.start(stream=4, variant="before", worker=0)
+    run.start(stream=4, variant="after", worker=1)
+    run.generator(worker=1, master_offset_ns=5 * S, master_offset_error_ns=1)
+    run.append(OPEN, OpenRow(at_ns=run.t0 + 10 * S, worker=0, variant="before", streams=[4]))
+    run.append(OPEN, OpenRow(at_ns=run.t0 + 25 * S, worker=1, variant="after", streams=[4]))
+    problems = read_history(run.write("running")).problems
+    told = "last seen open: 1 (4 of after) 20 s after the start; 1 (4 of before) 10 s after the start."
+    assert any(told in problem for problem in problems), problems
+
+
+def test_many_moments_are_not_all_named(run):
+    for number in range(6):
+        run.start()
+        run.append(OPEN, OpenRow(at_ns=run.t0 + (60 - 10 * number) * S, worker=0, streams=[number]))
+    problems = " ".join(read_history(run.write("running")).problems)
+    assert "1 (2) 40 s after the start; 3 (3, 4, 5) before that." in problems
 
 
 @pytest.mark.parametrize(
