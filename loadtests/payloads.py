@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -141,6 +142,12 @@ def _json_rows(path: Path, text: str) -> list[tuple[int, Payload]]:
             raise UsageError(f"{path}, line {line} is not JSON; write one object a line.") from None
         if not isinstance(row, dict):
             raise UsageError(f"{path}, line {line} is JSON but no object; write one object a line.")
+        try:
+            # json.loads takes more than can be sent: half of a surrogate pair, NaN, and numbers that become infinite.
+            json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError as error:
+            why = "half a surrogate pair" if isinstance(error, UnicodeError) else "NaN or an infinite number"
+            raise UsageError(f"{path}, line {line} holds {why}, which no request can carry.") from None
         rows.append((line, row))
     return rows
 
@@ -161,6 +168,9 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, Payload]]:
             continue
         if names is None:
             names = [cell.strip() for cell in cells]
+            twice = [name for name, times in Counter(names).items() if name and times > 1]
+            if twice:
+                raise UsageError(f"{path}, line {line} names the field {twice[0]!r} twice; rename one.")
             continue
         if len(cells) != len(names):
             raise UsageError(

@@ -42,7 +42,13 @@ def test_rows_of_both_kinds(tmp_path: Path) -> None:
         ("a.jsonl", '{"q": 1}\n\n[1]\n', "a.jsonl, line 3 is JSON but no object"),
         ("a.jsonl", '{"q": 1}\n{"r": 1}\n', "a.jsonl, line 2: there is no field 'q'"),
         ("a.jsonl", "\n", "a.jsonl holds no payload"),
+        ("a.jsonl", '{"q": 1}\n{"q": "\\ud800"}\n', "a.jsonl, line 2 holds half a surrogate pair"),
+        ("a.jsonl", '{"q": 1, "\\udfff": 2}\n', "a.jsonl, line 1 holds half a surrogate pair"),
+        ("a.jsonl", '{"q": 1}\n\n{"q": [NaN]}\n', "a.jsonl, line 3 holds NaN or an infinite number"),
+        ("a.jsonl", '{"q": -Infinity}\n', "a.jsonl, line 1 holds NaN or an infinite number"),
+        ("a.jsonl", '{"q": 1e999}\n', "a.jsonl, line 1 holds NaN or an infinite number"),
         ("a.csv", "q,r\n1,2\n3\n", "a.csv, line 3 has 1 cells, the first line names 2"),
+        ("a.csv", "q, r,q \n1,2,3\n", "a.csv, line 1 names the field 'q' twice"),
         ("a.csv", 'q\n"1\n\n2"\n"3" x\n', "a.csv, line 5 is not CSV"),
         ("a.csv", "q\n", "a.csv holds no payload"),
         ("a.csv", "r\n1\n", "a.csv, line 2: there is no field 'q'"),
@@ -53,6 +59,15 @@ def test_a_broken_row_is_named_by_its_line(tmp_path: Path, name: str, text: str,
     with pytest.raises(UsageError) as refused:
         read_payloads(written(tmp_path, name, text), ["q"], in_headers=["q"])
     assert sentence in str(refused.value)
+
+
+def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
+    assert read_payloads(written(tmp_path, "a.csv", "q,,\n1,2,3\n"), ["q"]) == [{"q": "1", "": "3"}]
+
+
+def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+    lines = written(tmp_path, "a.jsonl", '{"q": "\\ud83d\\ude00"}\n')
+    assert read_payloads(lines, ["q"]) == [{"q": "\U0001f600"}]
 
 
 def test_each_pass_takes_every_row_once_in_an_order_of_the_seed() -> None:
