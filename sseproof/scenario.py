@@ -13,6 +13,7 @@ import base64
 import copy
 import difflib
 import ipaddress
+import math
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ from msgspec import Struct
 from sseproof.chaos.faults import Clean, Command, FaultError, ReadsEvents, ServerRestart, kind_of
 from sseproof.chaos.hop_config import HopKind, check_route
 from sseproof.chaos.plan import GroupSpec, parse_groups
+from sseproof.loadtests.arrivals import MOST_STARTS, starts_before
 from sseproof.loadtests.dialects import Plain
 from sseproof.loadtests.payloads import fields_of, read_payloads
 from sseproof.loadtests.settings import Client, Load, Target
@@ -182,7 +184,7 @@ def load_scenario(
         for part, place in layer:
             origin.merge(joined, part, place)
         _refuse_two_loads(joined, origin)
-        _give_way(above, joined)
+        _give_way(above, joined, written=False)
         _Origins().merge(above, copy.deepcopy(joined), "")
     _refuse_unknown(tree, Scenario, "", origin)
     _refuse_unknown(above, Scenario, "", origin)
@@ -192,6 +194,13 @@ def load_scenario(
     claims = _checked(scenario, origin)
     groups = _groups(scenario, origin)
     _check_scopes(claims, scenario, groups, origin)
+    replays = [
+        [] if variant.load.replay is None else read_replay(Path(variant.load.replay))
+        for variant in scenario.variant
+    ]
+    for variant, table, replay in zip(scenario.variant, tree["variant"], replays, strict=True):
+        _check_starts(variant.load, replay, origin)
+        _refuse_of_schedules(variant.load, table, origin)
     secrets = Secrets()
     for variant in scenario.variant:
         _move_secrets(variant.target, secrets)
@@ -207,10 +216,7 @@ def load_scenario(
         groups=groups,
         secrets=secrets.variables,
         source=str(path) if path else "the command line",
-        replays=[
-            [] if variant.load.replay is None else read_replay(Path(variant.load.replay))
-            for variant in scenario.variant
-        ],
+        replays=replays,
     )
 
 
@@ -261,15 +267,26 @@ def _lay_out_variants(tree: Tree, above: Tree, origin: "_Origins") -> None:
 
 _LOADS: Final = ("users", "rate", "stages", "replay")
 """Keys of [load] that say how much load there is: each stands alone."""
+_OF_SCHEDULES: Final = ("arrivals", "max_open")
+"""Keys of [load] that only an open loop has."""
 
 
-def _give_way(below: Tree, layer: Tree) -> None:
-    """A layer that says how much load there is says it instead of what lies below, the kind of loop included."""
+def _give_way(below: Tree, layer: Tree, *, written: bool = True) -> None:
+    """A layer that says how much load there is says it instead of what lies below, the kind of loop included.
+
+    `written`: what lies below is a file, whose keys of a schedule go with it; beside a closed loop of the same command
+    they are a mistake.
+    """
     load, lower = layer.get("load"), below.get("load")
     if not isinstance(load, dict) or not isinstance(lower, dict):
         return  # a wrong kind of value is refused, with its name, where values are converted
     if any(key in load for key in _LOADS):
         for key in (*_LOADS, "model"):
+            lower.pop(key, None)
+    stages = load.get("stages")
+    of_users = isinstance(stages, list) and any(isinstance(each, dict) and "users" in each for each in stages)
+    if written and ("users" in load or of_users):
+        for key in _OF_SCHEDULES:
             lower.pop(key, None)
 
 
@@ -282,6 +299,16 @@ def _refuse_two_loads(layer: Tree, origin: "_Origins") -> None:
     if others:
         raise UsageError(
             f"{origin.of(f'load.{others[0]}')}: load.users and load.{others[0]} exclude each other; give one of them."
+        )
+
+
+def _refuse_of_schedules(load: Load, table: Tree, origin: "_Origins") -> None:
+    """What only a schedule has would be ignored in a closed loop; `table` is the variant as it was written."""
+    said = [key for key in _OF_SCHEDULES if key in table.get("load", {})]
+    if said and not load.is_open:
+        raise UsageError(
+            f"{origin.of(f'load.{said[0]}')}: load.{said[0]} is of an open loop's schedule, which a closed loop does not "
+            "have: leave it out, or give load.rate in place of load.users."
         )
 
 
@@ -875,6 +902,30 @@ def _check_warmup(load: Load, refuse: Any) -> None:
     together = Duration(sum(stage.duration.ns for stage in load.stages))
     if load.stages and load.warmup.ns >= together.ns:
         raise refuse("load.warmup", f"({load.warmup}) is not below the stages together ({together}).")
+
+
+def _check_starts(load: Load, replay_ns: list[int], origin: "_Origins") -> None:
+    """An open loop's schedule can be walked, has the streams that were asked for, and goes beyond the warm-up."""
+    if not load.is_open:
+        return
+    key = next(key for key in ("replay", "stages", "rate") if getattr(load, key))
+    starts = starts_before(load, math.inf, replay_ns)
+    wanted = starts if load.streams is None else min(starts, load.streams)
+    if wanted > MOST_STARTS:
+        raise UsageError(
+            f"{origin.of(f'load.{key}')}: load.{key} makes {wanted:,.0f} starts, and {MOST_STARTS:,} are the most of one run: "
+            "lower the rate, or end the load earlier."
+        )
+    if load.streams is not None and load.streams > starts:
+        raise UsageError(
+            f"{origin.of('load.streams')}: load.streams is {load.streams:,}, and load.{key} makes only {starts:,.0f} starts: "
+            "give that number or fewer, or leave load.streams out."
+        )
+    if load.warmup is not None and starts_before(load, load.warmup.ns, replay_ns) >= wanted:
+        raise UsageError(
+            f"{origin.of('load.warmup')}: load.warmup ({load.warmup}) is over only after the last start of load.{key}, so no "
+            "stream would be judged: shorten it, or lengthen the load."
+        )
 
 
 def split_url(url: str, refuse: Any) -> Any:

@@ -430,3 +430,76 @@ def test_two_sizes_in_one_place_are_refused(tmp_path, load_text):
     assert "load.users and load." in refused(text, tmp_path)
     variant = f'[target]\nurl = "{URL}"\n[[variant]]\nname = "a"\n[variant.load]\n{load_text}\n'
     assert "exclude each other" in refused(variant, tmp_path)
+
+
+OPEN = f'[target]\nurl = "{URL}"\n[load]\n'
+
+
+@pytest.mark.parametrize(
+    ("load_text", "words"),
+    [
+        (
+            'rate = 100_000\nduration = "1h"',
+            "load.rate makes 360,000,000 starts, and 10,000,000 are the most",
+        ),
+        ("rate = 5\nstreams = 10_000_001", "load.rate makes 10,000,001 starts"),
+        ('stages = [{duration = "168h", rate = 100_000}]', "load.stages makes 60,480,000,000 starts"),
+        ('rate = 100_000\nduration = "101s"\narrivals = "poisson"', "load.rate makes 10,100,000 starts"),
+        ('streams = 100\nstages = [{duration = "1s", rate = 3}]', "load.stages makes only 3 starts"),
+        ('replay = "STARTS"\nstreams = 4', "load.streams is 4, and load.replay makes only 3 starts"),
+        ('replay = "STARTS"\nwarmup = "50s"', "load.warmup (50s) is over only after the last start"),
+        ('replay = "STARTS"\nstreams = 2\nwarmup = "600ms"', "load.warmup (600ms) is over only after"),
+        ('rate = 3\nstreams = 10\nwarmup = "60s"', "load.warmup (1m) is over only after the last start"),
+        ('rate = 1\nduration = "2s"\nwarmup = "1500ms"', "load.warmup (1.5s) is over only after"),
+    ],
+)
+def test_a_schedule_that_cant_be_walked_or_judged_is_refused_by_arithmetic(tmp_path, load_text, words):
+    (tmp_path / "starts.csv").write_text("0\n0.5\n1\n")
+    text = OPEN + load_text.replace("STARTS", str(tmp_path / "starts.csv")) + "\n"
+    sentence = refused(text, tmp_path)
+    assert words in sentence
+    assert "smoke.toml" in sentence
+
+
+@pytest.mark.parametrize(
+    "load_text",
+    [
+        'rate = 100_000\nduration = "100s"',
+        "rate = 5\nstreams = 10_000_000",
+        'streams = 3\nstages = [{duration = "1s", rate = 3}]',
+        'replay = "STARTS"\nstreams = 3\nwarmup = "600ms"',
+        'rate = 3\nstreams = 10\nwarmup = "2s"',
+        'rate = 3\nstreams = 10\nwarmup = "2s"\narrivals = "poisson"',
+        'rate = 0.01\nduration = "60s"\nwarmup = "10s"\narrivals = "poisson"',
+        'rate = 10\nduration = "2s"\nwarmup = "1900ms"',
+    ],
+)
+def test_a_schedule_at_its_limits_is_taken(tmp_path, load_text):
+    (tmp_path / "starts.csv").write_text("0\n0.5\n1\n")
+    text = OPEN + load_text.replace("STARTS", str(tmp_path / "starts.csv")) + "\n"
+    assert load(text, tmp_path).scenario.load.is_open
+
+
+@pytest.mark.parametrize("key", ['arrivals = "poisson"', "max_open = 3"])
+@pytest.mark.parametrize("size", ["users = 3", 'stages = [{duration = "1s", users = 1}]', ""])
+def test_keys_of_a_schedule_are_refused_in_a_closed_loop(tmp_path, key, size):
+    name = key.split(" ", 1)[0]
+    assert f"load.{name} is of an open loop's schedule" in refused(f"{OPEN}{size}\n{key}\n", tmp_path)
+    variant = f'[target]\nurl = "{URL}"\n[[variant]]\nname = "a"\n[variant.load]\n{size}\n{key}\n'
+    assert f"load.{name} is of an open loop's schedule" in refused(variant, tmp_path)
+
+
+def test_a_closed_load_from_above_takes_the_files_schedule_with_it(tmp_path):
+    text = f'{OPEN}rate = 5\narrivals = "poisson"\nmax_open = 7\n'
+    assert load(text, tmp_path).scenario.load.max_open == 7
+    assert load(text, tmp_path, sets=["load.rate=6"]).scenario.load.max_open == 7
+    for above in ("load.users=4", 'load.stages=[{duration="1s", users=4}]'):
+        assert load(text, tmp_path, sets=[above]).scenario.load.at_once == 4
+    assert "load.max_open" in refused(text, tmp_path, sets=["load.users=4", "load.max_open=9"])
+    flags = {"load": {"users": 4}}
+    assert "--set load.max_open: load.max_open" in refused(
+        text, tmp_path, sets=["load.max_open=9"], flags=flags
+    )
+    assert "--set load.max_open: load.max_open" in refused(
+        flags={"target": {"url": URL}, **flags}, sets=["load.max_open=9"]
+    )
