@@ -38,6 +38,9 @@ HTTPUSER: Final = "Locust HttpUser (iter_lines)"
 K6: Final = "k6 with xk6-sse"
 GOALS: Final = {FASTHTTP: 0.8, K6: 0.6}
 """CPU per event of sseproof over that of the peer, at most."""
+GOAL_ERROR_P99_MS: Final = 0.2
+"""Of sseproof, where that of FastHttpUser is above the next figure: else the load does not tell the clients apart."""
+PEER_ERROR_P99_MS: Final = 5.0
 LEAST_RECEIVED: Final = 0.99
 """The rest was in flight when the streams were closed."""
 LEAST_RATE: Final = 0.95
@@ -57,28 +60,37 @@ class ClientRow(msgspec.Struct, kw_only=True):
     error_p99_ms: float = 0.0
     within_1ms: float = 0.0
     lost: int = 0
-    """Events with a number below the last one received that never came."""
+    """Events with a number below the last one received that never came, in all rounds."""
     received_share: float = 0.0
-    """Events received over events written, of the whole run; what was in flight when streams were closed is missing."""
+    """Events received over events written, of the worst round; what was in flight when streams were closed is missing."""
     left_out: int = 0
-    """Events that the source did not write because the client's buffers were full."""
+    """Events that the source did not write because the client's buffers were full, in all rounds."""
     source_lag_p99_ms: float = 0.0
 
 
 def measure(rounds: int = 2) -> list[ClientRow]:
-    """The clients in turn; the best (least CPU) round of each. sseproof comes first."""
-    rows: dict[str, ClientRow] = {}
+    """The clients in turn, as `best_of` their rounds. sseproof comes first."""
+    found: dict[str, list[ClientRow]] = {}
     for _ in range(rounds):
         for client in (_sseproof, _fasthttp, _httpuser, _k6):
             row = client()
-            best = rows.get(row.client)
-            if best is None or row.cpu_us_per_event < best.cpu_us_per_event:
-                rows[row.client] = row
-    return list(rows.values())
+            found.setdefault(row.client, []).append(row)
+    return [best_of(rows) for rows in found.values()]
+
+
+def best_of(rounds: list[ClientRow]) -> ClientRow:
+    """The round with the least CPU, with what was missing in any: no round's loss is hidden by a better one."""
+    best = min(rounds, key=lambda row: row.cpu_us_per_event)
+    return msgspec.structs.replace(
+        best,
+        lost=sum(row.lost for row in rounds),
+        left_out=sum(row.left_out for row in rounds),
+        received_share=min(row.received_share for row in rounds),
+    )
 
 
 def missed_goals(rows: list[ClientRow]) -> list[str]:
-    """CPU per event beside the peers, p99 of the error within 1 ms where FastHttpUser's is not, nothing lost."""
+    """CPU per event beside the peers, p99 of the error at most 0.2 ms where FastHttpUser's is above 5 ms, nothing lost."""
     ours = rows[0]
     missed = []
     for row in rows[1:]:
@@ -86,12 +98,13 @@ def missed_goals(rows: list[ClientRow]) -> list[str]:
         ratio = ours.cpu_us_per_event / row.cpu_us_per_event if row.here else 0.0
         if goal is not None and ratio > goal:
             missed.append(f"CPU per event is {ratio:.2f} of that of {row.client}; the goal is {goal}")
-        if row.client == FASTHTTP and row.within_1ms >= LEAST_RECEIVED:
+        if row.client == FASTHTTP and row.error_p99_ms <= PEER_ERROR_P99_MS:
             missed.append(
-                f"{row.client} is within 1 ms at p99 too: the load is too light to tell the clients apart"
+                f"p99 of the error of {row.client} is {row.error_p99_ms:.2g} ms, not above {PEER_ERROR_P99_MS:g} ms: the "
+                "load is too light to tell the clients apart"
             )
-    if ours.within_1ms < LEAST_RECEIVED:
-        missed.append(f"{ours.within_1ms:.2%} of the instants are within 1 ms; the goal is 99 %")
+    if ours.error_p99_ms > GOAL_ERROR_P99_MS:
+        missed.append(f"p99 of the error is {ours.error_p99_ms:.2g} ms; the goal is {GOAL_ERROR_P99_MS}")
     missed += [
         f"the source was {row.source_lag_p99_ms:.1f} ms late at p99 under {row.client}: it limited"
         for row in rows

@@ -30,6 +30,8 @@ LIMIT_S: Final = 180.0
 GOAL_KB_A_STREAM: Final = 18.0
 GOAL_ERROR_P99_MS: Final = 0.2
 SOURCE_LAG_LIMIT_MS: Final = 20.0
+IN_FLIGHT: Final = 2
+"""Events of a stream that nobody misses at its end: one on its way, and one that tells the source that it is closed."""
 BUSY_SHARE: Final = 0.05
 
 
@@ -48,6 +50,11 @@ class MemoryRow(msgspec.Struct):
     read_lag_p99_ms: float
     """Of the worst second with the most streams: what a clock of the process's own would have added."""
     lost: int
+    """Events with a number below the last one received that never came."""
+    not_received: int
+    """Events that the source wrote and no row has."""
+    left_out: int
+    """Events that the source did not write because the client's buffers were full."""
     source_lag_p99_ms: float
     waiting_share: float
     """Of those seconds, in which the process was ready to run and others had the cores."""
@@ -101,6 +108,8 @@ def _row(streams: int, directory: Path, summary: parts.Summary) -> MemoryRow:
         error_p99_ms=parts.percentile(errors, 0.99),
         read_lag_p99_ms=max(row.read_lag_p99_ns or 0 for row in held) / 1e6,
         lost=lost,
+        not_received=summary.written - sum(errors.values()),
+        left_out=summary.blocked,
         source_lag_p99_ms=summary.lag_p99_ms,
         waiting_share=sum(row.run_queue_share or 0.0 for row in held) / len(held),
     )
@@ -132,6 +141,10 @@ def missed_goals(rows: list[MemoryRow]) -> list[str]:
             )
         if row.lost:
             missed.append(f"{title}: {row.lost:,} events were lost; the goal is none")
+        if row.left_out:
+            missed.append(f"{title}: {row.left_out:,} events were left out because the client was behind")
+        if row.not_received > IN_FLIGHT * row.streams:
+            missed.append(f"{title}: {row.not_received:,} events were written and never received")
         if row.source_lag_p99_ms > SOURCE_LAG_LIMIT_MS:
             missed.append(f"{title}: the source was {row.source_lag_p99_ms:.0f} ms late at p99: it limited")
         if len(missed) > before and row.waiting_share > BUSY_SHARE:

@@ -35,12 +35,12 @@ def missed(module, rows, *words):
 def test_clients(bench):
     clients = bench("clients")
 
-    def row(name, cpu_us, within):
+    def row(name, cpu_us, p99_ms):
         return clients.ClientRow(
-            client=name, events_per_s=49_000, cpu_us_per_event=cpu_us, within_1ms=within, received_share=1.0
+            client=name, events_per_s=49_000, cpu_us_per_event=cpu_us, error_p99_ms=p99_ms, received_share=1.0
         )
 
-    rows = [row(clients.SSEPROOF, 12, 1.0), row(clients.FASTHTTP, 20, 0.1), row(clients.HTTPUSER, 13, 0.1)]
+    rows = [row(clients.SSEPROOF, 12, 0.2), row(clients.FASTHTTP, 20, 5.1), row(clients.HTTPUSER, 13, 0.1)]
     rows.append(clients.ClientRow(client=clients.K6, here=False))
     missed(clients, rows)
     missed(clients, changed(rows, 0, cpu_us_per_event=17), "0.85 of that of Locust FastHttpUser")
@@ -49,8 +49,8 @@ def test_clients(bench):
         changed(rows, 3, here=True, cpu_us_per_event=19),
         "0.63 of that of k6 with xk6-sse; the goal is 0.6",
     )
-    missed(clients, changed(rows, 0, within_1ms=0.98), "within 1 ms")
-    missed(clients, changed(rows, 1, within_1ms=0.99), "too light")
+    missed(clients, changed(rows, 0, error_p99_ms=0.21), "p99 of the error is 0.21 ms; the goal is 0.2")
+    missed(clients, changed(rows, 1, error_p99_ms=5.0), "not above 5 ms: the load is too light")
     missed(
         clients,
         changed(rows, 2, source_lag_p99_ms=6),
@@ -59,6 +59,9 @@ def test_clients(bench):
     missed(clients, changed(rows, 0, events_per_s=40_000), "40,000 of 50,000")
     for wrong in ({"lost": 1}, {"left_out": 1}, {"received_share": 0.98}):
         missed(clients, changed(rows, 0, **wrong), "sseproof lost")
+        worse = msgspec.structs.replace(rows[0], cpu_us_per_event=13, **wrong)
+        missed(clients, [clients.best_of([rows[0], worse]), *rows[1:]], "sseproof lost")
+    assert clients.best_of([worse, rows[0]]).cpu_us_per_event == 12
 
 
 def test_saturation(bench):
@@ -68,11 +71,14 @@ def test_saturation(bench):
     missed(saturation, changed(rows, 0, events_per_s=199_999.0), "the goal is 200,000")
     missed(saturation, changed(rows, 0, lost=1), "1 events were lost")
     missed(saturation, changed(rows, 0, source_idle_share=0.05), "it limited")
+    slower = changed(rows, 0, events_per_s=240_000.0, lost=3)
+    missed(saturation, [saturation.best_of([*rows, *slower])], "3 events were lost")
+    assert saturation.best_of([*slower, *rows]).events_per_s == 250_000
 
 
 def test_memory(bench):
     memory = bench("memory")
-    rows = [memory.MemoryRow(9_000, 9_000, 58.0, 217.0, 17.7, 0.05, 53.0, 0, 4.0, 0.01)]
+    rows = [memory.MemoryRow(9_000, 9_000, 58.0, 217.0, 17.7, 0.05, 53.0, 0, 18_000, 0, 4.0, 0.01)]
     missed(memory, rows)
     missed(memory, changed(rows, 0, waiting_share=0.3))
     missed(
@@ -81,6 +87,8 @@ def test_memory(bench):
     missed(memory, changed(rows, 0, kb_a_stream=18.1), "18.1 KB RSS a stream")
     missed(memory, changed(rows, 0, error_p99_ms=0.5), "p99 of the error")
     missed(memory, changed(rows, 0, lost=2), "2 events were lost")
+    missed(memory, changed(rows, 0, left_out=5), "5 events were left out")
+    missed(memory, changed(rows, 0, not_received=18_001), "18,001 events were written and never received")
     missed(memory, changed(rows, 0, most_open=8_999), "only 8,999 were open")
     missed(memory, changed(rows, 0, source_lag_p99_ms=21.0), "it limited")
 
