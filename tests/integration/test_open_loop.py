@@ -1,5 +1,6 @@
 """Streams that start by a schedule, with real workers: every planned start is on record, whatever happens to it."""
 
+import math
 import os
 import signal
 
@@ -23,6 +24,8 @@ from tests.integration.suite import (
 pytestmark = pytest.mark.integration
 
 MS = 1_000_000
+LATE_MS = 10
+"""Dispatch lag at p99 that the generator is allowed; above it the report has to say so."""
 
 
 def offsets_of(starts: list) -> dict[int, int]:
@@ -55,10 +58,54 @@ def test_two_workers_make_every_planned_start_once(tmp_path):
     success, ttft = verdict.verdicts
     assert (success.n, ttft.n, verdict.totals.warmup) == (400, 400, 200)
     assert ttft.reading == "from plan"
+    late_ms = lags[math.ceil(0.99 * len(lags)) - 1] / MS
+    indicator = "dispatch lag p99, worst second"
+    out_of_limit = {row.indicator for row in verdict.rig if row.within is False}
+    if late_ms > LATE_MS:
+        assert indicator in out_of_limit, f"{late_ms} ms late, and nobody says so"
+        assert f"{indicator}: " in " ".join(done.stdout.split())
     told = [
         row.dispatch_lag_max_ns for row in rows(directory, GENERATOR) if row.dispatch_lag_max_ns is not None
     ]
     assert max(told) == lags[-1], "the generator knows its own lateness"
+
+
+def test_two_runs_at_once_have_rows_of_their_own(tmp_path):
+    """The same folder, scenario and server; the number of events tells whose a row is."""
+    with served() as url:
+        runs = {
+            events: started(
+                *[
+                    "run",
+                    "--target",
+                    f"{url}?events={events}&interval_ms=5",
+                    "--rate",
+                    "10",
+                    "--duration",
+                    "6s",
+                ],
+                *["--workers", "2", *claims("success >= 90%")],
+                cwd=tmp_path,
+            )
+            for events in (2, 3)
+        }
+        said = {events: run.communicate(timeout=90) for events, run in runs.items()}
+    assert [run.returncode for run in runs.values()] == [0, 0], said
+    folders = [path for path in (tmp_path / "runs" / "run").iterdir() if not path.is_symlink()]
+    spans = []
+    seen = []
+    for directory in folders:
+        records = rows(directory, STREAMS)
+        assert sorted(row.stream for row in rows(directory, STARTS)) == list(range(60))
+        assert sorted(row.stream for row in records) == list(range(60))
+        assert {row.worker for row in records} == {0, 1}
+        (events,) = {row.events for row in records}
+        seen.append(events)
+        spans.append((min(row.dispatched.ns for row in records), max(row.dispatched.ns for row in records)))
+        (success,) = verdict_of(directory).verdicts
+        assert success.n == 60
+    assert len(set(seen)) == len(folders) == 2, "each has its own target's answers only"
+    assert max(began for began, _ in spans) < min(ended for _, ended in spans), "they were at once"
 
 
 def test_a_slow_service_does_not_thin_the_load_and_a_full_house_drops(tmp_path):
