@@ -289,6 +289,13 @@ class Injector:
                 return
             self._well_ns = asked_ns
 
+    def _failed_in(self, window: Window, sides: Sequence[Side]) -> list[FaultRow]:
+        """Of a call for a window: a private server is ended then, and what stands on the other sides goes with it."""
+        rows = [self._row(side, "failed", window=window) for side in sides]
+        if self._private is not None:
+            rows += [row for row in self._failed_rows() if (row.variant, row.group) not in sides]
+        return rows
+
     def _failed_rows(self) -> list[FaultRow]:
         return [self._row(side, "failed", kind=self._standing_kind(side)) for side in self._sides]
 
@@ -351,7 +358,7 @@ class Injector:
             try:
                 bracket = self._bracketed_step(side, step)
             except RigError as error:
-                self._broken([self._row(each, "failed", window=window) for each in sides], error)
+                self._broken(self._failed_in(window, sides), error)
                 raise
             self._write_quietly([self._row(side, step, window=window, bracket=bracket, ok=True)])
 

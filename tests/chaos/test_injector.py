@@ -371,6 +371,26 @@ def test_a_wedged_server_is_replaced_within_seconds(server: Server, lease: PortL
     assert steps(tmp_path)[2:] == ["healed", "heal-intent", "healed", "verified"]
 
 
+def test_a_call_that_fails_fails_what_stands_beside_its_window_too(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """Ending the server takes every toxic away: streams of no group meet their fault any more."""
+    server.client._limit_s = 1
+    tables = [
+        {"kind": "latency", "share": "30%", "delay": "100ms"},
+        {"kind": "stall", "share": "30%", "after": "0s", "duration": "1s"},
+    ]
+    specs = parse_groups(tables)
+    plan = plan_faults(specs, run="x", seed=1, upstreams={None: "127.0.0.1:9"}, connect_ns=0, at_once=1)
+    plan = with_ports(plan, lease.ports[: len(plan.proxies)])
+    with injecting(plan, server, tmp_path) as injector:
+        os.kill(server.pid, signal.SIGSTOP)
+        injector.begin()
+        assert "wedged" in str(await_problem(injector))
+    failed = [(row.group, row.window) for row in rows(tmp_path) if row.step == "failed"]
+    assert sorted(failed) == [("clean", None), ("latency", None), ("stall", 1)]
+
+
 def _until_stuck(flooding: socket.socket) -> None:
     """Until the flood fills every buffer on the way: the upstream's send queue no longer moves."""
     deadline, last = time.monotonic() + 10, -1

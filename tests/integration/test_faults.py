@@ -480,6 +480,14 @@ def test_a_foreign_server_that_dies_in_the_middle_is_told_and_not_charged_to_fau
     assert "failed" in {row.step for row in rows(directory, FAULTS)}
 
 
+def stop_the_server_of(cwd: Path) -> None:
+    """SIGSTOP to the run's own fault engine."""
+    (pid, *_) = (
+        pid for pid in carrying(f"MARKED={cwd}") if "toxiproxy" in Path(f"/proc/{pid}/cmdline").read_text()
+    )
+    os.kill(pid, signal.SIGSTOP)
+
+
 def test_a_server_of_ours_that_stops_answering_is_replaced_and_never_charged_to_the_target(tmp_path):
     """SIGSTOP stands for wedged: nothing of any stream moves until a new one takes its place."""
     scenario = CUT_HALF.format(streams=200).replace("after_bytes = 900", "after_bytes = 900000")
@@ -492,12 +500,7 @@ def test_a_server_of_ours_that_stops_answering_is_replaced_and_never_charged_to_
     )
     try:
         directory = wait_for_rows(tmp_path, 20)
-        stopped = [
-            pid
-            for pid in carrying(f"MARKED={tmp_path}")
-            if "toxiproxy" in Path(f"/proc/{pid}/cmdline").read_text()
-        ]
-        os.kill(stopped[0], signal.SIGSTOP)
+        stop_the_server_of(tmp_path)
         out, err = process.communicate(timeout=100)
     finally:
         process.kill()
@@ -509,6 +512,45 @@ def test_a_server_of_ours_that_stops_answering_is_replaced_and_never_charged_to_
     assert len(rows(directory, STREAMS)) == 200, "the load went on through the new one"
     assert any(row.outcome != "complete" for row in rows(directory, STREAMS)), "some were broken by it"
     nobody_listens(ports_of(directory))
+
+
+def test_a_window_that_fails_proves_nothing_about_the_faults_beside_it(tmp_path):
+    """The new server has no toxics: later streams of every group are clean, and a claim on them would pass on nothing."""
+    scenario = """
+[load]
+streams = 140
+users = 20
+[[fault]]
+kind = "latency"
+share = "50%"
+delay = "300ms"
+[[fault]]
+kind = "stall"
+share = "10%"
+after = "2s"
+duration = "1s"
+"""
+    (tmp_path / "faults.toml").write_text(SERVED + scenario)
+    options = claims(
+        "ttft p95 <= 5s in group latency",
+        "success >= 50% in group latency",
+        "gap p50 <= 5s in group latency",
+        "success >= 10% in group stall",
+    )
+    process = started(
+        "run", "faults.toml", "--quiet", *options, cwd=tmp_path, environ={"MARKED": str(tmp_path)}
+    )
+    try:
+        directory = wait_for_rows(tmp_path, 20)
+        stop_the_server_of(tmp_path)
+        out, err = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 70, out + err
+    found = [(each.verdict, each.code) for each in verdict_of(directory).verdicts]
+    assert found == [("unknown", "injector-failed")] * 4, out
+    failed = [row.group for row in rows(directory, FAULTS) if row.step == "failed"]
+    assert sorted(failed) == ["clean", "latency", "stall"]
 
 
 @pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed")
