@@ -375,11 +375,15 @@ def _check_scopes(
     variants = [variant.name for variant in scenario.variant if variant.name is not None]
     for claim in claims:
         scope = claim.scope
+        if scope.phase is not None:
+            raise UsageError(
+                f'{origin.of("claims")}: the claim "{claim.text}" says in phase {scope.phase!r}, and no scenario has '
+                "phases yet: leave it out, or say after FAULT for what came once a fault had begun."
+            )
         for word, name, known in (
             ("in variant", scope.variant, variants),
             ("in group", scope.group, named),
             ("after", scope.after, kinds),
-            ("in phase", scope.phase, []),
         ):
             if name is None or name in known:
                 continue
