@@ -351,3 +351,13 @@ def _refine(facts: Facts) -> None:
     # The client's word stands unless the truth clears the stream: U+FFFD can be what was meant.
     if known or (facts.record.outcome == "damaged" and facts.text_exact is not True):
         facts.outcome = "damaged"
+
+
+def load_began_ns(history: History) -> int:
+    """When the first stream started, from which the times of a report count; that of the run where none did."""
+    run = history.run
+    starts = [record.dispatched.ns for record in history.streams]
+    starts += [row.dispatched.ns for row in history.unfinished if row.dispatched is not None]
+    if starts:
+        return min(starts)
+    return history.plan.created_ns if run is None else run.started_ns

@@ -25,7 +25,7 @@ from msgspec import Struct
 from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.claims import ClaimError, parse_claim
 from sseproof.reports.evidence import Evidence, evidence_of
-from sseproof.reports.facts import Facts, History, How, all_facts
+from sseproof.reports.facts import Facts, History, How, all_facts, load_began_ns
 from sseproof.reports.held_back import held_back
 from sseproof.reports.history import read_history
 from sseproof.reports.steadiness import Steadiness, steadiness_of
@@ -124,6 +124,8 @@ class RunVerdict(Struct, kw_only=True, forbid_unknown_fields=True):
     """How the run ended."""
     started_ns: int | None = None
     ended_ns: int | None = None
+    load_began_ns: int
+    """The first stream's start."""
     verdicts: list[Verdict] = []
     variants: list[VariantResult] = []
     totals: Summary
@@ -173,6 +175,7 @@ def judge(history: History) -> RunVerdict:
         how=history.how,
         started_ns=None if run is None else run.started_ns,
         ended_ns=None if run is None else run.ended_ns,
+        load_began_ns=load_began_ns(history),
         verdicts=verdicts,
         variants=_variants(history, facts),
         totals=totals,
@@ -424,14 +427,14 @@ def rig_rows(
     ]  # fmt: skip  # a table
 
 
-def rig_advice(row: RigRow, started_ns: int | None) -> str:
+def rig_advice(row: RigRow, load_began_ns: int) -> str:
     """When an indicator was out of its limit and what to do, in sentences; empty for one that was not."""
     if row.within is not False:
         return ""
-    if row.at_ns is None or started_ns is None:
+    if row.at_ns is None:
         return row.next
     whose = "" if row.worker is None else f" in worker {row.worker}"
-    after = max(0, row.at_ns - started_ns) / _NS_PER_S
+    after = max(0, row.at_ns - load_began_ns) / _NS_PER_S
     return f"Worst {after:.0f} s after the start{whose}. {row.next}"
 
 

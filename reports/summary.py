@@ -66,7 +66,7 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
     if verdict.faults:
         lines += _evidence(verdict)
     lines += _outside(verdict)
-    lines += _rig(verdict.rig, verdict.started_ns)
+    lines += _rig(verdict.rig, verdict.load_began_ns)
     if verdict.problems:
         lines += ["", "Problems of the record:"]
         for problem in verdict.problems:
@@ -80,10 +80,9 @@ def _outside(verdict: RunVerdict) -> list[str]:
     """The marks, by their time in the run."""
     if not verdict.marks:
         return []
-    since_ns = verdict.started_ns if verdict.started_ns is not None else verdict.marks[0].at_ns
     lines = ["", "Marked, from outside:"]
     for each in verdict.marks[:_MOST_SHOWN]:
-        at = duration_text(max(each.at_ns - since_ns, 0))
+        at = duration_text(max(each.at_ns - verdict.load_began_ns, 0))
         source = f" ({printable(each.source)})" if each.source else ""
         lines += wrapped(f"{at}: {printable(each.text, limit=2_000)}{source}", first="- ", rest="  ")
     left = len(verdict.marks) - _MOST_SHOWN
@@ -336,14 +335,14 @@ def _outcome_lines(lead: str, summary: Summary) -> list[str]:
     return wrapped(f"{lead}{count_of(summary.streams, 'stream')}{warm}{parts}{more}.", rest="  ")
 
 
-def _rig(rows: Sequence[RigRow], started_ns: int | None) -> list[str]:
+def _rig(rows: Sequence[RigRow], load_began_ns: int) -> list[str]:
     late = [row for row in rows if row.within is False]
     if not late:
         return []
     lines = ["", "The generator was outside its usual limits (already in the brackets above):"]
     for row in late:
         text = f"{row.indicator}: {_rig_text(row, row.value)}, usually at most {_rig_text(row, row.limit)}"
-        lines += wrapped(f"{text}. {rig_advice(row, started_ns)}", first="- ", rest="  ")
+        lines += wrapped(f"{text}. {rig_advice(row, load_began_ns)}", first="- ", rest="  ")
     return lines
 
 

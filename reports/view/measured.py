@@ -187,7 +187,7 @@ def ruler_section(record: Record) -> Section:
             caption="How well the generator kept up.",
             table=Table(
                 columns=["indicator", "", "what it means", "measured", "usual"],
-                rows=[_rig_row(row, record.verdict.started_ns) for row in rig],
+                rows=[_rig_row(row, record.verdict.load_began_ns) for row in rig],
                 text_columns=3,
             ),
         ),
@@ -198,12 +198,12 @@ def ruler_section(record: Record) -> Section:
     return Section(key="ruler", name="The ruler", heading=heading, blocks=blocks)
 
 
-def _rig_row(row: RigRow, started_ns: int | None) -> list[str]:
+def _rig_row(row: RigRow, load_began_ns: int) -> list[str]:
     mark = {True: "✓\N{NO-BREAK SPACE}within", False: "!\N{NO-BREAK SPACE}outside", None: NOT_MEASURED}[
         row.within
     ]
     limit = NOT_MEASURED if row.limit is None else f"≤ {_rig_text(row, row.limit)}"
-    meaning = " ".join(part for part in (row.meaning, rig_advice(row, started_ns)) if part)
+    meaning = " ".join(part for part in (row.meaning, rig_advice(row, load_began_ns)) if part)
     return [row.indicator, mark, meaning, _rig_text(row, row.value), limit]
 
 

@@ -11,7 +11,7 @@ from sseproof.reports import statistics
 from sseproof.reports.charts.overtime import Band
 from sseproof.reports.charts.svg import short
 from sseproof.reports.checks import FaultWindow, fault_windows
-from sseproof.reports.facts import Facts, History
+from sseproof.reports.facts import Facts, History, load_began_ns
 from sseproof.reports.judge import RunVerdict
 from sseproof.reports.words import NOT_MEASURED, duration_text, share_text
 from sseproof.rundir.rows import StreamRecord
@@ -87,7 +87,7 @@ class Record(Struct, kw_only=True):
 
 def new_record(history: History, facts: list[Facts], verdict: RunVerdict) -> Record:
     """The record with its time axis."""
-    origin = _origin_ns(history)
+    origin = load_began_ns(history)
     ends = [each.record.ended.ns for each in facts] + [row.at_ns for row in history.generator]
     if history.run is not None and history.run.ended_ns is not None and not ends:
         ends = [history.run.ended_ns]
@@ -114,15 +114,6 @@ def _same(one: Band, other: Band) -> bool:
         and abs(one.since_s - other.since_s) < _APART_S
         and (ends[0] == ends[1] or abs(ends[0] - ends[1]) < _APART_S)
     )
-
-
-def _origin_ns(history: History) -> int:
-    run = history.run
-    starts = [record.dispatched.ns for record in history.streams]
-    starts += [row.dispatched.ns for row in history.unfinished if row.dispatched is not None]
-    if starts:
-        return min(starts)
-    return history.plan.created_ns if run is None else run.started_ns
 
 
 def window_name(window: FaultWindow, *, several: bool) -> str:
