@@ -94,30 +94,53 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_is_sent(tmp_path, s
     assert not (tmp_path / "runs").exists()
 
 
+BROKEN = """
+import importlib.machinery, os, sys
+
+class Broken:
+    '''A fault of our own, in workers alone: one value can't be written into a URL. No input is known that does so.'''
+    def find_spec(self, name, path, target=None):
+        if name != "sseproof.loadtests.payloads":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        run = spec.loader.exec_module
+        def exec_module(module):
+            run(module)
+            sound = module.in_url
+            module.in_url = lambda value: "\\ud83d".encode() if value == "odd" else sound(value)
+        spec.loader.exec_module = exec_module
+        return spec
+
+if "SSEPROOF_WORKER" in os.environ:
+    sys.meta_path.insert(0, Broken())
+"""
+
+
 @pytest.mark.parametrize(
-    ("load", "dropped"),
-    [(["--streams", "30", "--users", "2"], 2), (["--rate", "20", "--set", "load.streams=30"], 2)],
+    "load",
+    [["--streams", "30", "--users", "2"], ["--rate", "20", "--set", "load.streams=30"]],
     ids=["closed", "open"],
 )
-def test_a_row_of_which_no_request_can_be_made_is_dropped_by_name_and_the_load_goes_on(
-    tmp_path, load, dropped
-):
-    """Half of a surrogate pair has no UTF-8: the second of fifteen rows, so two of thirty streams."""
-    written = ['{"q": "fine"}', '{"q": "half \\ud83d"}', *['{"q": "fine"}'] * 13]
-    (tmp_path / "rows.jsonl").write_text("\n".join(written) + "\n")
+def test_a_stream_that_can_not_be_made_is_dropped_by_name_and_the_load_goes_on(tmp_path, load):
+    """The second of fifteen rows, so two of thirty streams."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(BROKEN)
+    (tmp_path / "rows.csv").write_text("\n".join(["q", "fine", "odd", *["fine"] * 13]) + "\n")
     with served() as url:
         done = sseproof(
             *["run", "--target", f"{url}?events=2&interval_ms=5&question={{payload:q}}", *load],
-            *["--set", "load.payloads=rows.jsonl", *claims("success >= 50%")],
+            *["--set", "load.payloads=rows.csv", *claims("success >= 50%")],
             cwd=tmp_path,
+            environ={"PYTHONPATH": str(tmp_path / "site")},
         )
     directory = directory_of(tmp_path)
     starts = rows(directory, STARTS)
     assert sorted(row.stream for row in starts) == list(range(30)), done.stdout + done.stderr
-    assert sum(row.dropped for row in starts) == dropped
+    assert sum(row.dropped for row in starts) == 2
     verdict = msgspec.json.decode((directory / "verdict.json").read_bytes(), type=RunVerdict)
     (success,) = verdict.verdicts
-    assert (success.n, success.k, success.dropped) == (30 - dropped, 30 - dropped, dropped)
+    assert (success.n, success.k, success.dropped) == (28, 28, 2)
     assert done.returncode == 0, "28 of 30 is enough whatever the two had come to"
     named = [text for text in verdict.problems if "could not be made: UnicodeEncodeError" in text]
     assert named, verdict.problems
