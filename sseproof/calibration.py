@@ -63,13 +63,23 @@ class Ceiling(Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """The figure with its direction."""
         if not self.value:
-            return f"fewer than {min(step.load for step in self.steps):,.0f}"
+            return f"fewer than {self.lowest:,.0f}"
         return f"{self.value:,}" if self.limit not in _SHORT else f"at least {self.value:,}"
+
+    @property
+    def lowest(self) -> float:
+        """The smallest load that was tried."""
+        return min((step.load for step in self.steps), default=0.0)
+
+    @property
+    def bound(self) -> float:
+        """The load that a plan is held against; 0 = nothing is known. Where the lowest was too much, less is borne."""
+        return self.value or (0.0 if self.limit in _SHORT else self.lowest)
 
     @property
     def warns_from(self) -> float:
         """The load above which a plan comes too near; where no limit was met, only what was never tried does."""
-        return self.value if self.limit in _SHORT else NEAR * self.value
+        return self.bound if self.limit in _SHORT else NEAR * self.bound
 
 
 class Calibration(Struct, frozen=True, kw_only=True):
@@ -249,17 +259,18 @@ def too_near(planned: PlannedLoad, found: Calibration) -> str | None:
     if planned.events_per_s is not None:
         loads.append((planned.events_per_s, "events/s", found.events_per_s))
     near = [
-        (load / (ceiling.value * planned.at_once), load, unit, ceiling)
+        (load / (ceiling.bound * planned.at_once), load, unit, ceiling)
         for load, unit, ceiling in loads
-        if ceiling.value and load > ceiling.warns_from * planned.at_once
+        if ceiling.bound and load > ceiling.warns_from * planned.at_once
     ]
     if not near:
         return None
     share, load, unit, ceiling = max(near, key=lambda each: each[0])
+    least = "" if ceiling.value else "more than "
     each = "" if planned.at_once == 1 else f" in each of {planned.at_once} processes"
     more = "use more workers" if planned.processes < planned.cores else "spread it over more machines"
     return (
-        f"The plan has {load:,.0f} {unit}, {share:.0%} of what this machine was seen to bear "
+        f"The plan has {load:,.0f} {unit}, {least}{share:.0%} of what this machine was seen to bear "
         f"({ceiling.text}{each}, sseproof calibrate of {found.when}): make it smaller or {more}, else the generator's own "
         "lag may widen the error brackets."
     )

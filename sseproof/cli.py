@@ -420,9 +420,10 @@ def serve(
 def calibrate(*, quick: bool, quiet: bool, as_json: bool) -> int:
     """Finds how many streams and events a second one generator process of this machine bears.
 
-    Loads a source of events on loopback, step by step, until an indicator of the generator leaves its usual limit, and
-    keeps the answer: a run planned above 70 % of it says so. Takes about a minute and a half; both cores are busy
-    meanwhile, so leave the machine alone.
+    Loads a source of events on loopback, step by step, until half of the generator's seconds have an indicator out of its
+    usual limit, and keeps the answer: a run planned above 70 % of it says so, or above 100 % where the source or the time
+    ended the search and the answer is "at least". Takes about a minute and a half; both cores are busy meanwhile, so
+    leave the machine alone.
 
     \b
     Example:

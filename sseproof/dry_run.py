@@ -7,12 +7,12 @@ would be enough. Besides: requests, time and descriptors. Nothing is contacted, 
 import os
 import textwrap
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlsplit
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from sseproof.calibration import warning
+from sseproof.calibration import PlannedLoad, calibration_path, warning
 from sseproof.chaos.faults import FaultError
 from sseproof.chaos.plan import plan_faults
 from sseproof.engine import check_named_engine
@@ -20,19 +20,22 @@ from sseproof.limits import Demand, check_limits, descriptors_a_worker, size_tex
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.settings import Client
 from sseproof.planning import (
+    asked_length_s,
     asked_rate,
     demand_of,
     expected_streams,
     expected_units,
     fixed_units,
+    most_at_once,
     planned_load,
 )
-from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.reports.words import count_of
 from sseproof.rundir.errors import RigError, UsageError
 from sseproof.scenario import STAND_IN, Resolved, Scenario
 from sseproof.timeline import PlannedFault, planned_faults, timeline
+
+OPEN_LOAD: Final = "Whether this machine bears it is known only after the look at the target, which tells how long an answer lasts."
 
 
 class Needs(Struct):
@@ -85,6 +88,8 @@ class DryRun(Struct):
     """Which limit of this machine would refuse the run now, and how to raise it."""
     warning: str | None = None
     """That the plan comes near to what this machine was seen to bear."""
+    unknown_load: str | None = None
+    """That only the run can tell whether it does, where there is a calibration."""
 
     def to_json(self) -> str:
         """As JSON, one document with a line end."""
@@ -113,6 +118,8 @@ class DryRun(Struct):
         )
         if self.refusal:
             lines.append(f"This machine would refuse it. {self.refusal}")
+        if self.unknown_load:
+            lines.append(self.unknown_load)
         lines.append(_time_line(needs))
         if not self.claims:
             lines.append("No claim: the run would only be recorded.")
@@ -147,6 +154,7 @@ def dry_run(
         most = _most_requests(streams, scenario.client)
     answer_s = None if load.is_open or load.streams is None else _answer_s(scenario)
     demand = demand_of(resolved)
+    planned = _planned_load(resolved)
     drains = [(variant.load.drain or variant.client.timeouts.total).seconds for variant in scenario.variant]
     return DryRun(
         scenario=scenario.name,
@@ -172,15 +180,8 @@ def dry_run(
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
         faults=planned_faults(resolved.groups),
         refusal=_refusal(demand),
-        warning=warning(
-            planned_load(
-                resolved,
-                [variant.load.at_once for variant in scenario.variant if not variant.load.is_open],
-                [asked_rate(variant) for variant in scenario.variant if not variant.load.is_open],
-                os.cpu_count() or 1,
-            ),
-            environ,
-        ),
+        warning=None if planned is None else warning(planned, environ),
+        unknown_load=OPEN_LOAD if planned is None and calibration_path(environ).exists() else None,
     )
 
 
@@ -232,18 +233,22 @@ def _time_line(needs: Needs) -> str:
 
 def _answer_s(scenario: Scenario) -> float | None:
     """How long an answer of our own servers lasts, the longest of the variants; None where the address leaves it open."""
-    lengths = []
-    for variant in scenario.variant:
-        if variant.server is None:
+    lengths = [asked_length_s(variant) for variant in scenario.variant]
+    known = [length for length in lengths if length is not None]
+    return max(known) if len(known) == len(lengths) else None
+
+
+def _planned_load(resolved: Resolved) -> PlannedLoad | None:
+    """What the generator would bear; None where only the look before the run tells how long a stream of an open loop is."""
+    at_once = []
+    for variant, replay in zip(resolved.scenario.variant, resolved.replays, strict=True):
+        length_s = asked_length_s(variant)
+        if variant.load.is_open and length_s is None:
             return None
-        try:
-            ask = parse_ask(dict(parse_qsl(urlsplit(variant.target.url).query)), b"")
-        except ValueError:
-            return None
-        if not ask.events or ask.interval_ms is None:
-            return None
-        lengths.append(((ask.first_token_ms or 0) + (ask.events - 1) * ask.interval_ms) / 1e3)
-    return max(lengths)
+        length_ns = None if length_s is None else round(length_s * 1e9)
+        at_once.append(most_at_once(variant.load, length_ns, replay))
+    rates = [asked_rate(variant) for variant in resolved.scenario.variant]
+    return planned_load(resolved, at_once, rates, os.cpu_count() or 1)
 
 
 def _most_requests(streams: int, client: Client) -> int | None:

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import http.client
 import ipaddress
-import math
 import os
 import shutil
 import signal
@@ -48,7 +47,7 @@ from sseproof.loadtests.joining import TOKEN_VARIABLE, new_token
 from sseproof.loadtests.payloads import read_payloads
 from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
 from sseproof.marks import take_marks
-from sseproof.planning import demand_of, fixed_units, planned_load, service_of
+from sseproof.planning import demand_of, fixed_units, most_at_once, planned_load, service_of
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings
 from sseproof.reports.claims import gap_edges
@@ -106,8 +105,6 @@ INTERRUPT_GRACE_S: Final = 6.0
 END_GRACE_S: Final = 5.0
 WITNESS_WAIT_S: Final = 5.0
 """How long a server may take to notice that the last connections are gone."""
-OPEN_HEADROOM: Final = 2.0
-"""Streams at once of an open loop, over rate times length: a Poisson schedule and slow answers pile some up."""
 HOP_FOLDER: Final = "sseproof-hop"
 EARLY_LINES: Final = 1_000
 """Lines of children kept until there is a run.log for them."""
@@ -427,18 +424,7 @@ class _Experiment:
 
     def _at_once(self, side: _Side) -> int:
         """About how many streams are open at the same time; in an open loop the rate and the look's length say it."""
-        load = side.variant.load
-        if not load.is_open or side.seen.length_ns is None:
-            return load.at_once
-        fastest = max(
-            (max(stage.first_rate, stage.last_rate) for stage in load.stages), default=load.rate or 0.0
-        )
-        if load.replay is not None:
-            replay = self._replay_ns(side)
-            fastest = len(replay) / max(1.0, replay[-1] / 1e9)
-        # Up to a power of two: the same plan must not depend on how long the look took.
-        found = math.ceil(OPEN_HEADROOM * fastest * side.seen.length_ns / 1e9) + 1
-        return min(load.at_once, 1 << (found - 1).bit_length())
+        return most_at_once(side.variant.load, side.seen.length_ns, self._replay_ns(side))
 
     def _planned(self, created_ns: int) -> Plan:
         scenario = self._scenario

@@ -28,6 +28,8 @@ from sseproof.scenario import Resolved, Variant
 
 DEVIATIONS: Final = 3
 """Fewer breaks than the mean less so many standard deviations come about once in 700 runs."""
+OPEN_HEADROOM: Final = 2.0
+"""Streams at once of an open loop, over rate times length: a Poisson schedule and slow answers pile some up."""
 
 _EVERYBODY = GroupSpec(name="all", share="100%", fault=Clean())
 
@@ -88,6 +90,31 @@ def asked_rate(variant: Variant) -> float | None:
     except ValueError:
         return None
     return 1e3 / ask.interval_ms if ask.interval_ms else None
+
+
+def asked_length_s(variant: Variant) -> float | None:
+    """How long an answer of our own server lasts that its address asks for; None where it leaves that open, or for others."""
+    if variant.server is None:
+        return None
+    try:
+        ask = parse_ask(dict(parse_qsl(urlsplit(variant.target.url).query)), b"")
+    except ValueError:
+        return None
+    if not ask.events or ask.interval_ms is None:
+        return None
+    return ((ask.first_token_ms or 0) + (ask.events - 1) * ask.interval_ms) / 1e3
+
+
+def most_at_once(load: Load, length_ns: int | None, replay_ns: Sequence[int]) -> int:
+    """About how many streams are open at the same time; in an open loop its rate and the length of an answer say it."""
+    if not load.is_open or length_ns is None:
+        return load.at_once
+    fastest = max((max(stage.first_rate, stage.last_rate) for stage in load.stages), default=load.rate or 0.0)
+    if load.replay is not None:
+        fastest = len(replay_ns) / max(1.0, replay_ns[-1] / 1e9)
+    # Up to a power of two: the same plan must not depend on how long the look took.
+    found = math.ceil(OPEN_HEADROOM * fastest * length_ns / 1e9) + 1
+    return min(load.at_once, 1 << (found - 1).bit_length())
 
 
 def service_of(target: Target) -> tuple[str, int]:

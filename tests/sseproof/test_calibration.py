@@ -273,12 +273,20 @@ def test_at_least_so_many_warns_only_beyond_that():
     assert "at least 50,000" in too_near(planned(1, 50_001), open_ended)
 
 
-def test_nothing_is_held_against_a_figure_of_nothing():
-    assert too_near(planned(10**6, 10**9), calibration(ceiling(0), ceiling(0))) is None
+def test_where_the_lowest_was_too_much_a_plan_is_held_against_it():
+    lowest = [Step(load=500, good=False, limit="generator", reason="late")]
+    nothing = msgspec.structs.replace(ceiling(0), steps=lowest)
+    found = calibration(nothing, nothing)
+    assert too_near(planned(350, 350), found) is None
+    assert "351 streams at once, more than 70% of" in too_near(planned(351), found)
+    assert "(fewer than 500, sseproof calibrate" in too_near(planned(1, 600), found)
+    unknown = msgspec.structs.replace(nothing, limit="source")
+    assert too_near(planned(10**6, 10**9), calibration(unknown, unknown)) is None
 
 
-def scenario(**load):
-    flags = {"server": {}, "target": {"url": "/api/v1/stream/chat?interval_ms=20"}, "load": load}
+def scenario(target=None, **load):
+    asked = target or {"url": "/api/v1/stream/chat?interval_ms=20"}
+    flags = {"server": {}, "target": asked, "load": load}
     return load_scenario(None, environ={}, sets=[], flags=flags)
 
 
@@ -296,4 +304,17 @@ def test_a_dry_run_warns(environ):
     store(KEPT, environ)
     assert dry_run(scenario(users=600, duration="5s"), environ=environ).warning is None
     assert "40,000 events/s" in dry_run(scenario(users=800, duration="5s"), environ=environ).warning
-    assert dry_run(scenario(rate=5.0, duration="5s"), environ=environ).warning is None
+
+
+def test_a_dry_run_of_an_open_loop_estimates_or_says_that_it_can_not(environ):
+    """50 starts a second of answers of 200 s are 10,000 at once, with room more than the calibration knows."""
+    long = {"url": "/api/v1/stream/chat?interval_ms=2000&events=101"}
+    crowded = scenario(long, rate=50.0, duration="300s", max_open=20_000)
+    assert dry_run(crowded, environ=environ).warning is None
+    store(KEPT, environ)
+    assert "of what this machine was seen to bear" in dry_run(crowded, environ=environ).warning
+    few = dry_run(scenario(long, rate=1.0, duration="300s"), environ=environ)
+    assert (few.warning, few.unknown_load) == (None, None)
+    unknown = dry_run(scenario(rate=5.0, duration="5s"), environ=environ)
+    assert unknown.warning is None
+    assert "known only after the look" in " ".join(unknown.to_text().split())
