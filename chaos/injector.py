@@ -88,6 +88,10 @@ class _Bracket(Struct):
     echo: dict[str, ProxyState]
 
 
+class _GivenUpError(RigError):
+    """The healing of everything came before the end of an errand: it is done there, and nothing is broken."""
+
+
 class _Errand:
     """Something that only the main thread may do, for a thread that waits for it."""
 
@@ -106,10 +110,10 @@ class _Errand:
             self._done.set()
 
     def wait(self, stop: threading.Event) -> None:
-        """In the other. Raises the errand's RigError; one of its own when everything is to end first."""
+        """In the other. Raises the errand's RigError, and _GivenUpError when everything is to end first."""
         while not self._done.wait(ERRAND_POLL_S):
             if stop.is_set():
-                raise RigError("The faults were healed before their time.")
+                raise _GivenUpError("The faults were healed before their time.")
         if self._problem is not None:
             raise self._problem
 
@@ -357,6 +361,8 @@ class Injector:
         for side in sides:
             try:
                 bracket = self._bracketed_step(side, step)
+            except _GivenUpError:  # its window stays open, which `heal` then ends
+                raise
             except RigError as error:
                 self._broken(self._failed_in(window, sides), error)
                 raise

@@ -20,6 +20,8 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from sseproof.chaos.command import CommandBracket
+from sseproof.chaos.faults import Command
 from sseproof.chaos.injector import Injector
 from sseproof.chaos.install import Found
 from sseproof.chaos.plan import FaultPlan, addresses, parse_groups, plan_faults, with_ports
@@ -302,6 +304,32 @@ def test_an_interrupt_in_the_middle_of_a_window_heals_it(
     echo = msgspec.json.decode(row_of(tmp_path, "healed", 1).echo, type=dict[str, ProxyState])
     assert [state.enabled for state in echo.values()] == [True]
     assert row_of(tmp_path, "verified").ok is True
+
+
+def test_an_interrupt_while_a_window_waits_for_its_end_ends_it(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """The main thread has what ends it to do, and heals instead: that is no broken rig, and it is done all the same."""
+    table = {"kind": "command", "do": ["true"], "after": "0s", "max": "300ms", "shows": "breaks"}
+    table["undo"] = ["touch", str(tmp_path / "undone")]
+    plan = one_group(table, "127.0.0.1:9", lease)
+    (group,) = plan.groups
+    assert isinstance(group.fault, Command)
+    command = CommandBracket(group.fault, say=lambda line: None, environ=os.environ)
+    appender = journal(tmp_path)
+    try:
+        with Injector(plan, server, appender, {None: command}) as injector:
+            injector.setup()
+            injector.begin()
+            await_row(tmp_path, "heal-intent", 1)
+            injector.heal()
+            assert injector.problem is None
+    finally:
+        command.close()
+        appender.close()
+    assert (tmp_path / "undone").exists()
+    assert [row.step for row in rows(tmp_path) if row.step in {"failed", "healed"}] == ["healed", "healed"]
+    assert row_of(tmp_path, "healed", 1).ok is True
 
 
 def test_the_intent_is_on_disk_before_the_call(server: Server, lease: PortLease, tmp_path: Path) -> None:
