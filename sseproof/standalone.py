@@ -418,14 +418,14 @@ def _plan(asked: Asked, run: str, seed: int, created_ns: int, faults: FaultPlan)
 
 
 def _until_end(injector: Any, interruption: Interruption, live: "_Live", duration_ms: int | None) -> None:
-    """Raises RigError when the load has no way left."""
+    """Raises RigError when the injector has a problem: from then on nothing breaks, and who makes the load must know."""
     ends = None if duration_ms is None else time.monotonic() + duration_ms / 1e3
     while interruption.signal is None and (ends is None or time.monotonic() < ends):
         time.sleep(POLL_S)
-        injector.check()
-        if injector.is_lost:
-            raise injector.problem
+        problem = injector.check()
         live.show()
+        if problem is not None:
+            raise problem
 
 
 class _Live:
@@ -482,7 +482,8 @@ class _Live:
             if said is None or row.group is None:
                 continue
             self._states[row.group] = said
-            if self._live is None and not self._quiet and row.step != "healed" and said != _QUIET:
+            told = said != _QUIET and (row.step != "healed" or row.detail)  # else what verifies it says it
+            if self._live is None and not self._quiet and told:
                 self._line(f"{self._elapsed_s():.1f} s: {row.group}: {said}")
 
     def _line(self, text: str) -> None:
@@ -519,7 +520,7 @@ def _state(row: FaultRow) -> str | None:
         time_ = "" if row.window is None else f", time {row.window}"
         return _QUIET if clean else f"{row.kind} acts{time_}"
     if row.step == "healed":
-        return "healed"
+        return f"healed: {row.detail}" if row.detail else "healed"
     if row.step == "verified":
         return "healed and verified"
     return None

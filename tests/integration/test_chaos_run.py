@@ -163,6 +163,15 @@ def test_nothing_outlives_a_kill(tmp_path: Path, service: Upstream) -> None:
     nobody_listens(list(chaos.ports.values()), limit_s=5)
 
 
+def servers_of(cwd: Path) -> list[int]:
+    """The fault engines of what runs there."""
+    return [
+        pid
+        for pid in carrying(f"MARKED={cwd}")
+        if b"toxiproxy-server" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    ]
+
+
 def test_elsewhere_only_when_told_and_the_servers_interface_never(tmp_path: Path, service: Upstream) -> None:
     """127.0.0.2 stands for another address of this machine."""
     with Running(tmp_path, service.place, CUT) as chaos, pytest.raises(ConnectionRefusedError):
@@ -170,12 +179,7 @@ def test_elsewhere_only_when_told_and_the_servers_interface_never(tmp_path: Path
     with Running(tmp_path, service.place, CUT, "--listen-host", "127.0.0.2") as chaos:
         with socket.create_connection(("127.0.0.2", chaos.ports["cut"]), 5):
             pass
-        servers = [
-            pid
-            for pid in carrying(f"MARKED={tmp_path}")
-            if b"toxiproxy-server" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
-        ]
-        (api,) = set(listened_by(servers)) - set(chaos.ports.values())
+        (api,) = set(listened_by(servers_of(tmp_path))) - set(chaos.ports.values())
         assert listening(api)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", api), 5)
@@ -188,6 +192,18 @@ def test_every_address_means_every_address(tmp_path: Path, service: Upstream) ->
                 pass
         chaos.ended(signal.SIGINT)
     assert chaos.process.returncode == 130, chaos.lines
+
+
+def test_a_server_of_ours_that_goes_away_ends_it(tmp_path: Path, service: Upstream) -> None:
+    """The new one breaks nothing: who makes the load would measure a service without any fault."""
+    with Running(tmp_path, service.place, CUT) as chaos:
+        (server,) = servers_of(tmp_path)
+        os.kill(server, signal.SIGKILL)
+        chaos.ended()
+        assert chaos.process.returncode == 70, chaos.lines
+    assert any("cut: failed: The Toxiproxy server ended by itself" in line for line in chaos.lines)
+    assert any("cut: healed: A new server, clean." in line for line in chaos.lines)
+    nobody_listens(list(chaos.ports.values()))
 
 
 def test_somebody_elses_server_that_goes_away_ends_it(tmp_path: Path, service: Upstream) -> None:
