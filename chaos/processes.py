@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -62,7 +63,7 @@ class PortLease:
         """These ports of an address of this machine. Raises UsageError naming the one that can't be had."""
         lease = cls(0)
         for port in ports:
-            if (problem := lease._try(port, host)) is not None:
+            if (problem := lease._try(port, host, leftovers=True)) is not None:
                 lease.close()
                 raise UsageError(
                     f"Port {port} of {host} can't be had ({problem}): end what listens there, or take another."
@@ -86,8 +87,11 @@ class PortLease:
             each.close()
         self._sockets = []
 
-    def _try(self, port: int, host: str = LOOPBACK) -> str | None:
-        """Why the port can't be had; None when it is held now."""
+    def _try(self, port: int, host: str = LOOPBACK, *, leftovers: bool = False) -> str | None:
+        """Why the port can't be had; None when it is held now.
+
+        With `leftovers`, connections of a server that has ended don't matter: who asks for a port again may have it.
+        """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with contextlib.ExitStack() as undo:
             # Without SO_REUSEADDR a bind fails wherever anybody holds the port, another lease included.
@@ -95,7 +99,8 @@ class PortLease:
                 try:
                     probe.bind((host, port))
                 except OSError as error:
-                    return error.strerror or "no reason given"
+                    if not (leftovers and _only_left_over(host, port)):
+                        return error.strerror or "no reason given"
             held = undo.enter_context(socket.socket(family))
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -109,6 +114,29 @@ class PortLease:
         return None
 
 
+def _only_left_over(host: str, port: int) -> bool:
+    """Whether a port is taken by nothing but connections that live on without a server, TIME_WAIT for a minute (Linux).
+
+    With SO_REUSEADDR one could listen there; but that is true of another lease's port too, which has none of those.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError:
+            return False
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                place, state = itemgetter(1, 3)(line.split())
+                if int(place.rpartition(":")[2], 16) == port and state in _ENDING:
+                    return True
+    return False
+
+
+_ENDING: Final = frozenset({"04", "05", "06", "09", "0B"})
+"""FIN_WAIT1 and 2, TIME_WAIT, LAST_ACK, CLOSING."""
 _PORT_TAKEN: Final = frozenset({98, 48, 13})  # EADDRINUSE on Linux and macOS, EACCES
 
 

@@ -291,6 +291,27 @@ def test_restart_gives_an_empty_server(server: Server, lease: PortLease) -> None
     assert server.client.proxies() == {}
 
 
+def test_a_port_with_nothing_but_ended_connections_can_be_asked_for_and_no_other_lease() -> None:
+    with PortLease(1) as lease:
+        (port,) = lease.ports
+        with pytest.raises(UsageError, match="in use"):
+            PortLease.of([port])
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind((LOOPBACK, port))
+            server.listen()
+            with socket.create_connection((LOOPBACK, port)) as client:
+                accepted, _ = server.accept()
+                accepted.close()  # first, so that TIME_WAIT is here
+                assert client.recv(1) == b""
+            with pytest.raises(UsageError, match="in use"):
+                PortLease.of([port])
+    with pytest.raises(OSError, match="in use"), socket.socket() as plain:
+        plain.bind((LOOPBACK, port))
+    with PortLease.of([port]) as again:
+        assert again.ports == [port]
+
+
 def test_leased_ports_are_refused_kept_and_given_back() -> None:
     with PortLease(3) as one, PortLease(3) as two:
         assert not set(one.ports) & set(two.ports)

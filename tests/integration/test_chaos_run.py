@@ -15,6 +15,7 @@ from typing import Self
 import pytest
 
 from sseproof.chaos.install import install
+from sseproof.chaos.processes import PortLease
 from sseproof.chaos.toxiproxy import Server
 from sseproof.rundir.files import FAULTS, RUN_NAME, read_document
 from sseproof.rundir.rows import RunInfo
@@ -204,6 +205,21 @@ def test_a_server_of_ours_that_goes_away_ends_it(tmp_path: Path, service: Upstre
     assert any("cut: failed: The Toxiproxy server ended by itself" in line for line in chaos.lines)
     assert any("cut: healed: A new server, clean." in line for line in chaos.lines)
     nobody_listens(list(chaos.ports.values()))
+
+
+def test_the_same_ports_can_be_had_again_at_once(tmp_path: Path, service: Upstream) -> None:
+    """Each cut by FIN leaves a connection in TIME_WAIT on our side of it."""
+    with PortLease(2) as lease:
+        first = lease.ports[0]
+    text = CUT.replace("rst", "fin")
+    for _ in range(2):
+        with Running(tmp_path, service.place, text, "--listen", str(first)) as chaos:
+            assert chaos.ports["cut"] == first
+            assert fetch(first).end == "fin"
+            chaos.ended(signal.SIGINT)
+            assert chaos.process.returncode == 130, chaos.lines
+    with pytest.raises(OSError, match="in use"), socket.socket() as plain:
+        plain.bind(("127.0.0.1", first))
 
 
 def test_somebody_elses_server_that_goes_away_ends_it(tmp_path: Path, service: Upstream) -> None:
