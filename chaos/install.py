@@ -124,9 +124,23 @@ def _sources_key() -> str:
     return digest.hexdigest()[:16]
 
 
+def check_address(named: str) -> None:
+    """Raises UsageError for a server's URL that may hold a secret, without repeating it: its API knows none.
+
+    Commands and messages are recorded with the address as it was written.
+    """
+    is_url = "://" in named or ("@" in named and not Path(named).expanduser().exists())
+    if is_url and any(each in named for each in "@?#"):
+        raise UsageError(
+            "The address of a Toxiproxy can't have user information or a query, which would be kept with the run: its API "
+            "asks for none; write http://127.0.0.1:8474."
+        )
+
+
 def _named(explicit: str | None) -> Found | None:
     if not explicit:
         return None
+    check_address(explicit)
     if "://" in explicit:
         parts = urlsplit(explicit)
         if parts.scheme != "http" or not parts.hostname:

@@ -33,7 +33,7 @@ from msgspec import Struct
 from toxiproxy import api as library
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
-from sseproof.chaos.install import Found
+from sseproof.chaos.install import Found, check_address
 from sseproof.chaos.processes import LOOPBACK, Child, PortLease
 from sseproof.chaos.toxics import COUNTERS, Toxic, checked
 from sseproof.rundir.errors import RigError, UsageError
@@ -101,6 +101,7 @@ class Client:
     @classmethod
     def from_url(cls, url: str, *, loopback_only: bool = True) -> "Client":
         """The client of a running server: http://127.0.0.1:8474. Raises UsageError for anything else."""
+        check_address(url)
         try:
             parts = urlsplit(url)
             port = parts.port or 8474

@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from sseproof.chaos.faults import Clean, Command, FaultError, ReadsEvents, ServerRestart, kind_of
 from sseproof.chaos.hop_config import HopKind, check_route
+from sseproof.chaos.install import check_address
 from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.loadtests.arrivals import MOST_STARTS, starts_before
 from sseproof.loadtests.dialects import Plain
@@ -190,6 +191,7 @@ def load_scenario(
     _refuse_unknown(above, Scenario, "", origin)
     _lay_out_variants(tree, above, origin)
     scenario = _convert(tree, origin)
+    _check_toxiproxy(scenario, origin)
     _default_judged(scenario, tree)
     claims = _checked(scenario, origin)
     groups = _groups(scenario, origin)
@@ -310,6 +312,14 @@ def _refuse_of_schedules(load: Load, table: Tree, origin: "_Origins") -> None:
             f"{origin.of(f'load.{said[0]}')}: load.{said[0]} is of an open loop's schedule, which a closed loop does not "
             "have: leave it out, or give load.rate in place of load.users."
         )
+
+
+def _check_toxiproxy(scenario: Scenario, origin: "_Origins") -> None:
+    """Also where nothing is broken and it is never asked: the command line is kept with every run."""
+    try:
+        check_address(scenario.toxiproxy or "")
+    except UsageError as error:
+        raise UsageError(f"{origin.of('toxiproxy')}: {error}") from None
 
 
 def _default_judged(scenario: Scenario, tree: Tree) -> None:

@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 
 from sseproof.chaos.faults import FaultError
-from sseproof.chaos.install import Found
+from sseproof.chaos.install import Found, find
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.chaos.toxics import Toxic
 from sseproof.chaos.toxiproxy import Client, MismatchError, Server, ServerError, WedgedError, same_toxic
@@ -240,6 +240,22 @@ def test_old_servers_tell_their_version_as_text() -> None:
 def test_a_bad_url_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match=r"write http://127\.0\.0\.1:8474"):
         Client.from_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:SECRETPW@127.0.0.1:1",
+        "https://SECRETPW@127.0.0.1:x/",
+        "me:SECRETPW@127.0.0.1",
+        "http://127.0.0.1:1/?token=SECRETPW",
+    ],
+)
+def test_a_url_with_a_secret_is_refused_and_not_repeated(url: str) -> None:
+    for take in (Client.from_url, find):
+        with pytest.raises(UsageError, match=r"write http://127\.0\.0\.1:8474") as refused:
+            take(url)
+        assert "SECRETPW" not in str(refused.value)
 
 
 def test_only_loopback_unless_told() -> None:

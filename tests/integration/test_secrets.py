@@ -137,3 +137,24 @@ def test_secrets_of_single_calls_are_found_nowhere(tmp_path, careless):
         "refusals that repeat the request are on record"
     )
     found_nowhere(planted, tmp_path, done.stdout, done.stderr, *judged_again(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "fault", ['{kind="cut", share="50%", after_bytes=900}', None], ids=["faults", "none"]
+)
+def test_a_password_for_a_toxiproxy_is_refused_before_anything_is_kept(
+    tmp_path: Path, fault: str | None
+) -> None:
+    named = ("--toxiproxy", "http://me:SECRETPW@127.0.0.1:9")
+    (tmp_path / "plan.toml").write_text('[[fault]]\nkind = "cut"\nafter_bytes = 900\n')
+    sets = ("--set", f"fault=[{fault}]") if fault else ()
+    for arguments in (
+        ("run", "--target", "http://127.0.0.1:9/", *sets),
+        ("chaos", "run", "plan.toml", "--upstream", "127.0.0.1:9", "--listen", "0"),
+    ):
+        done = sseproof(*arguments, *named, cwd=tmp_path)
+        assert done.returncode == 64, done.stdout + done.stderr
+        assert "http://127.0.0.1:8474" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert "SECRETPW" not in done.stdout + done.stderr
+    assert not (tmp_path / "runs").exists()
