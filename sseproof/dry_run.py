@@ -143,8 +143,8 @@ def dry_run(
     `expected_rate` is the true share of good units to assume; by default one with a quarter of the failures that each
     claim allows. Raises UsageError when the Toxiproxy that was named can't do the faults.
     """
-    check_named_engine(resolved, ask=False)
     scenario = resolved.scenario
+    check_named_engine(resolved.source, resolved.groups, scenario.toxiproxy, ask=False)
     load = scenario.load
     _check_faults(resolved)
     most = load.max_requests

@@ -13,7 +13,6 @@ from sseproof.chaos.install import engine_name, find, has_own_toxic
 from sseproof.chaos.plan import GroupSpec
 from sseproof.chaos.toxics import needs_own_build
 from sseproof.rundir.errors import UsageError
-from sseproof.scenario import Resolved
 
 
 def check_engine(source: object, groups: Sequence[GroupSpec], version: str, where: object) -> None:
@@ -26,18 +25,17 @@ def check_engine(source: object, groups: Sequence[GroupSpec], version: str, wher
         )
 
 
-def check_named_engine(resolved: Resolved, *, ask: bool) -> None:
-    """As `check_engine` for a server that the scenario names; one with a URL is asked only if wanted.
+def check_named_engine(source: object, groups: Sequence[GroupSpec], named: str | None, *, ask: bool) -> None:
+    """As `check_engine` for a server that was named, if one was; one with a URL is asked only if wanted.
 
     Raises RigError when it does not answer.
     """
-    named = resolved.scenario.toxiproxy
-    if named is None or not any(needs_own_build(spec.fault) for spec in resolved.groups):
+    if named is None or not any(needs_own_build(spec.fault) for spec in groups):
         return
     found = find(named)
     if found.url is None:
-        check_engine(resolved.source, resolved.groups, found.version, found.path)
+        check_engine(source, groups, found.version, found.path)
     elif ask:
         from sseproof.chaos.toxiproxy import Client
 
-        check_engine(resolved.source, resolved.groups, Client.from_url(found.url).version(), found.url)
+        check_engine(source, groups, Client.from_url(found.url).version(), found.url)

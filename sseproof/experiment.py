@@ -224,7 +224,9 @@ class _Experiment:
             self._scenario.seed = self._seed  # what the plan fixes may depend on it
             check_limits(demand_of(self._resolved))
             self._bind = self._master_bind()
-            check_named_engine(self._resolved, ask=True)
+            check_named_engine(
+                self._resolved.source, self._resolved.groups, self._scenario.toxiproxy, ask=True
+            )
             services = self._checked_services()
             self._sides = [
                 self._side(variant, service, parts)

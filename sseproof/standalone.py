@@ -29,7 +29,7 @@ from sseproof.chaos.faults import FAULT_KINDS, Cut, FaultError, OfEverybody, OnF
 from sseproof.chaos.plan import OWN_CONNECT_NS, FaultPlan, GroupSpec, parse_groups, plan_faults, with_ports
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import RunLog
-from sseproof.engine import check_engine
+from sseproof.engine import check_engine, check_named_engine
 from sseproof.experiment import InterruptedBeforeRunError, Interruption
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.rundir.clock import now_ns
@@ -152,6 +152,7 @@ def planned(asked: Asked) -> tuple[ChaosPlan, list[GroupSpec], ChaosFile]:
         duration_ms = last_ms + TAIL_MS
     _host_and_port(asked.upstream)
     _check_listen(asked, len(groups))
+    check_named_engine(asked.plan, groups, asked.toxiproxy, ask=False)
     listen = [
         _shown(asked.listen_host, asked.listen and asked.listen + number) for number in range(len(groups))
     ]

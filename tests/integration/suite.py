@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from sseproof.chaos.install import install
 from sseproof.reports.judge import RunVerdict
 from sseproof.rundir.files import LOG_NAME, PLAN_NAME, STARTS, STREAMS, WITNESS, Reading
 from sseproof.rundir.rows import StreamRecord
@@ -134,6 +135,18 @@ def wait_for_rows(cwd: Path, count: int, limit_s: float = 40) -> Path:
                 return directory
         time.sleep(0.02)
     raise AssertionError("no rows came")
+
+
+def stock_server(folder: Path) -> Path:
+    """A program that says it is a stock one."""
+    program = folder / "stock"
+    found = install(print)
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = -version ] && { echo toxiproxy-server version 2.12.0; exit; }\n'
+        f'exec {found.path} "$@"\n'
+    )
+    program.chmod(0o755)
+    return program
 
 
 # --- the plan ---

@@ -29,6 +29,7 @@ from tests.integration.suite import (
     rows,
     sseproof,
     started,
+    stock_server,
 )
 
 pytestmark = pytest.mark.integration
@@ -305,4 +306,15 @@ def test_a_dry_run_draws_the_plan_and_starts_nothing(tmp_path: Path) -> None:
     assert "#" in done.stdout
     machine = json.loads(sseproof("chaos", "run", "plan.toml", *options, "--json", cwd=tmp_path).stdout)
     assert [each["group"] for each in machine["faults"]] == ["cut", "away", "clean"]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry-run"])
+def test_what_a_stock_server_cannot_do_is_refused_by_name(tmp_path: Path, dry: tuple[str, ...]) -> None:
+    plan(tmp_path, CUT + '[[fault]]\nkind = "cut-events"\nafter_events = 3\n')
+    options = ("--upstream", "127.0.0.1:9", "--listen", "0", "--toxiproxy", str(stock_server(tmp_path)))
+    done = sseproof("chaos", "run", "plan.toml", *options, *dry, cwd=tmp_path)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert "can't do cut-events:" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()

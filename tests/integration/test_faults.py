@@ -27,6 +27,7 @@ from tests.integration.suite import (
     rows,
     sseproof,
     started,
+    stock_server,
     stripped,
     verdict_of,
     wait_for_rows,
@@ -300,18 +301,6 @@ def test_a_server_by_its_url_is_asked_who_it_is_and_left_as_it_was(tmp_path, oth
     assert not any("stock" in problem for problem in verdict_of(directory).problems)
     assert other.client.proxies() == {}
     assert other.pid is not None
-
-
-def stock_server(folder: Path) -> Path:
-    """A program that says it is a stock one."""
-    program = folder / "stock"
-    found = install(print)
-    program.write_text(
-        '#!/bin/sh\n[ "$1" = -version ] && { echo toxiproxy-server version 2.12.0; exit; }\n'
-        f'exec {found.path} "$@"\n'
-    )
-    program.chmod(0o755)
-    return program
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry-run"])
