@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import msgspec
 
+from sseproof.loadtests import LOCUSTFILE
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.files import PLAN_NAME
@@ -19,7 +20,6 @@ from sseproof.rundir.rows import GAP_GRID_NS, AddressPlan, Plan, RunInfo, Stream
 from sseproof.rundir.units import to_raw
 
 BENCH: Final = Path(__file__).resolve().parent
-LOCUSTFILE: Final = BENCH.parent / "loadtests" / "locustfile.py"
 EDGES_MS: Final = [*(edge / 1e6 for edge in GAP_GRID_NS), float("inf")]
 """Upper edges of the buckets of a row's histogram."""
 

@@ -17,7 +17,7 @@ from sseproof.loadtests.request import DEFAULT_PORTS, ENV_PART
 from sseproof.loadtests.settings import Client, Load, PreflightRequest, Target, Timeouts, adopted
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import UsageError
-from sseproof.rundir.layout import create_run_directory, new_run_id
+from sseproof.rundir.layout import OUT_VARIABLE, create_run_directory, new_run_id
 from sseproof.rundir.machine import host_facts, versions
 from sseproof.rundir.rows import GAP_GRID_NS, AddressPlan, Plan, PreflightResult, RunInfo, VariantPlan
 from sseproof.rundir.seeds import new_seed
@@ -25,7 +25,6 @@ from sseproof.rundir.text import SECRET_QUERY, printable
 from sseproof.rundir.units import encode_hook, to_raw
 
 SEED_VARIABLE: Final = "SSEPROOF_SEED"
-OUT_VARIABLE: Final = "SSEPROOF_OUT"
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 PREFLIGHT_LIMIT_S: Final = 60
 

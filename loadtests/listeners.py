@@ -31,6 +31,7 @@ import gevent.event
 import msgspec
 from msgspec import structs
 
+from sseproof.loadtests import LOCUSTFILE
 from sseproof.loadtests.admission import Admission
 from sseproof.loadtests.arrivals import admission_ns, part_ns
 from sseproof.loadtests.bare import make_bare_run
@@ -78,7 +79,6 @@ PLAN_MESSAGE: Final = "sseproof-plan"
 SERIES_MESSAGE: Final = "sseproof-series"
 """From a worker that is stopped; the master answers with the same."""
 BEGIN_WAIT_S: Final = 60.0
-LOCUSTFILE: Final = Path(__file__).resolve().parent / "locustfile.py"
 OPEN_ROWS_EVERY_S: Final = 10
 TICK_MARGIN_NS: Final = 2_000_000
 """A timer that fires early must not end the same second twice."""

@@ -57,12 +57,12 @@ from sseproof.loadtests.shards import SHIPPED, Outbox
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import EXIT_RIG, EXIT_USAGE, RigError, SuiteError, UsageError
 from sseproof.rundir.files import PLAN_NAME, create_with_header, read_document, write_bytes
+from sseproof.rundir.layout import OUT_VARIABLE
 from sseproof.rundir.machine import version_of
 from sseproof.rundir.rows import Plan
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw, to_raw
 
-OUT_VARIABLE: Final = "SSEPROOF_OUT"
 SHARD_PREFIX: Final = "sseproof-worker-"
 ASK_EVERY_S: Final = 2.0
 SHIP_EVERY_S: Final = 0.5

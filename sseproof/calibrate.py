@@ -32,6 +32,7 @@ from sseproof.limits import (
     descriptors_allowed,
     ephemeral_range,
 )
+from sseproof.loadtests import LOCUSTFILE
 from sseproof.loadtests.settings import Client, Load, Stage, Target
 from sseproof.reference_server.source import SourceRow
 from sseproof.reports.judge import rig_rows
@@ -42,7 +43,6 @@ from sseproof.rundir.layout import PLAN_VARIABLE, create_run_directory, new_run_
 from sseproof.rundir.rows import AddressPlan, GeneratorRow, Plan, RunInfo, VariantPlan
 from sseproof.rundir.units import Duration, to_raw
 
-LOCUSTFILE: Final = Path(__file__).resolve().parent / "loadtests" / "locustfile.py"
 READY_S: Final = 20.0
 END_GRACE_S: Final = 2.0
 POLL_S: Final = 0.05

@@ -42,6 +42,7 @@ from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.engine import check_engine, check_named_engine
 from sseproof.judging import judged
 from sseproof.limits import check_limits
+from sseproof.loadtests import LOCUSTFILE
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.joining import TOKEN_VARIABLE, new_token
 from sseproof.loadtests.payloads import read_payloads
@@ -94,7 +95,6 @@ if TYPE_CHECKING:
     from sseproof.chaos.command import CommandBracket
     from sseproof.chaos.injector import Injector, Service
 
-LOCUSTFILE: Final = Path(__file__).resolve().parent / "loadtests" / "locustfile.py"
 PREFLIGHT_LIMIT_S: Final = 60.0
 MASTER_WAIT_S: Final = 900
 """How long Locust's master waits for somebody to connect: longer than our own limits for those who may take part."""

@@ -20,6 +20,8 @@ PLAN_VARIABLE: Final = "SSEPROOF_PLAN"
 """Environment variable by which local processes find plan.json."""
 WORKER_VARIABLE: Final = "SSEPROOF_WORKER"
 """Environment variable with a local worker's number."""
+OUT_VARIABLE: Final = "SSEPROOF_OUT"
+"""Environment variable with the folder for the rows of a bare Locust run, or of a worker elsewhere."""
 
 
 def new_run_id(seed: int, at_ns: int) -> str:
