@@ -5,18 +5,17 @@ Nothing of the run is known here: the plan comes from the master, which has to p
 
 import os
 import resource
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from sseproof.children import python_module
+from sseproof.loadtests import LOCUSTFILE
 from sseproof.loadtests.joining import TOKEN_VARIABLE
 from sseproof.rundir.errors import RigError, UsageError
-from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE
+from sseproof.rundir.layout import OUT_VARIABLE, PLAN_VARIABLE, WORKER_VARIABLE
 from sseproof.rundir.parent import PARENT_VARIABLE
-
-LOCUSTFILE: Final = Path(__file__).resolve().parent / "loadtests" / "locustfile.py"
-OUT_VARIABLE: Final = "SSEPROOF_OUT"
 
 
 def become_worker(
@@ -50,6 +49,11 @@ def become_worker(
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     options = ["-f", str(users), "--headless", "--worker", "--master-host", host, "--master-port", port]
     command = python_module("locust", *options, "--loglevel", "WARNING", "--exit-code-on-error", "0")
+    print(
+        f"Looks for the run at {host}:{port}, for five minutes at most; makes its load as soon as it is there.",
+        file=sys.stderr,
+        flush=True,
+    )
     try:
         os.execve(command[0], command, kept)  # noqa: S606  # our own interpreter, a list, no shell
     except OSError as error:

@@ -93,9 +93,32 @@ def run_options(url: str, port: str, *options: str, workers: int = 0, remote: in
     ]
 
 
+def number_of(process: subprocess.Popen[str]) -> int:
+    """The worker's number, as soon as it says that it has its part."""
+    assert process.stdout is not None
+    assert "Looks for the run" in process.stdout.readline()
+    line = process.stdout.readline()
+    found = re.search(r"this is worker (\d)", line)
+    assert found, line
+    return int(found[1])
+
+
 def left_in(tmp: Path) -> list[str]:
     """Shards that were not taken away."""
     return sorted(each.name for each in (tmp / "temporary").glob("sseproof-worker-*"))
+
+
+def test_a_worker_that_waits_for_its_run_says_so_at_once(tmp_path, port):
+    waiting = worker(tmp_path, port)
+    assert waiting.stdout is not None
+    try:
+        first = waiting.stdout.readline()
+    finally:
+        waiting.kill()
+        waiting.communicate()
+    assert first == (
+        f"Looks for the run at 127.0.0.1:{port}, for five minutes at most; makes its load as soon as it is there.\n"
+    )
 
 
 def test_workers_from_here_and_elsewhere_make_one_schedule(tmp_path, port):
@@ -189,7 +212,7 @@ def test_a_worker_that_dies_is_named_and_its_part_is_not_made_by_another(tmp_pat
         victim = worker(tmp_path, port, "--out", "kept")
         other = worker(tmp_path, port)
         directory = wait_for_rows(tmp_path, 30)
-        number = int(re.search(r"this is worker (\d)", victim.stdout.readline())[1])
+        number = number_of(victim)
         victim.kill()
         victim.communicate(timeout=10)
         out, err = run.communicate(timeout=90)
@@ -367,7 +390,7 @@ def test_a_stray_worker_gets_no_part_and_two_runs_have_their_own(tmp_path, ports
             worker(tmp_path, port, SSEPROOF_TOKEN=f"{TOKEN}-{name}")
             for name, port in zip("ab", ports, strict=True)
         ]
-        assert "this is worker 0" in mine[0].stdout.readline()
+        assert number_of(mine[0]) == 0
         extra = worker(tmp_path, ports[0], SSEPROOF_TOKEN=f"{TOKEN}-a")
         out, _ = extra.communicate(timeout=60)
         assert extra.returncode == 64, out
