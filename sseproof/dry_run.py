@@ -99,14 +99,18 @@ class DryRun(Struct):
         """As text of 80 columns."""
         needs = self.needs
         lines = [f"Nothing was sent. {self.scenario} would load {self.target}", ""]
-        size = count_of(needs.streams, "stream") if needs.streams else f"{needs.duration_s:g} s of admission"
+        size = (
+            count_of(needs.streams, "stream")
+            if needs.streams
+            else f"{_plain(needs.duration_s)} s of admission"
+        )
         each = f" for each of the variants {' and '.join(self.variants)}" if self.variants else ""
         workers = count_of(needs.workers, "worker")
         by = f"{count_of(needs.users, 'user')} in {workers}"
         if needs.staged:
             by = f"stages of up to {count_of(needs.users, 'user')} in {workers}"
         if needs.by_schedule:
-            by = f"schedule in {workers}, within {needs.duration_s:g} s and at most {needs.at_once:,} at once"
+            by = f"schedule in {workers}, within {_plain(needs.duration_s)} s and at most {needs.at_once:,} at once"
         lines.append(f"{size} by {by}{each}.")
         if needs.requests_at_most is not None:
             at_most = count_of(needs.requests_at_most, "request")
@@ -216,11 +220,16 @@ def _check_faults(resolved: Resolved) -> None:
         raise UsageError(f"{resolved.source}: {error}") from None
 
 
+def _plain(seconds: float | None) -> str:
+    """Seconds to a hundredth: 10, 0.5, 3.33."""
+    return f"{round(seconds or 0.0, 2):.12g}"
+
+
 def _time_line(needs: Needs) -> str:
     if needs.duration_s is not None:
         most = needs.duration_s + needs.drain_s
         return (
-            f"Takes {needs.duration_s:g} s and what open answers still need: at most {most:g} s (load.drain is "
+            f"Takes {_plain(needs.duration_s)} s and what open answers still need: at most {_plain(most)} s (load.drain is "
             f"{needs.drain_s:g} s), besides start-up and judging."
         )
     if needs.expected_s is not None:

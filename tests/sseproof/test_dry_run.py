@@ -120,3 +120,9 @@ def test_a_fault_that_would_outlast_the_load_is_refused_as_the_run_does(tmp_path
     with pytest.raises(UsageError, match="begin earlier"):
         with_fault(tmp_path, 'duration = "12s"')
     assert with_fault(tmp_path, "streams = 5").faults
+
+
+def test_a_length_is_told_to_a_hundredth_of_a_second():
+    text = planned("load.rate=3", "load.streams=10").to_text()
+    assert "within 3.33 s and" in text
+    assert "Takes 3.33 s and what open answers still need: at most 303.33 s" in text
