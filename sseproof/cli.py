@@ -481,7 +481,14 @@ def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
 
 
 @cli.command(context_settings=SETTINGS)
-@click.argument("text")
+@click.argument("text", required=False)
+@click.option(
+    "--marks",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Many at once instead of TEXT, a line of JSON each, as run --marks takes them.",
+)
 @click.option("--run", "run_dir", metavar="DIR", type=click.Path(path_type=Path), help="The run's directory.")
 @click.option(
     "--out",
@@ -493,7 +500,9 @@ def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
 )
 @click.option("--at", metavar="WHEN", help="2026-11-27T14:03:05Z, or +12.5s after the run's start; else now.")
 @_json_option
-def mark(*, text: str, run_dir: Path | None, out: Path, at: str | None, as_json: bool) -> int:
+def mark(
+    *, text: str | None, file: Path | None, run_dir: Path | None, out: Path, at: str | None, as_json: bool
+) -> int:
     """Puts an outside event into a run that goes on, or into a recorded one.
 
     It is shown in the answer and the report beside what was measured, and changes no verdict. Into a recorded run it needs
@@ -503,17 +512,30 @@ def mark(*, text: str, run_dir: Path | None, out: Path, at: str | None, as_json:
     Example:
       sseproof mark "pod killed"
       sseproof mark "deploy 1.4.2 began" --run runs/nightly/latest --at +12.5s
+      sseproof mark --marks events.jsonl --run runs/nightly/latest
     """
-    from sseproof.marks import newest_run, put_mark
+    from sseproof.marks import newest_run, put_mark, put_marks
 
+    if (text is None) == (file is None):
+        raise UsageError(
+            'Give a text, such as sseproof mark "pod killed", or --marks FILE with many; not both.'
+        )
+    if file is not None and at is not None:
+        raise UsageError("--at is of one text: each line of --marks FILE says its own moment.")
     directory = run_dir or newest_run(out)
-    row = put_mark(directory, text, at=at)
+    row: Any
+    if file is not None:
+        row = put_marks(directory, file)
+        answer = row.to_text()
+    else:
+        row = put_mark(directory, text or "", at=at)
+        answer = f"Marked in {directory}: {row.text}"
     if as_json:
         from sseproof.rundir.files import document_bytes
 
         click.echo(document_bytes(row), nl=False)
     else:
-        click.echo(f"Marked in {directory}: {row.text}")
+        click.echo(answer)
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from sseproof.reports.words import count_of
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import MARKS, RUN_NAME, Appender, read_document
@@ -29,6 +30,20 @@ MOST_FILE_BYTES: Final = 1 << 20
 MOST_MARKS: Final = 1_000
 SOURCE: Final = "sseproof mark"
 _AFTER_START: Final = re.compile(r"\+(.+)")
+
+
+class Taken(Struct, kw_only=True):
+    """The answer of `sseproof mark --marks FILE`."""
+
+    directory: str
+    marks: list[MarkRow]
+    left_out: int
+    """Of another time than the run's."""
+
+    def to_text(self) -> str:
+        """What a person reads."""
+        left = f" {count_of(self.left_out, 'mark')} of another time left out." if self.left_out else ""
+        return f"Marked in {self.directory}: {count_of(len(self.marks), 'mark')}.{left}"
 
 
 class _Line(Struct, forbid_unknown_fields=True):
@@ -100,16 +115,38 @@ def read_marks(path: Path, started_ns: int = 0) -> list[MarkRow]:
     return marks
 
 
+def put_marks(directory: Path, path: Path) -> Taken:
+    """Writes a file's marks into a run that goes on or is over, but for those of another time.
+
+    Raises UsageError for a bad line, and when no mark is of the run's time.
+    """
+    info = read_document(directory / RUN_NAME, RunInfo, "run")
+    marks = read_marks(path, info.started_ns)
+    within = _within(marks, info)
+    if not within:
+        until = f"until {_iso(info.ended_ns)}" if info.ended_ns is not None else "until now"
+        raise UsageError(
+            f"{path} has no mark of the run in {directory}: it went from {_iso(info.started_ns)} {until}."
+        )
+    _append(directory, info.run, within)
+    return Taken(directory=str(directory), marks=within, left_out=len(marks) - len(within))
+
+
 def take_marks(path: Path, directory: Path, info: RunInfo) -> str:
     """Writes a file's marks of this run into it. Gives a sentence about what was left out, empty when nothing was."""
     try:
         marks = read_marks(path, info.started_ns)
     except UsageError as error:
         return f"No mark was taken: {error}"
-    within = [mark for mark in marks if info.started_ns <= mark.at_ns <= now_ns()]
+    within = _within(marks, info)
     _append(directory, info.run, within)
     left = len(marks) - len(within)
     return f"{left} of {len(marks)} marks in {path} are of another time than this run." if left else ""
+
+
+def _within(marks: list[MarkRow], info: RunInfo) -> list[MarkRow]:
+    ended_ns = info.ended_ns or now_ns()
+    return [mark for mark in marks if info.started_ns <= mark.at_ns <= ended_ns]
 
 
 def _append(directory: Path, run: str, marks: list[MarkRow]) -> None:

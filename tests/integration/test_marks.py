@@ -56,15 +56,23 @@ def test_marks_are_put_into_a_run_that_goes_on_and_into_a_recorded_one(tmp_path)
 
     late = sseproof("mark", "found later", "--run", str(directory), "--at", "+1s", "--json", cwd=tmp_path)
     assert json.loads(late.stdout)["text"] == "found later"
+    events.write_text('{"at": "+1.5s", "text": "from a file"}\n{"at": "+1h", "text": "long after"}\n')
+    many = sseproof("mark", "--marks", "events.jsonl", "--run", str(directory), cwd=tmp_path)
+    assert many.returncode == 0, many.stderr
+    assert "1 mark. 1 mark of another time left out." in many.stdout
     before = verdict_of(directory).verdicts
     again = sseproof("judge", str(directory), cwd=tmp_path)
     assert "found later" in again.stdout
+    assert "from a file" in again.stdout
     assert verdict_of(directory_of(tmp_path)).verdicts == before, "no verdict depends on a mark"
 
 
 def test_what_can_not_be_is_said_in_one_sentence(tmp_path):
     for arguments, words in (
         (("mark", "x"), "There is no run in runs"),
+        (("mark",), "--marks FILE"),
+        (("mark", "x", "--marks", "events.jsonl"), "not both"),
+        (("mark", "--marks", "events.jsonl", "--at", "+1s"), "each line"),
         (("mark", "x", "--run", "nowhere"), "not a run directory"),
         (("run", "--target", "http://127.0.0.1:9/", "--marks", "nowhere"), "nowhere can't be read"),
     ):

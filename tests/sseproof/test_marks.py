@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sseproof.marks import newest_run, put_mark, read_marks, take_marks
+from sseproof.marks import newest_run, put_mark, put_marks, read_marks, take_marks
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import MARKS, RUN_NAME, Reading, write_document
@@ -96,6 +96,28 @@ def test_a_file_is_taken_and_what_is_of_another_time_left_out(tmp_path, info):
         ("seconds", "cron"),
     ]
     assert abs(marks(tmp_path)[1].at_ns - info.started_ns - 2 * S) < 1_000
+
+
+def test_a_file_is_put_into_a_run_that_is_over(tmp_path, info):
+    over(tmp_path, info)
+    path = tmp_path / "events.jsonl"
+    path.write_text(
+        '{"at": "+1s", "text": "in"}\n{"at": "+5s", "text": "last"}\n{"at": "+6s", "text": "after"}\n'
+    )
+    taken = put_marks(tmp_path, path)
+    assert (taken.directory, [mark.text for mark in taken.marks], taken.left_out) == (
+        str(tmp_path),
+        ["in", "last"],
+        1,
+    )
+    assert [mark.text for mark in marks(tmp_path)] == ["in", "last"]
+    path.write_text('{"at": "+6s", "text": "after"}\n')
+    with pytest.raises(UsageError, match="no mark of the run"):
+        put_marks(tmp_path, path)
+    path.write_text('{"at": "+1s", "text": "in"}\n{"at": "noon", "text": "bad"}\n')
+    with pytest.raises(UsageError, match="line 2"):
+        put_marks(tmp_path, path)
+    assert len(marks(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(
