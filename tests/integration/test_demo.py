@@ -76,7 +76,7 @@ with_nginx = pytest.mark.skipif(
     find_nginx() is None and not os.environ.get("CI"), reason="nginx is not installed"
 )
 
-KILLS = int(os.environ.get("SSEPROOF_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("SOAK_KILLS", "20"))
 LANES = 4
 """Demos that live at once: starting one is mostly waiting."""
 

@@ -30,7 +30,7 @@ from tests.integration.suite import (
 
 pytestmark = pytest.mark.integration
 
-KILLS = int(os.environ.get("SSEPROOF_TEST_KILLS", "6"))
+KILLS = int(os.environ.get("SOAK_KILLS", "6"))
 """Few in CI; set it to 50 for a soak."""
 
 
