@@ -1,6 +1,7 @@
 # The front door of a checkout. Git, make and a Python 3.11 to 3.14 with venv are enough; the rest is set up in .venv.
 #   PYTHON=/path/to/python   another interpreter
 #   ARGS="-k parser -x"      further arguments of pytest; of the demo: ARGS="--seed 7"
+#   SOAK_PLANS=20 SOAK_SEED=7   how many plans `make soak` makes, and the first one's seed (200, 13)
 #   UPGRADE=1                `make lock` moves to the newest versions instead of keeping those that still fit
 
 PYTHON ?=
@@ -15,7 +16,7 @@ NOTHING_CHOSEN := 5
 SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-all-pythons check bench lock clean
+.PHONY: help demo venv test soak test-all-pythons check bench lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +31,9 @@ test: venv ## Run all tests
 	@# What measures goes first and alone; the rest mostly waits, so one more than there are cores run side by side.
 	$(VENV)/bin/pytest -m alone $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
 	$(VENV)/bin/pytest -m "not alone" -n $(SIDE_BY_SIDE) --dist worksteal $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
+
+soak: venv ## Kill 200 random plans of faults at random moments, and look for what is left
+	SOAK_PLANS=$${SOAK_PLANS:-200} $(VENV)/bin/pytest tests/integration/test_soak.py -n $(SIDE_BY_SIDE) --dist worksteal $(ARGS)
 
 test-all-pythons: venv ## Run the tests of units, client and server on every other supported Python of this machine
 	@.ci/pythons $(PYTHONS)

@@ -1,0 +1,357 @@
+"""Random plans of faults, each killed at a random moment: nothing of a run outlives it, and the next one starts clean.
+
+A seed makes a plan, its hop and the moment of its kill. Plans are killed one after the other in a lane, which has one
+folder for runs and one for temporary files; the next one starts at once. The last plan of a lane then runs to its end.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from sseproof.chaos.faults import FAULT_KINDS
+from sseproof.chaos.hops import find_apache, find_nginx
+from sseproof.rundir.files import FAULTS, PLAN_NAME, STREAMS
+from sseproof.scenario import load_scenario
+from tests.integration.suite import (
+    carrying,
+    listened_by,
+    listening,
+    living_in,
+    ports_of,
+    rows,
+    sseproof,
+)
+
+PLANS = int(os.environ.get("SOAK_PLANS", "10"))
+"""Few in CI; `make soak` has 200."""
+FIRST_SEED = int(os.environ.get("SOAK_SEED", "13"))
+"""From 13 on ten plans hold what happens to the service itself, too."""
+A_LANE = 5
+LANES = range(FIRST_SEED, FIRST_SEED + PLANS, A_LANE)
+SOAK_PLANS = 200
+
+pytestmark = pytest.mark.integration
+
+SCENARIO = """\
+name = "soak"
+claims = ["success >= 50%", "lost = 0"]
+{hop}
+[server]
+[target]
+url = "/api/v1/stream/chat?events=30&interval_ms=20&script=mixed"
+[load]
+users = {users}
+duration = "{load_ms}ms"
+[client.timeouts]
+headers = "3s"
+idle = "3s"
+total = "6s"
+"""
+USERS = 6
+LOAD_MS = 4_000
+OF_EVERYBODY = ("server-restart", "command")
+"""What happens to the service and not to a link is alone in its plan, and meets all."""
+HOPS = {"nginx-sse": find_nginx, "nginx-defaults": find_nginx, "apache-flush": find_apache}
+DONE = "done-by-the-command"
+
+Chance = random.Random
+
+
+def _ms(chance: Chance, key: str, least: int, most: int) -> str:
+    return f'{key} = "{chance.randint(least, most)}ms"'
+
+
+def _windows(chance: Chance) -> list[str]:
+    duration = chance.randint(1, 1_000)
+    keys = [_ms(chance, "after", 0, 1_000), f'duration = "{duration}ms"']
+    if chance.random() < 0.5:
+        keys += [_ms(chance, "every", duration + 200, duration + 500), "times = 2"]
+    return keys
+
+
+def _bytes(chance: Chance) -> str:
+    first = chance.randint(1, 1_500)
+    return f"after_bytes = {[first, first + chance.randint(0, 500)] if chance.random() < 0.5 else first}"
+
+
+def _place(chance: Chance) -> list[str]:
+    inside = chance.choice(["boundary", "event", "character"])
+    keys = [f"after_events = {chance.randint(0, 25)}", f'inside = "{inside}"']
+    return [*keys, f"offset_bytes = {chance.randint(1, 20)}"] if inside == "event" else keys
+
+
+def _how(chance: Chance) -> list[str]:
+    return [f'by = "{chance.choice(["fin", "rst"])}"', f'on = "{chance.choice(["first", "every"])}"']
+
+
+KEYS: dict[str, Callable[[Chance], list[str]]] = {
+    "latency": lambda c: [_ms(c, "delay", 1, 800)],
+    "jitter": lambda c: [_ms(c, "delay", 200, 400), _ms(c, "jitter", 1, 200)],
+    "slow-first-byte": lambda c: [_ms(c, "delay", 1, 900)],
+    "bandwidth": lambda c: [f"rate_kb_s = {c.randint(2, 50)}"],
+    "slow-drip": lambda c: [f"size_bytes = {c.randint(20, 200)}", _ms(c, "every", 1, 10)],
+    "stall": _windows,
+    "stall-events": lambda c: [*_place(c), _ms(c, "duration", 1, 1_500)],
+    "black-hole": _windows,
+    "cut": lambda c: [_bytes(c), *_how(c)],
+    "cut-events": lambda c: [*_place(c), *_how(c)],
+    "cut-time": lambda c: [_ms(c, "after", 1, 1_000), *_how(c)],
+    "slice": lambda c: [f"size_bytes = {c.randint(2, 60)}", f'delay = "{c.randint(100, 1_000)}us"'],
+    "split-characters": lambda c: [_ms(c, "delay", 1, 10)],
+    "refused": _windows,
+    "accept-then-close": _how,
+    "flapping": lambda c: [
+        _ms(c, "after", 0, 1_000),
+        _ms(c, "down", 1, 400),
+        _ms(c, "up", 200, 500),
+        f"times = {c.randint(2, 3)}",
+    ],
+    "slow-close": lambda c: [_ms(c, "delay", 1, 1_500)],
+    "server-restart": _windows,
+    "command": lambda c: [
+        f'do = ["touch", "{DONE}"]',
+        f'undo = ["rm", "-f", "{DONE}"]',
+        'shows = "silence"',
+        _ms(c, "after", 0, 500),
+        _ms(c, "max", 1_500, 3_000),
+    ],
+}
+"""What a kind of fault is asked for, drawn."""
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "start": lambda directory: True,
+    "plan": lambda directory: (directory / PLAN_NAME).exists(),
+    "faults": lambda directory: any(row.step == "applied" for row in rows(directory, FAULTS)),
+    "load": lambda directory: len(rows(directory, STREAMS)) >= 1,
+    "end": lambda directory: len(rows(directory, STREAMS)) >= 2 * USERS,
+}
+"""From when on; then comes a random wait. After the end it loads, drains, heals, judges, or is over."""
+LONGEST_WAIT_S = 2.0
+LONGEST_START_S = 60.0
+
+
+class Drawn(Struct, frozen=True):
+    """What a seed makes."""
+
+    seed: int
+    kinds: tuple[str, ...]
+    faults: str
+    hop: str | None
+    side: str
+    moment: str
+    wait_s: float
+
+    def scenario(self, hop: str | None) -> str:
+        lines = f'hop = "{hop}"\nfault_side = "{self.side}"\n' if hop else ""
+        return SCENARIO.format(hop=lines, users=USERS, load_ms=LOAD_MS) + self.faults
+
+
+def drawn(seed: int) -> Drawn:
+    """One kind after the other comes with the seeds, others beside it by chance."""
+    chance = random.Random(seed)
+    kind = FAULT_KINDS[seed % len(FAULT_KINDS)]
+    if kind in OF_EVERYBODY:
+        kinds, shares = [kind], [100]
+    else:
+        others = [each for each in FAULT_KINDS if each != kind and each not in OF_EVERYBODY]
+        kinds = [kind, *chance.sample(others, chance.randint(0, 4))]
+        shares = [chance.randint(1, 4) * 5 for _ in kinds]
+    tables = [
+        "\n".join(["[[fault]]", f'kind = "{kind}"', f'share = "{share}%"', *KEYS[kind](chance), ""])
+        for kind, share in zip(kinds, shares, strict=True)
+    ]
+    return Drawn(
+        seed=seed,
+        kinds=tuple(kinds),
+        faults="".join(tables),
+        hop=chance.choice([None, None, *HOPS]),
+        side=chance.choice(["client", "service"]),
+        moment=list(MOMENTS)[seed % len(MOMENTS)],
+        wait_s=chance.uniform(0, LONGEST_WAIT_S),
+    )
+
+
+def there(hop: str | None) -> str | None:
+    """The hop, or none where its program is not installed and need not be."""
+    return hop if hop is None or os.environ.get("CI") or HOPS[hop]() else None
+
+
+@contextlib.contextmanager
+def repeatable(plan: Drawn) -> Iterator[None]:
+    """A failure says how to have it again."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(
+            f"the plan of seed {plan.seed}, killed {plan.wait_s:.2f} s after {plan.moment}; again with\n"
+            f"    SOAK_SEED={plan.seed} SOAK_PLANS=1 make soak\n{plan.scenario(plan.hop)}"
+        )
+        raise
+
+
+def living(cwd: Path) -> dict[int, str]:
+    """The processes of a run, with their command lines: by what they carry, or by where they work.
+
+    Locust works in the run directory, and nginx overwrites what it carries.
+    """
+    found = living_in(cwd)
+    for pid in carrying(f"MARKED={cwd}\0"):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            found[pid] = b" ".join(words).decode(errors="replace")
+    return found
+
+
+class Victim(Struct):
+    """A run that was killed, and what had lived of it."""
+
+    plan: Drawn
+    cwd: Path
+    directory: Path | None
+    lived: dict[int, str]
+    heard: list[int]
+    """Ports on which its processes accepted connections."""
+
+
+class Lane:
+    """A folder of runs, and one of temporary files."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.temporary = place / "tmp"
+        self.temporary.mkdir()
+        self.victims: list[Victim] = []
+
+    def directories(self) -> set[Path]:
+        return {path.parent for path in self.place.glob(f"runs/soak/[0-9]*/{PLAN_NAME}")}
+
+    def begun(self, plan: Drawn, name: str, hop: str | None) -> tuple[Path, list[str], dict[str, str]]:
+        """The folder, the arguments and the environment of a run."""
+        cwd = self.place / name
+        cwd.mkdir()
+        (cwd / "plan.toml").write_text(plan.scenario(hop))
+        arguments = ["run", "plan.toml", "--quiet", "--seed", str(plan.seed), "--out", "../runs"]
+        marks = {"TMPDIR": str(self.temporary), "MARKED": str(cwd)}
+        return cwd, arguments, marks
+
+    def kill(self, plan: Drawn) -> None:
+        """SIGKILL of the front process alone, at the plan's moment."""
+        before = self.directories()
+        cwd, arguments, marks = self.begun(plan, str(plan.seed), there(plan.hop))
+        with (cwd / "said").open("wb") as said:
+            run = subprocess.Popen(
+                [sys.executable, "-m", "sseproof", *arguments],
+                cwd=cwd,
+                env={**os.environ, **marks},
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+            )
+        try:
+            deadline = time.monotonic() + LONGEST_START_S
+            while not any(MOMENTS[plan.moment](each) for each in self._mine(before, plan.moment)):
+                assert run.poll() is None, (cwd / "said").read_text()
+                assert time.monotonic() < deadline, f"{plan.moment} never came"
+                time.sleep(0.02)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.wait(plan.wait_s)
+            lived = living(cwd)
+            heard = listened_by(lived)
+        finally:
+            run.kill()
+            run.wait()
+        assert run.returncode in {0, 1, 2, -signal.SIGKILL}, (cwd / "said").read_text()
+        (directory,) = self.directories() - before or {None}
+        self.victims.append(Victim(plan, cwd, directory, lived, heard))
+
+    def _mine(self, before: set[Path], moment: str) -> set[Path]:
+        return {self.place} if moment == "start" else self.directories() - before
+
+
+def still_open(victim: Victim, limit_s: float = 5) -> list[int]:
+    """Ports of a run that somebody still listens on and no neighbour does: a free port may be another test's by now."""
+    ports = {*victim.heard, *(ports_of(victim.directory) if victim.directory else ())}
+    deadline = time.monotonic() + limit_s
+    while (left := {port for port in ports if listening(port)}) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if not left:
+        return []
+    neighbours = living_in(victim.cwd.parents[2]).keys() - living(victim.cwd).keys()
+    return sorted(left - set(listened_by(neighbours)))
+
+
+def nothing_is_left(victim: Victim) -> None:
+    """No process, no port, nothing that its command did; its record can be judged."""
+    deadline = time.monotonic() + 5
+    while (left := living(victim.cwd)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left == {}
+    assert still_open(victim) == []
+    assert not (victim.cwd / DONE).exists(), "the command was not undone"
+    assert b"Traceback" not in (victim.cwd / "said").read_bytes()
+    if victim.directory is not None:
+        judged = sseproof("judge", str(victim.directory), cwd=victim.cwd)
+        assert judged.returncode in {0, 1, 2}, judged.stdout + judged.stderr
+        assert "Traceback" not in judged.stdout + judged.stderr
+
+
+def the_next_is_clean(lane: Lane, plan: Drawn) -> None:
+    """To its end: all that it broke is healed and verified, and what the kills had left is swept."""
+    hop = there("nginx-sse")
+    before = lane.directories()
+    cwd, arguments, marks = lane.begun(plan, "whole", hop)
+    done = sseproof(*arguments, cwd=cwd, environ=marks)
+    assert done.returncode in {0, 1, 2}, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    (directory,) = lane.directories() - before
+    faults = rows(directory, FAULTS)
+    assert [row for row in faults if row.ok is False] == []
+    steps = {step: [row for row in faults if row.step == step] for step in ("applied", "healed", "verified")}
+    assert len(steps["applied"]) == len(steps["healed"]) > 0
+    assert steps["verified"]
+    assert living(cwd) == {}
+    assert list(lane.place.glob("runs/soak/.new-*")) == []
+    if hop:
+        assert list(lane.temporary.iterdir()) == []
+
+
+def test_seeds_make_plans_of_every_kind(tmp_path: Path) -> None:
+    """Each can be run, as far as reading it tells, and is the same when it is drawn again."""
+    plans = [drawn(seed) for seed in range(1, SOAK_PLANS + 1)]
+    assert {kind for plan in plans for kind in plan.kinds} == set(FAULT_KINDS) == set(KEYS)
+    assert {plan.hop for plan in plans} == {None, *HOPS}
+    assert {plan.moment for plan in plans} == set(MOMENTS)
+    assert plans == [drawn(plan.seed) for plan in plans]
+    file = tmp_path / "plan.toml"
+    for plan in plans:
+        with repeatable(plan):
+            file.write_text(plan.scenario(plan.hop))
+            assert len(load_scenario(file, environ={}, sets=[], flags={}).groups) >= len(plan.kinds)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 40 * A_LANE)
+@pytest.mark.parametrize("first", LANES)
+def test_nothing_outlives_a_random_plan_that_is_killed(tmp_path: Path, first: int) -> None:
+    lane = Lane(tmp_path)
+    plans = [drawn(seed) for seed in range(first, min(first + A_LANE, FIRST_SEED + PLANS))]
+    for plan in plans:
+        with repeatable(plan):
+            lane.kill(plan)
+    for victim in lane.victims:
+        with repeatable(victim.plan):
+            nothing_is_left(victim)
+    with repeatable(plans[-1]):
+        the_next_is_clean(lane, plans[-1])
+    if len(plans) == A_LANE:
+        found = " | ".join(command for victim in lane.victims for command in victim.lived.values())
+        for part in ("toxiproxy-server", "reference_server", "locust"):
+            assert part in found, f"no kill of the seeds {first} to {plans[-1].seed} met it alive"
