@@ -257,10 +257,13 @@ class Injector:
         """
         with contextlib.suppress(queue.Empty):
             self._errands.get_nowait().run()
-        if self._has_ended():
-            with self._lock:
+        # The timer thread may hold the lock until its next errand is run, which is for us to do: never wait for it here.
+        if self._has_ended() and self._lock.acquire(blocking=False):
+            try:
                 if self._has_ended():
                     self._broken(self._failed_rows(), ServerError("The Toxiproxy server ended by itself."))
+            finally:
+                self._lock.release()
         if self._needs_restart and not self._healed:
             self._restart()
         return self.problem

@@ -24,7 +24,7 @@ from sseproof.chaos.command import CommandBracket
 from sseproof.chaos.faults import Command
 from sseproof.chaos.injector import Injector
 from sseproof.chaos.install import Found
-from sseproof.chaos.plan import FaultPlan, addresses, parse_groups, plan_faults, with_ports
+from sseproof.chaos.plan import FaultPlan, GroupSpec, addresses, parse_groups, plan_faults, with_ports
 from sseproof.chaos.processes import PortLease
 from sseproof.chaos.toxiproxy import Client, MismatchError, ProxyState, Server, ServerError, WedgedError
 from sseproof.reports.history import outages
@@ -441,6 +441,35 @@ def test_a_server_that_ends_by_itself_is_noticed(server: Server, lease: PortLeas
             assert "ended by itself" in str(injector.check())
             assert fetch(plan.proxies[0].port).data == whole
     assert "failed" in steps(tmp_path)
+
+
+def test_a_server_that_ends_while_errands_wait_holds_nobody_up(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """A window of two variants ends by two errands of the main thread, which finds the dead server in between."""
+    fault = Command(do=("true",), undo=("true",), after_ms=0, max_ms=300, shows="breaks")
+    spec = GroupSpec(name="g", share="100%", fault=fault)
+    places = {"a": "127.0.0.1:9", "b": "127.0.0.1:9"}
+    plan = plan_faults([spec], run="x", seed=1, upstreams=places, connect_ns=0, at_once=1)
+    plan = with_ports(plan, lease.ports[: len(plan.proxies)])
+    command = CommandBracket(fault, say=lambda line: None, environ=os.environ)
+    appender = journal(tmp_path)
+    try:
+        with Injector(plan, server, appender, {"a": command, "b": command}) as injector:
+            injector.setup()
+            injector.begin()
+            await_row(tmp_path, "heal-intent", 1, 2)
+            server.kill()
+            # A main thread that waits for the timer, which waits for it, is freed by this and the test fails.
+            freed = threading.Timer(10, injector._stop.set)
+            freed.start()
+            await_problem(injector)
+            assert freed.is_alive()
+            freed.cancel()
+    finally:
+        command.close()
+        appender.close()
+    assert [row.ok for row in rows(tmp_path) if row.step == "healed" and row.window == 1] == [True, True]
 
 
 def await_problem(injector: Injector) -> RigError:
