@@ -510,13 +510,17 @@ class Exchange:
         if self._plain and self._waiting is None and self._framing != "length":
             self._waiting = []
             self._event_end = _EVENT_END[self._framing]
-            # Streams that began together would fill up together, and their work come in one heap.
-            self._waiting_most = 3 * (1 + (self.local_port or 0) // 2 % READS_TOGETHER)
+            self._waiting_most = self._first_waiting_most
 
     @property
     def reads_wait(self) -> bool:
         """Whether there are reads that were not handed on yet."""
         return bool(self._waiting)
+
+    @property
+    def _first_waiting_most(self) -> int:
+        """Streams that begin together, or are looked at together, would else fill up together: one heap of work."""
+        return 3 * (1 + (self.local_port or 0) // 2 % READS_TOGETHER)
 
     def waiting_since_ns(self) -> tuple[int, int]:
         """When the first and the last of the waiting reads were made."""
@@ -529,7 +533,8 @@ class Exchange:
         if not waiting:
             return
         self._waiting = []
-        self._waiting_most = 3 * READS_TOGETHER
+        full = len(waiting) >= self._waiting_most
+        self._waiting_most = 3 * READS_TOGETHER if full else self._first_waiting_most
         self._deferral.discard(self)
         try:
             lower_ns = self._lower_ns
