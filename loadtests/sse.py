@@ -275,8 +275,8 @@ class Parser:
             self._tail = b"" if data[-1] < 0x80 else (self._tail + data[-3:])[-3:]
         return items
 
-    def run(self, data: bytes, count: int) -> "list[tuple[str, str, str, str]] | None":
-        """(id, type, data, "") of these bytes' events, if they are exactly `count` of the commonest form; changes nothing.
+    def run(self, data: bytes) -> "list[tuple[str, str, str, str]] | None":
+        """(id, type, data, "") of these bytes' events, if all are whole and of the commonest form; changes nothing.
 
         An id or type that did not come is empty; either all events have an id or none. None for anything else.
         `take_run` then takes them; `receive` would give the same, at three times the cost.
@@ -290,7 +290,7 @@ class Parser:
         if "\r" in text:
             return None
         blocks: list[tuple[str, str, str, str]] = _RUN(text)
-        if len(blocks) != count or blocks[-1][3]:
+        if not blocks or blocks[-1][3]:
             return None
         ids = [block[0] for block in blocks]
         if "" in ids:

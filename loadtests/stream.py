@@ -147,6 +147,7 @@ class Session:
         "_body_bytes",
         "_break",
         "_breaks",
+        "_calm_reads",
         "_client",
         "_coalesced",
         "_declined",
@@ -310,6 +311,7 @@ class Session:
         self._new_events = 0
         self._steady = False
         self._steady_tokens = 0
+        self._calm_reads = 0
         self._coalesced = 0
         self._split_events = 0
         self._split_chars = 0
@@ -737,6 +739,7 @@ class Session:
                         self._exchange.defer()
                     return
         self._settle()
+        before_ns = self._last_hi
         self._record(items, data, lower_ns, stamp_ns, exact)
         self._steady = (
             self._first_token is not None
@@ -746,21 +749,27 @@ class Session:
             and not self._pending
             and not self._naive
         )
+        # A generator that is behind gets several events a read; that must not keep it from saving work.
+        self._calm_reads = self._calm_reads + 1 if self._steady and self._reads_runs else 0
+        if self._calm_reads >= STEADY_TOKENS and self._last_hi - before_ns < FAST_NS:
+            assert self._exchange is not None
+            self._exchange.defer()
 
-    def on_run(self, bodies: list[bytes], stamps_ns: list[int]) -> bool:
-        """What several reads of a steady stream brought: one token each, or nothing is changed and it is False.
+    def on_run(self, bodies: list[bytes], stamps_ns: list[int], lowers_ns: list[int]) -> bool:
+        """What several reads of a steady stream brought: tokens alone, or nothing is changed and it is False.
 
         As `on_data` would one by one.
         """
         parser = self._parser
+        self._calm_reads = 0
         if not self._steady or isinstance(parser, NaiveParser):
             return False
         body = b"".join(bodies)
-        count = len(bodies)
-        blocks = parser.run(body, count)
+        blocks = parser.run(body)
         run = None if blocks is None else self._read_run(blocks)
         if blocks is None or run is None:
             return False
+        count = len(blocks)
         numbers = self._numbers
         if run.sequences is not None:
             following = numbers.next + count
@@ -768,26 +777,65 @@ class Session:
                 return False
             numbers.next = following
         parser.take_run(len(body), blocks[-1][0])
+        self._metrics.events += count
+        if count == len(bodies):
+            self._one_a_read(stamps_ns, run.sent_at_ns)
+        else:
+            counts = [each.count(b"\n\n") for each in bodies]
+            self._several_a_read(counts, stamps_ns, lowers_ns, run.sent_at_ns)
+        if run.sent_at_ns is not None:
+            self._newest_sent = run.sent_at_ns[-1]
+        self._text.add("".join(run.texts))
+        return True
+
+    def _one_a_read(self, stamps_ns: list[int], sent_at_ns: list[int] | None) -> None:
+        """The instants of tokens that came alone."""
         gaps = list(map(sub, stamps_ns, [self._last_hi, *stamps_ns[:-1]]))
         self._gaps.add_run(gaps)
         count_all(self._series.gaps, gaps)
         self._last_hi = stamps_ns[-1]
-        self._steady_tokens += count
-        self._metrics.events += count
-        if run.sent_at_ns is not None:
-            ages = list(map(sub, stamps_ns, run.sent_at_ns))
-            if self._offset is not None:
-                for age in ages:
-                    self._age(age, age)
-            else:
-                if self._ages is None:
-                    self._ages = Intervals(self._edges)
-                self._ages.add_run(ages)
-                self._ages.sum_ns += sum(ages)
-                count_all(self._series.ages, ages)
-            self._newest_sent = run.sent_at_ns[-1]
-        self._text.add("".join(run.texts))
-        return True
+        self._steady_tokens += len(stamps_ns)
+        if sent_at_ns is None:
+            return
+        ages = list(map(sub, stamps_ns, sent_at_ns))
+        if self._offset is not None:
+            for age in ages:
+                self._age(age, age)
+            return
+        if self._ages is None:
+            self._ages = Intervals(self._edges)
+        self._ages.add_run(ages)
+        self._ages.sum_ns += sum(ages)
+        count_all(self._series.ages, ages)
+
+    def _several_a_read(
+        self, counts: list[int], stamps_ns: list[int], lowers_ns: list[int], sent_at_ns: list[int] | None
+    ) -> None:
+        """The instants of tokens some of which came together: of these only the last one has the stamp."""
+        self._settle()
+        gaps, steps, last_lo, last_hi = self._gaps, self._series.gaps, self._last_lo, self._last_hi
+        at = 0
+        for count, stamp, lower in zip(counts, stamps_ns, lowers_ns, strict=True):
+            if count > 1:
+                self._coalesced += 1
+                self._metrics.coalesced_reads += 1
+            for left in range(count - 1, -1, -1):
+                low = min(lower, stamp) if left else stamp
+                gap = stamp - last_hi
+                steps[gap & STEP_MASKS[gap.bit_length()]] += 1
+                if low == stamp and last_lo == last_hi <= low:
+                    gaps.add_exact(gap)
+                else:
+                    gaps.add(low - last_hi, stamp - last_lo)
+                last_lo, last_hi = low, stamp
+                if sent_at_ns is not None:
+                    self._age(low - sent_at_ns[at], stamp - sent_at_ns[at])
+                    at += 1
+        tokens = sum(counts)
+        self._events += tokens
+        self._new_events += tokens
+        self._tokens += tokens
+        self._newest = self._last_lo = self._last_hi = self._last_token_lo = self._last_token_hi = last_hi
 
     def _settle(self) -> None:
         """Writes down what steady tokens left unwritten."""

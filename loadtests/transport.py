@@ -114,8 +114,8 @@ class Receiver(Protocol):
     def on_data(self, data: bytes, lower_ns: int, stamp_ns: int, exact: bool) -> None:
         """Body bytes of one read; the last one arrived at `stamp_ns` if `exact`, else in [lower_ns, stamp_ns]."""
 
-    def on_run(self, bodies: list[bytes], stamps_ns: list[int]) -> bool:
-        """Body bytes of several reads, each with its exact stamp.
+    def on_run(self, bodies: list[bytes], stamps_ns: list[int], lowers_ns: list[int]) -> bool:
+        """Body bytes of several reads; the last one of each arrived at its stamp, the others from its lower bound on.
 
         False, and nothing has changed, if they have to come one by one; only asked after `Exchange.defer`.
         """
@@ -565,8 +565,10 @@ class Exchange:
         self._lower_ns, self._stamp_ns, self._drained = self._waiting_lower_ns, stamps[-1], False
         self._parse(received)
         body = b"".join(pieces)
-        if body != (b"".join(bodies) if chunked else received) or head.complete:
-            # One chunk a read was a guess, and wrong: of all these bytes only the whole time is known.
+        if b"".join(bodies) != body:  # one chunk a read was a guess, and wrong
+            bodies = [_dechunked(data) for data in reads]
+        if b"".join(bodies) != body or head.complete:
+            # Reads that end inside a chunk, however much it looks otherwise: only the whole time is known.
             self._waiting = None
             self._hand_on(received, False)
             if head.complete:
@@ -574,16 +576,15 @@ class Exchange:
             return
         pieces.clear()
         self.body_bytes += len(body)
-        if self._on_run(bodies, stamps):
+        lowers = [self._waiting_lower_ns, *instants[:-1]]
+        if self._on_run(bodies, stamps, lowers):
             return
         self._waiting = None
-        lower_ns = self._lower_ns
-        for part, now, stamp in zip(bodies, instants, stamps, strict=True):
+        for part, lower_ns, stamp in zip(bodies, lowers, stamps, strict=True):
             self._lower_ns, self._stamp_ns = lower_ns, stamp
             self._on_data(part, lower_ns, stamp, True)
             if self._phase >= _LINGER:
                 return
-            lower_ns = now
 
     def arrival_lower_ns(self) -> int:
         """The earliest that any byte of the read at hand can have arrived."""
@@ -1267,6 +1268,23 @@ class Exchange:
         if not self._stamp_ns:
             return self._since(self._lower_ns)
         return Instant(self._stamp_ns, self._stamp_ns - self.arrival_lower_ns())
+
+
+def _dechunked(data: bytes) -> bytes:
+    """The body bytes of whole chunks; nothing for what is none."""
+    parts = []
+    at = 0
+    while at < len(data):
+        head, _, rest = data[at:].partition(b"\r\n")
+        try:
+            size = int(head.partition(b";")[0], 16)
+        except ValueError:
+            return b""
+        if size <= 0:
+            return b""
+        parts.append(rest[:size])
+        at += len(head) + 2 + size + 2
+    return b"".join(parts)
 
 
 def _ends_with(data: bytes, body: bytes) -> bool:

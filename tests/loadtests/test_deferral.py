@@ -78,7 +78,7 @@ def begun() -> Parser:
 def test_a_run_is_what_one_by_one_would_be(reads: list[bytes], following: bytes) -> None:
     together, apart = begun(), begun()
     joined = b"".join(reads)
-    blocks = together.run(joined, len(reads))
+    blocks = together.run(joined)
     assert together.offset == len(b"data: x\n\n")
     messages = [message for read in reads for message in apart.receive(read)]
     if blocks is None:
@@ -109,7 +109,7 @@ def test_a_run_means_what_its_events_mean(
 ) -> None:
     dialect = Plain(terminal, sequence, sent_at, text)
     parser = begun()
-    blocks = parser.run(b"".join(reads), len(reads))
+    blocks = parser.run(b"".join(reads))
     run = None if blocks is None else dialect.read_run(blocks)
     if run is None:
         return
@@ -126,7 +126,7 @@ def test_a_run_means_what_its_events_mean(
 def test_the_usual_stream_is_read_in_runs() -> None:
     """Else the two tests above would compare nothing."""
     for own, sequence in (("id: {n}\n", "id"), ("id: s-{n}\n", "id"), ("", None)):
-        blocks = begun().run(b"".join(stream_of([(own, "event: delta\n", DATA[0])] * 8)), 8)
+        blocks = begun().run(b"".join(stream_of([(own, "event: delta\n", DATA[0])] * 8)))
         assert blocks is not None
         for sent_at, text in itertools.product((None, "json:at"), (None, "json:t")):
             assert Plain(DONE, sequence, sent_at, text).read_run(blocks) is not None
@@ -142,8 +142,10 @@ class Counter:
         self.taken = 0
         original = Session.on_run
 
-        def counted(session: Session, bodies: list[bytes], stamps_ns: list[int]) -> bool:
-            done = original(session, bodies, stamps_ns)
+        def counted(
+            session: Session, bodies: list[bytes], stamps_ns: list[int], lowers_ns: list[int]
+        ) -> bool:
+            done = original(session, bodies, stamps_ns, lowers_ns)
             self.taken += len(bodies) * done
             return done
 

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sseproof.loadtests.connector import Attempted
+from sseproof.loadtests.deferral import QUIET_NS
 from sseproof.loadtests.offset import Offset
 from sseproof.loadtests.request import Request
 from sseproof.loadtests.session import _Job
@@ -59,10 +60,12 @@ class Feed:
         reads: list[Read],
         *,
         short: bool,
+        together: int = 0,
         profile: str = "resilient",
         listen: bool = False,
         offset: Offset | None = None,
     ) -> None:
+        """With `together`, so many reads of a steady stream wait for one another, as the transport lets them."""
         self.streams = Streams(
             "http://127.0.0.1:9/",
             kind="subscription",
@@ -80,6 +83,9 @@ class Feed:
             self.session.listen(self.listening)
         self.left = list(reads)
         self.short = short
+        self.together = together
+        self.waiting: list[tuple[bytes, int, int]] = []
+        self.runs = 0
         self.short_reads = 0
         self.held_bytes: list[int] = []
         """What the process's ledger says after each read."""
@@ -103,13 +109,24 @@ class Feed:
             data = self._bytes(read.kind)
             lower, self.stamp_ns = self.stamp_ns, self.stamp_ns + read.gap_ns
             exchange._lower_ns, exchange._stamp_ns = lower, self.stamp_ns
-            self.session.watch_silence(self.stamp_ns)  # as the client's timer does
+            if read.gap_ns > QUIET_NS:
+                self._catch_up(exchange, receiver)  # as the deferral's timer does
+            if not self.waiting:
+                self.session.watch_silence(self.stamp_ns)  # as the client's timer does
+            if self.together and self.session._steady and read.exact and data.endswith(b"\n\n"):
+                self.waiting.append((data, lower, self.stamp_ns))
+                if len(self.waiting) >= self.together:
+                    self._catch_up(exchange, receiver)
+                continue
+            self._catch_up(exchange, receiver)
+            exchange._lower_ns, exchange._stamp_ns = lower, self.stamp_ns
             if not self.short:
                 self.session._steady = False
             before = self.session._steady_tokens
             receiver.on_data(data, lower, self.stamp_ns, read.exact)
             self.short_reads += self.session._steady_tokens > before
             self.held_bytes.append(self.streams.ledger.total_bytes)
+        self._catch_up(exchange, receiver)
         end: AttemptEnd = "fin" if self.left else "stopped"
         exchange.stop("closed")
         return Attempted(
@@ -128,6 +145,18 @@ class Feed:
             unstamped_reads=0,
             read_lag_max_ns=0,
         )
+
+    def _catch_up(self, exchange: Exchange, receiver: Any) -> None:
+        waiting, self.waiting = self.waiting, []
+        if not waiting:
+            return
+        bodies, lowers, stamps = ([read[at] for read in waiting] for at in range(3))
+        if receiver.on_run(bodies, stamps, lowers):
+            self.runs += 1
+            return
+        for data, lower, stamp in waiting:
+            exchange._lower_ns, exchange._stamp_ns = lower, stamp
+            receiver.on_data(data, lower, stamp, True)
 
     def _bytes(self, kind: str) -> bytes:
         sent_at = self.stamp_ns + 3 * MS
@@ -187,9 +216,10 @@ def assert_same_intervals(steps: dict[int, int], row: Gaps | None) -> None:
 
 
 def both(reads: list[Read], **options: Any) -> tuple[Feed, StreamRecord]:
-    """The feed that took the short way where it could, and the record, the same both ways."""
+    """The feed that took the short way where it could, and the record, the same both ways, and for reads that waited."""
     results: list[tuple[Any, ...]] = []
     feeds = [Feed(reads, short=short, **options) for short in (True, False)]
+    feeds += [Feed(reads, short=True, together=together, **options) for together in (2, 5)]
     for feed in feeds:
         record = feed.run()
         metrics = feed.streams.metrics
@@ -199,6 +229,9 @@ def both(reads: list[Read], **options: Any) -> tuple[Feed, StreamRecord]:
         counted = metrics.events, metrics.coalesced_reads, metrics.pending_bytes, series.gaps, series.ages
         results.append((record, feed.streams.breaks, counted, feed.held_bytes, feed.listening.messages))
     assert results[0] == results[1]
+    for result in results[2:]:  # but for what was held in memory meanwhile
+        assert result[:3] == results[0][:3]
+        assert result[4] == results[0][4]
     assert not feeds[1].short_reads
     return feeds[0], results[0][0]
 
@@ -235,6 +268,15 @@ streams_of_reads = st.lists(
 @example(reads=[TOKEN, TOKEN, CUT, Read("other"), TOKEN, TOKEN], listen=False)
 def test_the_short_way_records_what_the_long_one_does(profile: str, reads: list[Read], listen: bool) -> None:
     both(reads, profile=profile, listen=listen)
+
+
+@pytest.mark.parametrize("kind", ["token", "two"])
+def test_reads_that_wait_are_taken_together(kind: str) -> None:
+    """Else there was nothing to compare: also of a stream whose reads bring two events each."""
+    feed = Feed([TOKEN] * 3 + [Read(kind)] * 10, short=True, together=5)
+    record = feed.run()
+    assert feed.runs == 3  # what is left at the end, too
+    assert record.events == 3 + 10 * (1 + (kind == "two"))
 
 
 def test_a_silence_that_ends_in_a_time_out_is_in_the_series(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +380,7 @@ def test_several_reads_at_once_and_staleness_know_the_masters_clock_too() -> Non
         bodies.append(feed._bytes("token"))
         feed.stamp_ns += 10 * MS
         stamps.append(feed.stamp_ns)
-    assert session.on_run(bodies, stamps)
+    assert session.on_run(bodies, stamps, [BEGAN_NS, *stamps[:-1]])
     ages = session._ages.row()
     assert (ages.count, ages.longest_lo_ns, ages.longest_hi_ns) == (7, 2 * MS, 4 * MS)
     assert sum(feed.streams.metrics.judged.ages.values()) == 7
