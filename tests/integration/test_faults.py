@@ -463,7 +463,14 @@ def test_a_foreign_server_that_dies_in_the_middle_is_told_and_not_charged_to_fau
     assert "Toxiproxy" in err
     assert "sseproof-" in err, "what may be left there can be found by name"
     verdict = verdict_of(directory)
-    assert [(each.verdict, each.code) for each in verdict.verdicts] == [("unknown", "injector-failed")] * 5
+    assert [(each.verdict, each.code) for each in verdict.verdicts[:3]] == [
+        ("unknown", "injector-failed")
+    ] * 3
+    # These name no fault. Where few streams had ended before the server did, too few is as true.
+    assert {(each.verdict, each.code) for each in verdict.verdicts[3:]} <= {
+        ("unknown", "injector-failed"),
+        ("unknown", "too-few"),
+    }
     assert 5 <= len(rows(directory, STREAMS)) < 400, "without a way to the target there is no use in going on"
     assert any("count as unfinished" in problem for problem in verdict.problems)
     assert "failed" in {row.step for row in rows(directory, FAULTS)}
