@@ -318,16 +318,21 @@ class _Look:
         )
 
     def _stall_events(self, fault: StallEvents) -> Evidence:
-        usual = _usual([_longest_silence(record) for record in self._others])
-        wanted = max(ENOUGH_OF_A_STALL * fault.duration_ms * MS, usual)
         there = [record for record in self._mine if record.events > fault.after_events]
-        silent = [record for record in there if _longest_silence(record) >= wanted]
+        which = f"with more than {fault.after_events} events"
+        return self._held_still(there, self._others, which, fault.duration_ms * MS)
+
+    def _held_still(
+        self, there: Sequence[StreamRecord], others: Sequence[StreamRecord], which: str, lasted_ns: int
+    ) -> Evidence:
+        """Who of those that it could meet was silent for most of a stall, and for longer than the others ever are."""
+        wanted = max(ENOUGH_OF_A_STALL * lasted_ns, _usual([_longest_silence(record) for record in others]))
+        silent = sum(_longest_silence(record) >= wanted for record in there)
         return self._made(
-            len(silent) > CHANCE * len(there),
-            len(silent),
+            silent > CHANCE * len(there),
+            silent,
             len(there),
-            f"silenced {len(silent)} of the {len(there)} streams with more than {fault.after_events} events, "
-            f"for {wanted / MS:.0f} ms or more.",
+            f"silenced {silent} of the {len(there)} streams {which}, for {wanted / MS:.0f} ms or more.",
         )
 
     def _black_hole(self) -> Evidence:
@@ -379,17 +384,8 @@ class _Look:
 
     def _stall(self, fault: Stall) -> Evidence:
         windows = self._windows()
-        usual = _usual([_longest_silence(record) for record in self._others])
-        wanted = max(ENOUGH_OF_A_STALL * fault.duration_ms * MS, usual)
         there = [record for record in self._mine if any(self._open_in(record, window) for window in windows)]
-        silent = [record for record in there if _longest_silence(record) >= wanted]
-        return self._made(
-            len(silent) > CHANCE * len(there),
-            len(silent),
-            len(there),
-            f"silenced {len(silent)} of the {len(there)} streams that were open then, "
-            f"for {wanted / MS:.0f} ms or more.",
-        )
+        return self._held_still(there, self._others, "that were open then", fault.duration_ms * MS)
 
     def _refused(self) -> Evidence:
         mine, clean = self._across_clocks(self._mine), self._across_clocks(self._others)
@@ -462,17 +458,8 @@ class _Look:
             return self._made(
                 None, 0, 0, "can't be told from the service's own doing: no stream ran at another time."
             )
-        usual = _usual([_longest_silence(record) for record in others])
-        lasted = min((healed - since for since, healed in windows), default=0)
-        wanted = max(ENOUGH_OF_A_STALL * lasted, usual)
-        silent = [record for record in there if _longest_silence(record) >= wanted]
-        return self._made(
-            len(silent) > CHANCE * len(there),
-            len(silent),
-            len(there),
-            f"silenced {len(silent)} of the {len(there)} streams that were open then, "
-            f"for {wanted / MS:.0f} ms or more.",
-        )
+        lasted_ns = min((healed - since for since, healed in windows), default=0)
+        return self._held_still(there, others, "that were open then", lasted_ns)
 
     def _turned_away(self, attempts: Sequence[Attempt]) -> tuple[int, int]:
         """How many of the connections that were tried in a window were refused, and how many were tried."""
