@@ -279,7 +279,7 @@ class Parser:
         """(id, type, data, "") of these bytes' events, if all are whole and of the commonest form; changes nothing.
 
         An id or type that did not come is empty; either all events have an id or none. None for anything else.
-        `take_run` then takes them; `receive` would give the same, at three times the cost.
+        `take_run` then takes them; `receive` would give the same, an event at a time.
         """
         if not self._clean or len(data) > self._max:
             return None

@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import BinaryIO, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
@@ -196,17 +196,19 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise _write_error(path, error) from error
 
 
-class Reading(Generic[R]):
-    """Iterates over the rows of one file and counts what could not be read.
+class Salvage:
+    """A file of a run that is read as far as it is whole, and what could not be read of it.
 
     `torn` is the number of damaged places, `problem` a sentence about them (or about a missing file), else empty.
     """
 
-    def __init__(self, directory: Path, file: RowFile[R]) -> None:
-        self.path = directory / file.name
+    unit: ClassVar[str]
+    """What it holds, one of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.torn = 0
         self.missing = False
-        self._file = file
 
     @property
     def problem(self) -> str:
@@ -215,18 +217,34 @@ class Reading(Generic[R]):
             return f"{self.path.name} is missing."
         if self.torn:
             places = "place" if self.torn == 1 else "places"
-            return f"{self.path.name} is damaged in {self.torn} {places}; every whole row was read."
+            return f"{self.path.name} is damaged in {self.torn} {places}; every whole {self.unit} was read."
         return ""
+
+    def opened(self) -> BinaryIO | None:
+        """The file, None when it is missing. Raises UsageError when it can't be read."""
+        try:
+            return self.path.open("rb")
+        except FileNotFoundError:
+            self.missing = True
+            return None
+        except OSError as error:
+            raise UsageError(f"{self.path} can't be read: {error.strerror}.") from error
+
+
+class Reading(Salvage, Generic[R]):
+    """Iterates over the rows of one file and counts what could not be read."""
+
+    unit = "row"
+
+    def __init__(self, directory: Path, file: RowFile[R]) -> None:
+        super().__init__(directory / file.name)
+        self._file = file
 
     def __iter__(self) -> Iterator[R]:
         """The rows, oldest first. Raises UsageError for a newer schema, a foreign file or one that can't be read."""
-        try:
-            stream = self.path.open("rb")
-        except FileNotFoundError:
-            self.missing = True
+        stream = self.opened()
+        if stream is None:
             return
-        except OSError as error:
-            raise UsageError(f"{self.path} can't be read: {error.strerror}.") from error
         with stream:
             decoder = msgspec.json.Decoder(self._file.type)
             version = SCHEMA_VERSION

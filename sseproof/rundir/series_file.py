@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sseproof.rundir.errors import RigError, UsageError
-from sseproof.rundir.files import SERIES_NAME, LineFile, checked_version, header_line, header_of
+from sseproof.rundir.files import SERIES_NAME, LineFile, Salvage, checked_version, header_line, header_of
 from sseproof.rundir.series import Interval, decoded, head_lines, interval_lines, parsed_line
 from sseproof.rundir.text import printable
 
@@ -39,34 +39,20 @@ class SeriesFile(LineFile):
             self.write(lines)
 
 
-class SeriesReading:
+class SeriesReading(Salvage):
     """Iterates over the intervals of series.hlog with their histograms, and counts what could not be read."""
 
-    def __init__(self, directory: Path, run: str) -> None:
-        self.path = directory / SERIES_NAME
-        self.torn = 0
-        self.missing = False
-        self._run = run
+    unit = "line"
 
-    @property
-    def problem(self) -> str:
-        """One sentence, empty when all was well."""
-        if self.missing:
-            return f"{SERIES_NAME} is missing."
-        if self.torn:
-            places = "place" if self.torn == 1 else "places"
-            return f"{SERIES_NAME} is damaged in {self.torn} {places}; every whole line was read."
-        return ""
+    def __init__(self, directory: Path, run: str) -> None:
+        super().__init__(directory / SERIES_NAME)
+        self._run = run
 
     def __iter__(self) -> Iterator[tuple[Interval, dict[int, int]]]:
         """In the order of the file. Raises UsageError for another run's file, a newer one or one that can't be read."""
-        try:
-            stream = self.path.open("rb")
-        except FileNotFoundError:
-            self.missing = True
+        stream = self.opened()
+        if stream is None:
             return
-        except OSError as error:
-            raise UsageError(f"{self.path} can't be read: {error.strerror}.") from error
         with stream:
             line = stream.readline(LONGEST_LINE_BYTES)
             self._check(line)
