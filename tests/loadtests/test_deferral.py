@@ -33,6 +33,8 @@ from tests.loadtests.streaming import MS, Streams, timeouts
 from tests.loadtests.test_sse_properties import whole_events
 
 STEP_S = 0.002
+TRIES = 5
+"""A machine that holds the reader up for the whole of a stream hands it over in a read or two: nothing could wait then."""
 DONE = "event:done"
 
 # Parser.run and Plain.read_run against the ways that hold the rules.
@@ -266,7 +268,10 @@ EXACT = (
 @pytest.mark.integration
 @pytest.mark.parametrize("name", SENT)
 def test_waiting_changes_no_row(name: str, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    waited = received(name)
+    for _ in range(TRIES):
+        waited = received(name)
+        if counter.taken:
+            break
     assert bool(counter.taken) == (name != "by length")
     monkeypatch.setattr(stream_module, "STEADY_TOKENS", 1 << 40)
     counter.taken = 0
@@ -293,9 +298,13 @@ def test_each_event_keeps_its_own_instant(counter: Counter) -> None:
             connection.send(chunk(event(f'{{"t":"x","at":{time.time_ns()}}}', number=number)))
         connection.send(LAST_CHUNK)
 
-    with serving(script) as server:
-        streams = Streams(server.url, sequence="id", sent_at="json:at", text="json:t")
-        streams.run()
+    for _ in range(TRIES):
+        counter.taken = 0
+        with serving(script) as server:
+            streams = Streams(server.url, sequence="id", sent_at="json:at", text="json:t")
+            streams.run()
+        if counter.taken > count / 4:
+            break
     record = streams.only
     assert counter.taken > count / 4
     assert record.ages is not None
@@ -333,21 +342,25 @@ def test_whatever_ends_it_what_came_before_is_counted(how: str, counter: Counter
             return
         connection.until_gone()
 
-    with serving(script) as server:
-        streams = Streams(
-            server.url,
-            kind="subscription",
-            sequence="id",
-            retries=0,
-            timeouts=timeouts(idle=300 if how == "idle" else 20_000),
-        )
-        running = gevent.spawn(streams.run)
-        if how == "stopped":
-            with gevent.Timeout(20):
-                while not sent:
-                    gevent.sleep(0.0005)
-            streams.client.stop_all("enough")
-        running.get(timeout=20)
+    for _ in range(TRIES):
+        sent.clear()
+        with serving(script) as server:
+            streams = Streams(
+                server.url,
+                kind="subscription",
+                sequence="id",
+                retries=0,
+                timeouts=timeouts(idle=300 if how == "idle" else 20_000),
+            )
+            running = gevent.spawn(streams.run)
+            if how == "stopped":
+                with gevent.Timeout(20):
+                    while not sent:
+                        gevent.sleep(0.0005)
+                streams.client.stop_all("enough")
+            running.get(timeout=20)
+        if counter.taken:
+            break
     record = streams.only
     assert counter.taken
     assert record.events == steady
