@@ -15,7 +15,7 @@ from msgspec import structs
 
 from sseproof.loadtests.dialects import Meaning, Plain
 from sseproof.loadtests.payloads import Payloads
-from sseproof.loadtests.session import MOST_UNMADE, AttemptBudget
+from sseproof.loadtests.session import MOST_UNMADE, SAMPLING_NS, AttemptBudget
 from sseproof.loadtests.sse import Message
 from sseproof.loadtests.stream import QUEUE_HIGH_EVENTS, Ledger, Session
 from sseproof.loadtests.transport import Exchange
@@ -655,6 +655,34 @@ def test_send_times_give_ages() -> None:
 def held_open(connection: Connection) -> None:
     connection.send(CHUNKED_HEAD + chunk(numbered(1, 3)))
     connection.until_gone()
+
+
+def test_others_run_while_staleness_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams with reads that wait take their time each; in one go they would hold up the reads of all the others."""
+    taken: list[int] = []
+
+    def slow(session: Session, now_ns: int) -> None:
+        assert 0 <= time.time_ns() - now_ns < 1_000 * MS
+        taken.append(session.number)
+        until = time.monotonic_ns() + SAMPLING_NS // 2
+        while time.monotonic_ns() < until:
+            pass
+
+    monkeypatch.setattr(Session, "sample_staleness", slow)
+    with serving(held_open) as server:
+        streams = Streams(server.url, kind="subscription", sequence="id")
+        running = [gevent.spawn(streams.run, number=number) for number in range(20)]
+        wait_until(lambda: streams.metrics.events == 60)
+        seen: list[int] = []
+        timer = gevent.get_hub().loop.timer(0.0, SAMPLING_NS / 4e9)
+        timer.start(lambda: seen.append(len(taken)), update=True)
+        streams.client.sample_staleness()
+        timer.stop()
+        timer.close()
+        streams.client.stop_all("the end of the test")
+        gevent.joinall(running, timeout=20)
+    assert taken == list(range(20))
+    assert len(set(seen)) >= 5, seen  # at least every other stream, were the machine exact
 
 
 @pytest.mark.parametrize(("kind", "outcome"), [("answer", "unfinished"), ("subscription", "held")])
