@@ -2,11 +2,12 @@
 
 Each runs as one process with the same users on the same source, one after the other, several rounds in turn; k6 only where
 a k6 with the extension xk6-sse is on PATH.
-CPU is the process's own user and system time over a window in the middle, events are what the source wrote in it; over the
-whole run what each client received is held against what was written, and against what the source had to leave out because
-the client was behind: a client that drops its work would look cheap.
-"error" is the instant the client assigned to an event minus the send time inside it. sseproof records in full (parser,
-dialect, gaps, ages, rows); its errors are read from the rows' histograms, so p99 is the edge below which 99 % lie.
+CPU is the process's own user and system time over a window in the middle, when all streams are open; events are what the
+source wrote in it. Over the whole run what each client received is held against what was written, and against what the
+source had to leave out because the client was behind: a client that drops its work would look cheap.
+"error" is the instant the client assigned to an event minus the send time inside it, of the events in that window. sseproof
+records in full (parser, dialect, gaps, ages, rows); its errors are read from the ages in series.hlog, second by second, at
+the upper ends of the histogram's steps, which are 1 part in 128 wide.
 """
 
 import json
@@ -23,7 +24,10 @@ import msgspec
 import parts
 
 from sseproof.loadtests.settings import Load
-from sseproof.rundir.files import STREAMS, Reading
+from sseproof.rundir.files import PLAN_NAME, STREAMS, Reading, read_document
+from sseproof.rundir.rows import Plan
+from sseproof.rundir.series import last_of_step
+from sseproof.rundir.series_file import SeriesReading
 from sseproof.rundir.units import Duration
 
 STREAMS_OPEN: Final = 500
@@ -125,18 +129,37 @@ def _sseproof() -> ClientRow:
     with tempfile.TemporaryDirectory() as folder, parts.PacedSource(RATE) as source:
         load = Load(model="closed", users=STREAMS_OPEN, duration=Duration(round(LENGTH_S * 1e9)))
         directory = parts.run_directory(Path(folder), source.port, load, "subscription")
+        planned = _Window.from_now()
         with parts.locust(
             parts.sseproof_command(source.port), STREAMS_OPEN, parts.plan_environ(directory)
         ) as process:
-            window = _watched(process, source)
+            window = _watched(process, source, planned)
         summary = source.stop()
-        errors: dict[float, int] = {}
-        lost = 0
-        for record in Reading(directory, STREAMS):
-            lost += record.lost or 0
-            for edge, count in zip(parts.EDGES_MS, record.ages.hi if record.ages else [], strict=False):
-                errors[edge] = errors.get(edge, 0) + count
-        return _row(SSEPROOF, window, errors, lost, summary)
+        records = list(Reading(directory, STREAMS))
+        return _row(
+            SSEPROOF,
+            window,
+            _ages_ms(directory, planned),
+            received=sum(record.events for record in records),
+            lost=sum(record.lost or 0 for record in records),
+            summary=summary,
+        )
+
+
+def _ages_ms(directory: Path, window: "_Window") -> dict[float, int]:
+    """Of the events in the seconds that lie in the window."""
+    ages: dict[float, int] = {}
+    run = read_document(directory / PLAN_NAME, Plan, "plan").run
+    for interval, counts in SeriesReading(directory, run):
+        if (
+            interval.tag == "age"
+            and interval.start_ns >= window.begins_s * 1e9
+            and interval.end_ns <= window.ends_s * 1e9
+        ):
+            for value, count in counts.items():
+                top = last_of_step(value) / 1e6
+                ages[top] = ages.get(top, 0) + count
+    return ages
 
 
 def _fasthttp() -> ClientRow:
@@ -187,47 +210,72 @@ def _peer(name: str, command: Callable[[int], list[str]]) -> ClientRow:
     """A client that writes ages in ms with their counts, and how many events it lost, to BENCH_RESULT."""
     with tempfile.TemporaryDirectory() as folder, parts.PacedSource(RATE) as source:
         result = Path(folder) / "result.json"
-        with parts.silent(command(source.port), {**os.environ, "BENCH_RESULT": str(result)}) as process:
-            window = _watched(process, source)
+        planned = _Window.from_now()
+        environ = {
+            **os.environ,
+            "BENCH_RESULT": str(result),
+            "BENCH_WINDOW": f"{planned.begins_s} {planned.ends_s}",
+        }
+        with parts.silent(command(source.port), environ) as process:
+            window = _watched(process, source, planned)
         summary = source.stop()
         found = json.loads(result.read_text("ascii"))
         ages = {float(ms): count for ms, count in found["ages_ms"].items()}
-        return _row(name, window, ages, found["lost"], summary)
+        return _row(name, window, ages, received=found["received"], lost=found["lost"], summary=summary)
 
 
 class _Window(msgspec.Struct):
+    """The seconds in the middle, since the epoch."""
+
+    begins_s: float
+    ends_s: float
+
+    @classmethod
+    def from_now(cls) -> "_Window":
+        begins_s = time.time() + RAMP_S
+        return cls(begins_s, begins_s + WINDOW_S)
+
+
+class _Watched(msgspec.Struct):
     cpu_s: float
     seconds: float
     events: int
+    source_lag_p99_ms: float
 
 
-def _watched(process: "subprocess.Popen[bytes]", source: parts.PacedSource) -> _Window:
-    """Waits for the client's end; its CPU time over a window in the middle and the events written in it."""
-    time.sleep(RAMP_S)
-    before, written, began = parts.cpu_s(process.pid), source.written(), time.monotonic()
-    time.sleep(WINDOW_S)
-    window = _Window(
-        cpu_s=parts.cpu_s(process.pid) - before,
-        events=source.written() - written,
-        seconds=time.monotonic() - began,
-    )
+def _watched(process: "subprocess.Popen[bytes]", source: parts.PacedSource, window: _Window) -> _Watched:
+    """Waits for the client's end; its CPU time over the window, the events written in it and how late they were."""
+    time.sleep(window.begins_s - time.time())
+    before, said, began = parts.cpu_s(process.pid), source.said(), time.monotonic()
+    time.sleep(window.ends_s - time.time())
+    cpu_s, ended, seconds = parts.cpu_s(process.pid) - before, source.said(), time.monotonic() - began
     process.wait(END_LIMIT_S)
-    return window
+    return _Watched(
+        cpu_s=cpu_s,
+        seconds=seconds,
+        events=ended.written - said.written,
+        source_lag_p99_ms=ended.lag_p99_ms,
+    )
 
 
 def _row(
-    name: str, window: _Window, errors_ms: dict[float, int], lost: int, summary: parts.Summary
+    name: str,
+    window: _Watched,
+    errors_ms: dict[float, int],
+    *,
+    received: int,
+    lost: int,
+    summary: parts.Summary,
 ) -> ClientRow:
-    total = sum(errors_ms.values())
     return ClientRow(
         client=name,
         events_per_s=window.events / window.seconds,
         cpu_us_per_event=window.cpu_s / window.events * 1e6,
         error_p50_ms=parts.percentile(errors_ms, 0.5),
         error_p99_ms=parts.percentile(errors_ms, 0.99),
-        within_1ms=sum(count for ms, count in errors_ms.items() if ms <= 1) / total,
+        within_1ms=sum(count for ms, count in errors_ms.items() if ms <= 1) / sum(errors_ms.values()),
         lost=lost,
-        received_share=total / summary.written,
+        received_share=received / summary.written,
         left_out=summary.blocked,
-        source_lag_p99_ms=summary.lag_p99_ms,
+        source_lag_p99_ms=window.source_lag_p99_ms,
     )

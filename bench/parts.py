@@ -109,7 +109,7 @@ def percentile(counts: Mapping[float, int], share: float) -> float:
 
 
 class Summary(msgspec.Struct):
-    """What a paced source says at its end."""
+    """What a paced source says: what it did in all, and how late it was since it said so last."""
 
     written: int
     blocked: int
@@ -130,14 +130,14 @@ class PacedSource:
         self.port = int(self._process.stdout.readline())
         return self
 
-    def written(self) -> int:
-        """Events written so far."""
+    def said(self) -> Summary:
+        """So far."""
         assert self._process.stdout is not None
         self._process.send_signal(signal.SIGUSR1)
-        return int(self._process.stdout.readline())
+        return msgspec.json.decode(self._process.stdout.readline(), type=Summary)
 
     def stop(self) -> Summary:
-        """Ends it; what it wrote, and how late."""
+        """Ends it; what it did."""
         self._process.send_signal(signal.SIGTERM)
         out, _ = self._process.communicate(timeout=10)
         return msgspec.json.decode(out, type=Summary)

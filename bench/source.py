@@ -1,47 +1,48 @@
 """A source of events that write their own send time: N streams, each at a fixed rate, from one epoll loop.
 
 Each event is `id`, `event`, `data` with about 100 bytes; `data` is JSON with `sent_at`, the CLOCK_REALTIME instant just
-before the write. Streams are spread evenly over the period, so that writes do not come in bursts. On SIGUSR1 it prints the
-number of events written so far; on SIGTERM one JSON line: events written, events left out because a reader was behind,
-and how late its own schedule was (p50 and p99), so that a bench can tell when the source was the bottleneck.
+before the write. Streams are spread evenly over the period; what falls due within REST_S is written together, so that the
+source leaves its core to others in between. All periods are the same, so the order in which streams are due never changes.
+On SIGUSR1 and at its end on SIGTERM it prints one JSON line: events written, events left out because a reader was behind,
+and how late its own schedule was since the line before (p50 and p99), so that a bench can tell when the source was the
+bottleneck.
 
     python bench/source.py RATE   # prints its port, then serves until SIGTERM
 """
 
-import heapq
+import bisect
 import json
 import select
 import signal
 import socket
 import sys
 import time
+from collections import deque
 from types import FrameType
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
-PADDING = "x" * 20
+EVENT = b'id: %d\nevent: delta\ndata: {"text":"xxxxxxxxxxxxxxxxxxxx","sent_at":%d}\n\n'
+REST_S = 0.0005
 
 
 class Stream:
-    """One connection and the number of its last event."""
+    """One connection, the number of its last event, and when the next one is due."""
 
-    __slots__ = ("number", "socket")
+    __slots__ = ("due_ns", "number", "send", "socket")
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, due_ns: int) -> None:
         self.socket = connection
+        self.send = connection.send
+        self.due_ns = due_ns
         self.number = 0
 
 
-def chunk(number: int) -> bytes:
-    """One event in one HTTP chunk, stamped now."""
-    event = b'id: %d\nevent: delta\ndata: {"text":"%s","sent_at":%d}\n\n' % (
-        number,
-        PADDING.encode(),
-        time.time_ns(),
-    )
-    return b"%x\r\n%s\r\n" % (len(event), event)
+def due_of(stream: Stream) -> int:
+    """Sorts streams."""
+    return stream.due_ns
 
 
 class Source:
@@ -54,8 +55,8 @@ class Source:
         self.poll = select.epoll()
         self.poll.register(self.listener, select.EPOLLIN)
         self.waiting: dict[int, socket.socket] = {}
-        self.streams: list[tuple[int, int, Stream]] = []
-        """A heap: when the next event is due, order of joining, the stream."""
+        self.streams: deque[Stream] = deque()
+        """In the order in which they are due."""
         self.joined = 0
         self.written = 0
         self.blocked = 0
@@ -67,17 +68,20 @@ class Source:
         self.stopped = True
 
     def say(self, _number: int, _frame: FrameType | None) -> None:
-        """SIGUSR1: how many events were written so far."""
-        print(self.written, flush=True)
+        """SIGUSR1: what was written so far, and how late since the line before."""
+        print(json.dumps(self.summary()), flush=True)
 
     def serve(self) -> None:
         """Until stopped."""
         while not self.stopped:
-            self._accept()
-            self._write_due()
+            rest_s = self._write_due()
+            if rest_s < 2 * REST_S:
+                time.sleep(rest_s)
+                rest_s = 0
+            self._accept(rest_s)
 
-    def _accept(self) -> None:
-        for descriptor, _ in self.poll.poll(0 if self.streams else 0.05):
+    def _accept(self, most_s: float) -> None:
+        for descriptor, _ in self.poll.poll(most_s):
             if descriptor == self.listener.fileno():
                 try:
                     while True:
@@ -95,51 +99,59 @@ class Source:
                 connection.send(HEAD)
                 offset = self.joined * 7919 * 1009 % self.period_ns
                 self.joined += 1
-                heapq.heappush(self.streams, (time.monotonic_ns() + offset, self.joined, Stream(connection)))
+                bisect.insort(self.streams, Stream(connection, time.monotonic_ns() + offset), key=due_of)
 
-    def _write_due(self) -> None:
-        streams = self.streams
+    def _write_due(self) -> float:
+        """Returns for how many seconds there is nothing to do."""
+        streams, lags_us, period_ns = self.streams, self.lags_us, self.period_ns
+        now_ns = time.monotonic_ns()
         for _ in range(len(streams)):
-            due_ns, order, stream = streams[0]
-            now = time.monotonic_ns()
-            if due_ns > now:
-                if due_ns - now > 200_000:
-                    time.sleep((due_ns - now - 100_000) / 1e9)
-                return
-            lag = (now - due_ns) // 1000
-            self.lags_us[lag] = self.lags_us.get(lag, 0) + 1
-            stream.number += 1
+            stream = streams[0]
+            if stream.due_ns > now_ns:
+                now_ns = time.monotonic_ns()
+                if stream.due_ns > now_ns:
+                    break
+            streams.popleft()
+            lag = (now_ns - stream.due_ns) // 1000
+            lags_us[lag] = lags_us.get(lag, 0) + 1
+            event = EVENT % (stream.number + 1, time.time_ns())
             try:
-                stream.socket.send(chunk(stream.number))
+                stream.send(b"%x\r\n%s\r\n" % (len(event), event))
             except BlockingIOError:
                 self.blocked += 1  # the reader is behind and its buffers are full: this event is left out
-                stream.number -= 1
-                heapq.heapreplace(streams, (due_ns + self.period_ns, order, stream))
-                continue
             except OSError:
                 stream.socket.close()
-                heapq.heappop(streams)
                 continue
-            self.written += 1
-            heapq.heapreplace(streams, (due_ns + self.period_ns, order, stream))
+            else:
+                stream.number += 1
+                self.written += 1
+            stream.due_ns += period_ns
+            streams.append(stream)
+        else:
+            return 0 if streams else 0.05
+        return max(REST_S, (stream.due_ns - now_ns) / 1e9 - REST_S)
 
     def summary(self) -> dict[str, float]:
-        """What was written, and how late."""
-        total = sum(self.lags_us.values())
+        """What was written in all, and how late since the last time this was asked."""
+        lags_us = self.lags_us.copy()
+        self.lags_us.clear()
         return {
             "written": self.written,
             "blocked": self.blocked,
-            "lag_p50_ms": self._lag(total, 0.5),
-            "lag_p99_ms": self._lag(total, 0.99),
+            "lag_p50_ms": lag_ms(lags_us, 0.5),
+            "lag_p99_ms": lag_ms(lags_us, 0.99),
         }
 
-    def _lag(self, total: int, share: float) -> float:
-        seen = 0
-        for lag in sorted(self.lags_us):
-            seen += self.lags_us[lag]
-            if seen >= share * total:
-                return lag / 1000
-        return 0.0
+
+def lag_ms(lags_us: dict[int, int], share: float) -> float:
+    """The lateness that this share of the counted ones do not exceed."""
+    total = sum(lags_us.values())
+    seen = 0
+    for lag in sorted(lags_us):
+        seen += lags_us[lag]
+        if seen >= share * total:
+            return lag / 1000
+    return 0.0
 
 
 if __name__ == "__main__":
