@@ -178,6 +178,7 @@ class WorkerRun:
         """The load's start instant by the master's clock, one for all workers; warm-up and schedule count from it."""
         offset = self.offset()
         start = Instant(start_ns + offset.ns, offset.error_ns, offset.error_ns)
+        self.client.phases, self.client.load_began_ns = self.plan.phases, start.ns
         if self.load.warmup is not None:
             self.client.warm_until_ns = start.ns + self.load.warmup.ns
         if self.load.is_staged:

@@ -47,10 +47,12 @@ from sseproof.loadtests.transport import TLS
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import RigError, SuiteError, UsageError
 from sseproof.rundir.groups import GroupRule, address_of, group_of
+from sseproof.rundir.phases import phase_at
 from sseproof.rundir.rows import (
     AddressPlan,
     BreakRow,
     Instant,
+    PhasePlan,
     StartRow,
     StreamKind,
     StreamRecord,
@@ -188,6 +190,9 @@ class StreamClient:
         self._unmade = 0
         self.warm_until_ns = 0
         """Streams that start before this instant are the warm-up's; 0 = there is none."""
+        self.phases: list[PhasePlan] = []
+        """Parts of the load, counted from `load_began_ns`, an instant by this worker's clock."""
+        self.load_began_ns = 0
         self.closing: str | None = None
         """Why subscriptions are closed as soon as they are open; None while they are not."""
         self.connector = Connector(
@@ -410,9 +415,14 @@ class StreamClient:
         """Whether a stream with this start, planned or real, belongs to the warm-up."""
         return start.ns < self.warm_until_ns
 
+    def phase_of(self, start: Instant) -> str | None:
+        """The planned phase that this start, planned or real, lies in; None in a run without phases."""
+        return phase_at(self.phases, start.ns - self.load_began_ns)
+
     def drop(self, number: int, intended: Instant | None) -> None:
         """Puts a start on record that is not made: too many streams are open (decision 5), or it can't be made."""
         self.metrics.dropped += 1
+        start = intended or Instant(now_ns())
         self.on_start(
             StartRow(
                 stream=number,
@@ -420,7 +430,8 @@ class StreamClient:
                 name=self._named(None, self.endpoint),
                 variant=self.variant,
                 group=None if self._groups is None else group_of(self._groups, number),
-                warmup=self.is_warmup(intended or Instant(now_ns())),
+                phase=self.phase_of(start),
+                warmup=self.is_warmup(start),
                 intended=intended,
                 dropped=True,
             )

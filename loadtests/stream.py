@@ -188,6 +188,7 @@ class Session:
         "_parser",
         "_payload",
         "_pending",
+        "_phase",
         "_place",
         "_queue_ns",
         "_queued_bytes",
@@ -262,6 +263,7 @@ class Session:
         self._offset = client.offset
         self._edges = client.gap_edges_ns
         self._dispatched = Instant(0)
+        self._phase: str | None = None
         self._warmup = False
         self._started_mono_ns = 0
         self._stopping: str | None = None
@@ -342,6 +344,7 @@ class Session:
             )
             self._metrics.dispatch_lag(late_ns)
         self._warmup = self._client.is_warmup(self._intended or self._dispatched)
+        self._phase = self._client.phase_of(self._intended or self._dispatched)
         if self._warmup:
             self._series = self._metrics.warmup
         self._client.on_start(
@@ -351,6 +354,7 @@ class Session:
                 name=self._name,
                 variant=self._client.variant,
                 group=self._group,
+                phase=self._phase,
                 warmup=self._warmup,
                 intended=self._intended,
                 dispatched=self._dispatched,
@@ -623,6 +627,7 @@ class Session:
             worker=self._client.worker,
             variant=self._client.variant,
             group=self._group,
+            phase=self._phase,
             proxy_queue_ns=self._queue_ns,
             attempt=self._attempt_number,
             seen=attempted.ended,
@@ -1106,6 +1111,7 @@ class Session:
             name=self._name,
             variant=client.variant,
             group=self._group,
+            phase=self._phase,
             proxy_queue_ns=self._queue_ns,
             kind=client.kind,
             warmup=self._warmup,

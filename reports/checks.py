@@ -198,19 +198,23 @@ class Scoped:
             each
             for each in self.every
             if self._covers(
-                each.record.variant, each.record.group, each.record.phase, self.latest_ns(each.record)
+                each.record.variant, each.record.group, {each.record.phase}, self.latest_ns(each.record)
             )
         ]
         self.unfinished = [
-            start for start in history.unfinished if self._covers(start.variant, start.group, None, None)
+            start
+            for start in history.unfinished
+            if self._covers(start.variant, start.group, history.phases.may_be(start), None)
         ]
         self.dropped = [
-            start for start in history.dropped if self._covers(start.variant, start.group, None, None)
+            start
+            for start in history.dropped
+            if self._covers(start.variant, start.group, history.phases.may_be(start), None)
         ]
         self.breaks = [
             row
             for row in history.breaks
-            if self._covers(row.variant, row.group, row.phase, self.latest_ns(row))
+            if self._covers(row.variant, row.group, {row.phase}, self.latest_ns(row))
         ]
         self._steps: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
         for row in history.generator:
@@ -222,15 +226,16 @@ class Scoped:
                 self._steps[row.worker].append((start, row.at_ns + ahead, row.clock_step_ns))
 
     def _covers(
-        self, variant: str | None, group: str | None, phase: str | None, until_ns: int | None
+        self, variant: str | None, group: str | None, phases: Collection[str | None], until_ns: int | None
     ) -> bool:
+        """Whether the claim speaks of it; `phases` are those that it can have been in."""
         scope = self.claim.scope
         if variant != self._variant or group in self._without:
             return False
         if scope.group is not None and group != scope.group:
             return False
-        if scope.phase is not None and phase != scope.phase and not (phase is None and until_ns is None):
-            return False  # a start has no phase on record: it may belong to any
+        if scope.phase is not None and scope.phase not in phases:
+            return False
         if self.windows is None:
             return True
         return any(

@@ -160,8 +160,8 @@ _GRAMMAR: Final = (
     "        their unit (250ms, 1s, 2m) as <= or <, always with a quantile (p95):",
     '        "ttft p95 <= 1s" says that 95 % of all streams have TTFT <= 1 s, and',
     "        streams without a first token count as too late; counts as = 0.",
-    "Scope   in group NAME, in variant NAME, after FAULT; a name with spaces in",
-    '        "quotes". Without a scope a claim covers every unit.',
+    "Scope   in group NAME, in variant NAME, in phase NAME, after FAULT; a name",
+    '        with spaces in "quotes". Without a scope a claim covers every unit.',
     "Options confidence N%  one-sided, 95 % unless said",
     "        margin N%      subtracted from the floor, said before the run",
     "        over N         units without a violation that = 100% and = 0 need",
@@ -568,9 +568,9 @@ class _Parser:
         while (token := self._peek()) is not None:
             self._at += 1
             if token.key == "in":
-                place = self._next("In what? Write in group or in variant, then its name.")
+                place = self._next("In what? Write in group, in variant or in phase, then its name.")
                 if place.key not in _PLACES:
-                    self._fail(place, f"{place.word!r} is no place: write in group or in variant.")
+                    self._fail(place, f"{place.word!r} is no place: write in group, in variant or in phase.")
                 self._set(clauses, place, place.key, self._name(place))
             elif token.key == "after":
                 self._set(clauses, token, "after", self._name(token))

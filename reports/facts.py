@@ -22,6 +22,7 @@ from sseproof.loadtests.settings import Target
 from sseproof.loadtests.sse import ILL_FORMED
 from sseproof.reference_server.script import Script
 from sseproof.reports.clocks import Clocks
+from sseproof.reports.phases import Phases
 from sseproof.reports.topics import TopicTruth, merged, topic_truths
 from sseproof.rundir.rows import (
     SUCCESSES,
@@ -93,6 +94,8 @@ class History(Struct, kw_only=True):
     marks: list[MarkRow] = []
     outages: list[tuple[int, int]] = []
     """When our own fault engine was broken: from when it was last well until streams had a clean way again."""
+    phases: Phases = msgspec.field(default_factory=Phases)
+    """Which streams count in which part of the load; finished ones and their breaks have it in their rows."""
     clocks: Clocks = msgspec.field(default_factory=Clocks)
     """Of workers on other machines: what comparing with another clock adds to a bracket."""
     problems: list[str] = []

@@ -24,6 +24,7 @@ from sseproof.loadtests.arrivals import schedule_ns
 from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History, How
+from sseproof.reports.phases import Phases, phases_of
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import (
     BREAKS,
@@ -113,6 +114,7 @@ def read_history(directory: Path) -> History:
         if collecting:
             gc.enable()
     _note_outages(history)
+    _place_in_phases(history)
     _note_workers(history)
     _note_clocks(history)
     _note_unmade(history)
@@ -239,6 +241,7 @@ def _note_outages(history: History) -> None:
             name=record.name,
             variant=record.variant,
             group=record.group,
+            phase=record.phase,
             intended=record.intended,
             dispatched=record.dispatched,
         )
@@ -276,6 +279,24 @@ def _lived_in(record: StreamRecord, history: History) -> bool:
         for each in (record.dispatched, record.ended)
     )
     return any(ended.hi_ns >= since and began.lo_ns <= until for since, until in history.outages)
+
+
+def _place_in_phases(history: History) -> None:
+    """Each stream and break in the phase that it counts in, in the place of the planned one."""
+    if not history.plan.phases:
+        return
+    try:
+        history.phases = phases_of(history.plan, history.faults, history.clocks)
+    except msgspec.DecodeError as error:
+        history.phases = Phases(history.plan.phases)
+        history.problems.append(
+            f"The fault plan in {PLAN_NAME} can't be read ({printable(str(error))}): phases are those that were planned."
+        )
+    for record in history.streams:
+        record.phase = history.phases.of(record)
+    found = {_key(record): record.phase for record in history.streams}
+    for row in history.breaks:
+        row.phase = found.get((row.variant, row.stream), row.phase)
 
 
 def _note_workers(history: History) -> None:

@@ -28,12 +28,13 @@ from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import Facts, History, How, all_facts, load_began_ns
 from sseproof.reports.held_back import held_back
 from sseproof.reports.history import read_history
+from sseproof.reports.phases import PhaseResult, ttft_quantile
 from sseproof.reports.steadiness import Steadiness, steadiness_of
 from sseproof.reports.verdicts import Count, Verdict, judge_claim, unreadable_claim
 from sseproof.reports.words import count_of
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
 from sseproof.rundir.files import PLAN_NAME, VERDICT_NAME, write_document
-from sseproof.rundir.rows import SUCCESSES, GeneratorRow
+from sseproof.rundir.rows import SUCCESSES, GeneratorRow, StreamRecord
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
 
@@ -76,6 +77,8 @@ class VariantResult(Struct, kw_only=True, forbid_unknown_fields=True):
     summary: Summary
     steadiness: Steadiness | None = None
     """How fresh, alive and close together its streams were; None without a finished stream."""
+    phases: list[PhaseResult] = []
+    """Its streams by the parts of the load; empty in a run without phases."""
     note: str = ""
     """What its figures alone would not tell, in sentences; empty when there is nothing."""
 
@@ -271,10 +274,41 @@ def _variants(history: History, facts: Sequence[Facts]) -> list[VariantResult]:
             steadiness=steadiness_of(
                 (each for each in facts if each.record.variant == variant.name), history.plan.gap_edges_ns
             ),
+            phases=_phases(history, facts, variant.name),
             note=notes.get(variant.name, ""),
         )
         for variant in history.plan.variants
     ]
+
+
+def _phases(history: History, facts: Sequence[Facts], variant: str | None) -> list[PhaseResult]:
+    results = []
+    for phase in history.plan.phases:
+        mine = [each for each in facts if each.record.variant == variant and each.record.phase == phase.name]
+        values = [_ttft_ns(each.record) for each in mine if each.outcome != "unfinished"]
+        open_ = [start for start in history.unfinished if start.variant == variant]
+        results.append(
+            PhaseResult(
+                name=phase.name,
+                start_ms=phase.start_ms,
+                end_ms=phase.end_ms,
+                faults=bool(phase.groups),
+                n=len(values),
+                k=sum(each.good for each in mine),
+                unfinished=len(mine)
+                - len(values)
+                + sum(phase.name in history.phases.may_be(start) for start in open_),
+                ttft_p50_ns=ttft_quantile(values, 0.5),
+                ttft_p95_ns=ttft_quantile(values, 0.95),
+            )
+        )
+    return results
+
+
+def _ttft_ns(record: StreamRecord) -> int | None:
+    """From the planned start, or from sending where there is none; None never came."""
+    start = record.sent if record.intended is None else record.intended
+    return None if start is None or record.first_token is None else max(record.first_token.ns - start.ns, 0)
 
 
 def _target_text(target: Target) -> str:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from rich.cells import cell_len, chop_cells
 
 from sseproof.reports.judge import RigRow, RunVerdict, Summary, rig_advice
+from sseproof.reports.phases import PhaseResult, has_quantile
 from sseproof.reports.steadiness import Intervals, Steadiness
 from sseproof.reports.verdicts import Answer, Quantile, Verdict
 from sseproof.reports.words import (
@@ -37,6 +38,7 @@ _OBSERVED_CELLS: Final = 12
 _BOUND_CELLS: Final = 11
 _CLAIM_CELLS: Final = WIDTH - _VERDICT_CELLS - _COUNT_CELLS - _OBSERVED_CELLS - _BOUND_CELLS - 4
 _SIDE_CELLS: Final = 25
+_TTFT_CELLS: Final = 10
 _INDENT: Final = "    "
 _MOST_SHOWN: Final = 20
 
@@ -63,6 +65,9 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
         lead = f"{printable(variant.name or '')}: " if len(verdict.variants) > 1 else ""
         for sentence in [] if variant.steadiness is None else steady_sentences(variant.steadiness):
             lines += wrapped(f"{lead}{sentence}", rest="  ")
+    for variant in verdict.variants:
+        lead = f"{printable(variant.name or '')}: " if len(verdict.variants) > 1 else ""
+        lines += _phases_table(variant.phases, lead)
     if verdict.faults:
         lines += _evidence(verdict)
     lines += _outside(verdict)
@@ -333,6 +338,37 @@ def _outcome_lines(lead: str, summary: Summary) -> list[str]:
     more = f"; {dropped:,} more {were} planned and never started by us (dropped)" if dropped else ""
     warm = f" ({count_of(summary.warmup, 'stream')} of the warm-up left out)" if summary.warmup else ""
     return wrapped(f"{lead}{count_of(summary.streams, 'stream')}{warm}{parts}{more}.", rest="  ")
+
+
+def _phases_table(phases: Sequence[PhaseResult], lead: str) -> list[str]:
+    """Before, during and after: how many streams of each phase ended well, and how soon their first token came."""
+    if not phases:
+        return []
+    cells = WIDTH - 4 - _COUNT_CELLS - _OBSERVED_CELLS - 2 * _TTFT_CELLS
+    lines = _row(
+        _Cell(f"{lead}streams by phase", cells),
+        _Cell("ended well", _COUNT_CELLS, right=True),
+        _Cell("observed", _OBSERVED_CELLS, right=True),
+        _Cell("TTFT p50", _TTFT_CELLS, right=True),
+        _Cell("TTFT p95", _TTFT_CELLS, right=True),
+    )
+    for phase in phases:
+        opened = f" and {phase.unfinished:,} open" if phase.unfinished else ""
+        lines += _row(
+            _Cell(f"{printable(phase.name)}{' (faults)' if phase.faults else ''}{opened}", cells),
+            _Cell(f"{phase.k:,}/{phase.n:,}" if phase.n else NOT_MEASURED, _COUNT_CELLS, right=True),
+            _Cell(share_text(phase.k / phase.n) if phase.n else NOT_MEASURED, _OBSERVED_CELLS, right=True),
+            _Cell(phase_ttft_text(phase, 0.5), _TTFT_CELLS, right=True),
+            _Cell(phase_ttft_text(phase, 0.95), _TTFT_CELLS, right=True),
+        )
+    return ["", *lines]
+
+
+def phase_ttft_text(phase: PhaseResult, q: float) -> str:
+    """A quantile of TTFT; a dash where so few streams have none, never where it did not come."""
+    if not has_quantile(phase.n, q):
+        return NOT_MEASURED
+    return duration_text(phase.ttft_p50_ns if q <= 0.5 else phase.ttft_p95_ns)
 
 
 def _rig(rows: Sequence[RigRow], load_began_ns: int) -> list[str]:

@@ -255,6 +255,7 @@ def _judge(
     tally = _tally(measured.units)
     _fill(verdict, claim, scoped, measured, tally)
     _decide(verdict, claim, history, measured, tally)
+    unseen = unseen or _unseen_in_phase(claim, variant, history)
     if unseen and verdict.verdict != "fail":
         _doubt(verdict, unseen)
 
@@ -271,6 +272,23 @@ def _unseen(claim: Claim, variant: str | None, history: History) -> tuple[list[E
     ]
     unseen = [each for each in meant if not each.acted]
     return unseen, len(unseen) < len(meant)
+
+
+def _unseen_in_phase(claim: Claim, variant: str | None, history: History) -> list[Evidence]:
+    """The faults of a claim's phase, or of one before it, that did not act: what passed had nothing to bear, or to recover from."""
+    scope = claim.scope
+    if scope.phase is None or scope.group is not None or scope.after is not None:
+        return []
+    groups: set[str] = set()
+    for phase in history.phases.planned:
+        groups |= set(phase.groups)
+        if phase.name == scope.phase:
+            break
+    return [
+        each
+        for each in evidence_of(history)
+        if each.variant == variant and each.group in groups and not each.acted
+    ]
 
 
 def _doubt(verdict: Verdict, unseen: Sequence[Evidence]) -> None:

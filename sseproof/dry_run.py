@@ -33,7 +33,7 @@ from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.reports.words import count_of
 from sseproof.rundir.errors import RigError, UsageError
 from sseproof.scenario import STAND_IN, Resolved, Scenario
-from sseproof.timeline import PlannedFault, planned_faults, timeline
+from sseproof.timeline import PlannedFault, PlannedPhase, planned_faults, planned_phases, timeline
 
 OPEN_LOAD: Final = "Whether this machine bears it is known only after the look at the target, which tells how long an answer lasts."
 
@@ -71,6 +71,8 @@ class PlannedVerdict(Struct):
     plan: ClaimPlan
     fixed: bool
     """The plan fixes n; otherwise it is what is to be expected."""
+    phase: str | None = None
+    """The phase that it speaks of."""
 
 
 class DryRun(Struct):
@@ -84,6 +86,8 @@ class DryRun(Struct):
     claims: list[PlannedVerdict]
     faults: list[PlannedFault]
     """Each group of streams and when its fault acts; empty without faults."""
+    phases: list[PlannedPhase] = []
+    """Parts of the load that claims may name."""
     refusal: str | None = None
     """Which limit of this machine would refuse the run now, and how to raise it."""
     warning: str | None = None
@@ -131,11 +135,15 @@ class DryRun(Struct):
             lines += [
                 "",
                 planned.claim,
-                *(f"  {line}" for line in _claim_lines(planned.plan, fixed=planned.fixed)),
+                *(
+                    f"  {line}"
+                    for line in _claim_lines(planned.plan, fixed=planned.fixed, phase=planned.phase)
+                ),
             ]
-        drawn = timeline(self.faults, None if needs.duration_s is None else needs.duration_s * 1e3)
+        length_ms = None if needs.duration_s is None else needs.duration_s * 1e3
+        drawn = timeline(self.faults, length_ms, phases=self.phases)
         if drawn:
-            lines += ["", "Faults, from the begin of load:"]
+            lines += ["", f"{'Faults' if self.faults else 'Phases'}, from the begin of load:"]
         return "\n".join([*(_wrapped(line) for line in lines), *drawn])
 
 
@@ -183,6 +191,7 @@ def dry_run(
         ),
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
         faults=planned_faults(resolved.groups),
+        phases=planned_phases(resolved.phases),
         refusal=_refusal(demand),
         warning=None if planned is None else warning(planned, environ),
         unknown_load=OPEN_LOAD if planned is None and calibration_path(environ).exists() else None,
@@ -272,7 +281,12 @@ def _most_requests(streams: int, client: Client) -> int | None:
 def _planned(resolved: Resolved, claim: Claim, expected_rate: float | None) -> PlannedVerdict:
     fixed = fixed_units(resolved, claim)
     n = expected_units(resolved, claim) if fixed is None else fixed
-    return PlannedVerdict(claim=claim.text, plan=plan_claim(claim, n, expected_rate), fixed=fixed is not None)
+    return PlannedVerdict(
+        claim=claim.text,
+        plan=plan_claim(claim, n, expected_rate),
+        fixed=fixed is not None,
+        phase=claim.scope.phase,
+    )
 
 
 def _wrapped(line: str) -> str:
@@ -283,7 +297,7 @@ def _wrapped(line: str) -> str:
     )
 
 
-def _claim_lines(plan: ClaimPlan, *, fixed: bool) -> list[str]:
+def _claim_lines(plan: ClaimPlan, *, fixed: bool, phase: str | None = None) -> list[str]:
     unit = f"{plan.unit}s"
     need = f"A pass needs at least {plan.needed_n} {unit}"
     advice = (
@@ -292,6 +306,8 @@ def _claim_lines(plan: ClaimPlan, *, fixed: bool) -> list[str]:
     rate = f"if {share_text(plan.expected_rate)} of them are good"
     if plan.n is None or plan.chance_if_good is None:
         reason = "breaks and gaps come as they come" if plan.unit != "stream" else "fix it with --streams"
+        if phase is not None:
+            reason = "how many streams a phase gets is known only of the schedule of an open loop (--rate)"
         return [f"{need}{advice}, {rate}.", f"The plan does not fix their number: {reason}."]
     chance = plan.chance_if_good
     allowed = "no pass is possible" if plan.allowed_failures is None else f"{plan.allowed_failures} may fail"

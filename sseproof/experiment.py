@@ -449,6 +449,7 @@ class _Experiment:
             groups=msgspec.Raw(msgspec.json.encode(self._faults.rule))
             if self._faults
             else msgspec.Raw(b"null"),
+            phases=self._resolved.phases,
             on_unknown=scenario.on_unknown,
             locustfile=scenario.locustfile,
             locustfile_sha256=_sha256_of(scenario.locustfile),

@@ -20,10 +20,11 @@ from sseproof.calibration import PlannedLoad
 from sseproof.chaos.faults import Clean, Cut, EndsConnections, Flapping, Refused, kind_of
 from sseproof.chaos.plan import GroupSpec
 from sseproof.limits import Demand, Side
-from sseproof.loadtests.arrivals import count_starts, expected_starts
+from sseproof.loadtests.arrivals import count_starts, expected_starts, starts_before
 from sseproof.loadtests.settings import Load, Target
 from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim
+from sseproof.rundir.rows import PhasePlan
 from sseproof.scenario import Resolved, Variant
 
 DEVIATIONS: Final = 3
@@ -128,6 +129,8 @@ def service_of(target: Target) -> tuple[str, int]:
 
 def fixed_units(resolved: Resolved, claim: Claim) -> int | None:
     """Units of the claim in the judged variant, where the plan fixes them; at least so many, for breaks."""
+    if claim.scope.phase is not None:
+        return None  # faults that come late, and streams that they meet, move the borders of phases
     streams = fixed_streams(resolved)
     if streams is None:
         return None
@@ -145,6 +148,9 @@ def fixed_units(resolved: Resolved, claim: Claim) -> int | None:
 
 def expected_units(resolved: Resolved, claim: Claim) -> int | None:
     """About how many units the claim will have; None where the plan says nothing about it."""
+    if claim.scope.phase is not None:
+        streams = _streams_in(resolved, claim.scope.phase) if claim.unit == "stream" else None
+        return None if streams is None else _share_of(streams, _groups(resolved, claim))
     if claim.unit == "stream":
         streams = expected_streams(resolved)
         return None if streams is None else _share_of(streams, _groups(resolved, claim))
@@ -178,6 +184,32 @@ def expected_streams(resolved: Resolved, *, warmup: bool = False) -> int | None:
     fixed = fixed_streams(resolved, warmup=warmup)
     load = judged_variant(resolved).load
     return expected_starts(load, warmup=warmup) if fixed is None and load.is_open else fixed
+
+
+def _streams_in(resolved: Resolved, name: str) -> int | None:
+    """About how many streams of the judged variant a phase will have, in an open loop.
+
+    Those that a following fault still finds open are that fault's.
+    """
+    position = resolved.scenario.variant.index(judged_variant(resolved))
+    variant, replay_ns = resolved.scenario.variant[position], resolved.replays[position]
+    if not variant.load.is_open:
+        return None
+    length_s = asked_length_s(variant) or 0.0
+    at = next(index for index, phase in enumerate(resolved.phases) if phase.name == name)
+    edges = [_begins_ns(resolved.phases, index, length_s) for index in (at, at + 1)]
+    first_ns = max(edges[0], 0 if variant.load.warmup is None else variant.load.warmup.ns)
+    most = math.inf if variant.load.streams is None else variant.load.streams
+    before, until = (min(starts_before(variant.load, edge, replay_ns), most) for edge in (first_ns, edges[1]))
+    return max(0, math.floor(until - before))
+
+
+def _begins_ns(phases: Sequence[PhasePlan], index: int, length_s: float) -> float:
+    """From which start on streams of that length belong to a phase or a later one."""
+    if index == len(phases):
+        return math.inf
+    met = index > 0 and phases[index].groups and not phases[index - 1].groups
+    return max(phases[index].start_ms * 1e6 - (length_s * 1e9 if met else 0.0), 0.0)
 
 
 def _share_of(streams: int, specs: list[GroupSpec]) -> int:

@@ -29,8 +29,9 @@ from msgspec import Struct
 from sseproof.chaos.faults import Clean, Command, FaultError, ReadsEvents, ServerRestart, kind_of
 from sseproof.chaos.hop_config import HopKind, check_route
 from sseproof.chaos.install import check_address
+from sseproof.chaos.phases import check_in_phases, in_their_phases, parse_phases, total_ms, with_faults
 from sseproof.chaos.plan import GroupSpec, parse_groups
-from sseproof.loadtests.arrivals import MOST_STARTS, starts_before
+from sseproof.loadtests.arrivals import MOST_STARTS, admission_ns, starts_before
 from sseproof.loadtests.dialects import Plain
 from sseproof.loadtests.payloads import fields_of, read_payloads
 from sseproof.loadtests.settings import Client, Load, Target
@@ -39,7 +40,7 @@ from sseproof.reference_server.misbehave import parse_modes
 from sseproof.replay import read_replay
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
 from sseproof.rundir.errors import UsageError
-from sseproof.rundir.rows import FaultSide
+from sseproof.rundir.rows import FaultSide, PhasePlan
 from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY, printable
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
 
@@ -113,6 +114,8 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     """File of outside events, read when the load is over."""
     fault: list[dict[str, Any]] = []
     """Each table is a fault and the share of streams that meet it; `sseproof.chaos.plan` reads them."""
+    phases: dict[str, Duration] = {}
+    """Name and length, in their order; without any they follow from the times of the faults."""
     server: ServerChoice | None = None
     hop: HopKind | None = None
     fault_side: FaultSide = "client"
@@ -148,6 +151,8 @@ class Resolved(Struct):
     claims: list[Claim]
     groups: list[GroupSpec]
     """Who meets which fault; empty without faults."""
+    phases: list[PhasePlan]
+    """Parts of the load that claims may name; empty without a timetable of faults and phases of its own."""
     secrets: dict[str, str]
     """Environment variables for the children."""
     source: str
@@ -193,9 +198,11 @@ def load_scenario(
     scenario = _convert(tree, origin)
     _check_toxiproxy(scenario, origin)
     _default_judged(scenario, tree)
+    written = _phases(scenario, origin)
     claims = _checked(scenario, origin)
-    groups = _groups(scenario, origin)
-    _check_scopes(claims, scenario, groups, origin)
+    groups = _groups(scenario, written, origin)
+    phases = with_faults(written, groups)
+    _check_scopes(claims, scenario, groups, phases, origin)
     replays = [
         [] if variant.load.replay is None else read_replay(Path(variant.load.replay))
         for variant in scenario.variant
@@ -203,6 +210,7 @@ def load_scenario(
     for variant, table, replay in zip(scenario.variant, tree["variant"], replays, strict=True):
         _check_starts(variant.load, replay, origin)
         _refuse_of_schedules(variant.load, table, origin)
+        _check_phases(variant.load, replay, written, origin)
     secrets = Secrets()
     for variant in scenario.variant:
         _move_secrets(variant.target, secrets)
@@ -216,6 +224,7 @@ def load_scenario(
         scenario=scenario,
         claims=claims,
         groups=groups,
+        phases=phases,
         secrets=secrets.variables,
         source=str(path) if path else "the command line",
         replays=replays,
@@ -334,11 +343,40 @@ def _default_judged(scenario: Scenario, tree: Tree) -> None:
         variant.judged = variant in chosen if chosen else variant is scenario.variant[-1]
 
 
-def _groups(scenario: Scenario, origin: "_Origins") -> list[GroupSpec]:
+def _phases(scenario: Scenario, origin: "_Origins") -> list[PhasePlan]:
+    """The phases of [phases]; a load of no length of its own lasts as long as they do."""
+    try:
+        phases = parse_phases(scenario.phases)
+    except FaultError as error:
+        raise UsageError(f"{origin.of('phases')}: {error}") from None
+    for variant in scenario.variant if phases else ():
+        load = variant.load
+        if load.duration is None and load.streams is None and load.replay is None and not load.stages:
+            load.duration = Duration(total_ms(phases) * 1_000_000)
+    return phases
+
+
+def _check_phases(load: Load, replay_ns: list[int], phases: list[PhasePlan], origin: "_Origins") -> None:
+    """The last phase lasts until the load ends: it has to begin before that, and as long as it is written it must fit."""
+    length_ns = admission_ns(load, replay_ns)
+    if length_ns is not None and total_ms(phases) * 1_000_000 > length_ns:
+        raise UsageError(
+            f"{origin.of('phases')}: the phases last {total_ms(phases) / 1e3:g} s together, and the load "
+            f"{length_ns / 1e9:g} s: shorten a phase, or lengthen the load (without a duration it lasts as long as they do)."
+        )
+    if phases and load.warmup is not None and load.warmup.ns >= (phases[0].end_ms or 0) * 1_000_000:
+        raise UsageError(
+            f"{origin.of('load.warmup')}: load.warmup ({load.warmup}) is over only after the phase {phases[0].name!r}, of "
+            "which no stream would be judged: shorten it, or lengthen that phase, which counts from the begin of load."
+        )
+
+
+def _groups(scenario: Scenario, phases: list[PhasePlan], origin: "_Origins") -> list[GroupSpec]:
     if not scenario.fault:
         return []
     try:
-        groups = parse_groups(scenario.fault)
+        groups = parse_groups(in_their_phases(scenario.fault, phases))
+        check_in_phases(scenario.fault, groups, phases)
     except FaultError as error:
         raise UsageError(f"{origin.of('fault')}: {error}") from None
     if any(isinstance(spec.fault, ServerRestart) for spec in groups) and any(
@@ -376,7 +414,11 @@ def _check_command(fault: Command, origin: "_Origins") -> None:
 
 
 def _check_scopes(
-    claims: list[Claim], scenario: Scenario, groups: list[GroupSpec], origin: "_Origins"
+    claims: list[Claim],
+    scenario: Scenario,
+    groups: list[GroupSpec],
+    phases: list[PhasePlan],
+    origin: "_Origins",
 ) -> None:
     """A claim about a name that the plan does not have could only come out unknown: refused before anything is sent."""
     named = [spec.name for spec in groups]
@@ -385,21 +427,22 @@ def _check_scopes(
     variants = [variant.name for variant in scenario.variant if variant.name is not None]
     for claim in claims:
         scope = claim.scope
-        if scope.phase is not None:
-            raise UsageError(
-                f'{origin.of("claims")}: the claim "{claim.text}" says in phase {scope.phase!r}, and no scenario has '
-                "phases yet: leave it out, or say after FAULT for what came once a fault had begun."
-            )
         for word, name, known in (
             ("in variant", scope.variant, variants),
             ("in group", scope.group, named),
+            ("in phase", scope.phase, [phase.name for phase in phases]),
             ("after", scope.after, kinds),
         ):
             if name is None or name in known:
                 continue
             there = "there are: " + ", ".join(dict.fromkeys(known)) if known else "the scenario has none"
+            end = "."
+            if word == "in phase" and not known:
+                there += ": add [phases], or a fault that begins and ends in the run (after, duration)"
+            elif word == "in phase" and (near := nearest(name, known)) is not None:
+                there, end = f"did you mean {near!r}", "?"
             raise UsageError(
-                f'{origin.of("claims")}: the claim "{claim.text}" says {word} {name!r}; {there}.'
+                f'{origin.of("claims")}: the claim "{claim.text}" says {word} {name!r}; {there}{end}'
             )
 
 

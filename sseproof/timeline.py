@@ -11,11 +11,13 @@ from msgspec import Struct
 
 from sseproof.chaos.faults import Clean, Windowed, kind_of, windows_of
 from sseproof.chaos.plan import GroupSpec
+from sseproof.rundir.rows import PhasePlan
 
 WIDTH: Final = 80
 STANDS: Final = "="
 ACTS: Final = "#"
 QUIET: Final = "."
+_PHASES: Final = "phase"
 _NAME_CELLS: Final = 20
 _MARKS: Final = 4
 """Parts of the axis between which a time is written."""
@@ -33,6 +35,21 @@ class PlannedFault(Struct, kw_only=True):
     """Begin and length of each time, from the begin of load."""
 
 
+class PlannedPhase(Struct, kw_only=True):
+    """A part of the load."""
+
+    name: str
+    start_ms: int
+    """From the begin of load."""
+    end_ms: int | None
+    """None is its end."""
+
+
+def planned_phases(phases: Sequence[PhasePlan]) -> list[PlannedPhase]:
+    """The phases of a plan, in their order."""
+    return [PlannedPhase(name=each.name, start_ms=each.start_ms, end_ms=each.end_ms) for each in phases]
+
+
 def planned_faults(groups: Sequence[GroupSpec]) -> list[PlannedFault]:
     """What the groups of a scenario or a plan will meet, in their order."""
     return [
@@ -47,21 +64,34 @@ def planned_faults(groups: Sequence[GroupSpec]) -> list[PlannedFault]:
     ]
 
 
-def timeline(faults: Sequence[PlannedFault], length_ms: float | None, *, shares: bool = True) -> list[str]:
-    """The lines of the picture, at most 80 columns wide; none without faults. `length_ms` is that of the load, if known."""
-    if not faults:
+def timeline(
+    faults: Sequence[PlannedFault],
+    length_ms: float | None,
+    *,
+    shares: bool = True,
+    phases: Sequence[PlannedPhase] = (),
+) -> list[str]:
+    """The lines of the picture, at most 80 columns wide; none without faults and phases.
+
+    `length_ms` is that of the load, if known.
+    """
+    if not faults and not phases:
         return []
     last_ms = max((start + length for each in faults for start, length in each.windows_ms), default=0)
+    last_ms = max([last_ms, *(each.end_ms or each.start_ms for each in phases)])
     span_ms = length_ms or last_ms or None
     names = [_label(each, shares=shares) for each in faults]
-    indent = max(len(name) for name in names) + 1
+    indent = max(len(name) for name in [*names, *([_PHASES] if phases else [])]) + 1
     columns = WIDTH - indent
     lines = [
         f"{name:<{indent}}{_bar(each, span_ms, columns)}" for name, each in zip(names, faults, strict=True)
     ]
     if span_ms is not None:
         lines.insert(0, " " * indent + _axis(span_ms, columns))
-    lines += [""] + [f"{name.split()[0]}: {_words(each)}" for name, each in zip(names, faults, strict=True)]
+    if phases and span_ms is not None:
+        lines.insert(1, f"{_PHASES:<{indent}}{_ruler(phases, span_ms, columns)}".rstrip())
+    lines += [""] + [_phase_words(each) for each in phases]
+    lines += [f"{name.split()[0]}: {_words(each)}" for name, each in zip(names, faults, strict=True)]
     if length_ms is None and last_ms:
         lines.append("How long the load lasts is not known before: times after its end don't happen.")
     return lines
@@ -82,6 +112,21 @@ def _bar(fault: PlannedFault, span_ms: float | None, columns: int) -> str:
             last = min(max(first, int((start_ms + length_ms) / span_ms * columns) - 1), columns - 1)
             cells[first : last + 1] = ACTS * (last + 1 - first)
     return "".join(cells)
+
+
+def _ruler(phases: Sequence[PlannedPhase], span_ms: float, columns: int) -> str:
+    """Each phase's name from the column where it begins, as far as there is room for it."""
+    starts = [min(int(each.start_ms / span_ms * columns), columns - 1) for each in phases]
+    cells = [" "] * columns
+    for each, start, following in zip(phases, starts, [*starts[1:], columns], strict=True):
+        text = f"|{each.name}"[: max(following - start, 1)]
+        cells[start : start + len(text)] = text
+    return "".join(cells)
+
+
+def _phase_words(phase: PlannedPhase) -> str:
+    until = "the end of load" if phase.end_ms is None else seconds_text(phase.end_ms)
+    return f"phase {phase.name}: from {seconds_text(phase.start_ms)} to {until}"
 
 
 def _axis(span_ms: float, columns: int) -> str:

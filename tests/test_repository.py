@@ -526,7 +526,7 @@ def test_every_scenario_key_is_documented() -> None:
 def test_every_fault_is_documented() -> None:
     """Kinds, keys, and which of the keys are needed, as the scenario is read."""
     faults = importlib.import_module("sseproof.chaos.faults")
-    assert documented_keys("###")["fault"].keys() == {"kind", "share", "name"}
+    assert documented_keys("###")["fault"].keys() == {"kind", "share", "name", "phase"}
     documented = documented_keys("####")
     assert documented.keys() == set(faults.FAULT_KINDS)
     effects = (ROOT / "docs" / "faults.md").read_text("utf-8")

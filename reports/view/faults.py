@@ -7,6 +7,7 @@ from sseproof.reports.charts.lanes import Episode, episodes
 from sseproof.reports.charts.overtime import Ended, Point, Series, busiest, outcomes_over_time, ttft_over_time
 from sseproof.reports.charts.svg import Table, short
 from sseproof.reports.checks import LINK_DOWN, FaultWindow
+from sseproof.reports.summary import phase_ttft_text
 from sseproof.reports.view.model import Block, Figure, Grid, Paragraph, Section, Subheading
 from sseproof.reports.view.record import (
     Record,
@@ -47,6 +48,8 @@ def faults_section(record: Record) -> Section | None:
     blocks += _outcomes(record)
     if record.windows:
         blocks += [Subheading(text="Before, during and after each fault"), _phases(record)]
+    if any(variant.phases for variant in record.verdict.variants):
+        blocks += [Subheading(text=_named_heading(record)), _named_phases(record)]
     blocks += _episodes(record)
     blocks += _evidence(record)
     blocks += _marks(record)
@@ -183,6 +186,50 @@ def _phase_rows(record: Record, windows: Sequence[FaultWindow]) -> list[list[str
             ]
         )
     return rows
+
+
+def _named_heading(record: Record) -> str:
+    judged = next((each for each in record.verdict.variants if each.judged), record.verdict.variants[-1])
+    parts = [f"{printable(phase.name)} {of_text(phase.k, phase.n)}" for phase in judged.phases]
+    return f"Streams that ended well, by phase: {'; '.join(parts)}"
+
+
+def _named_phases(record: Record) -> Grid:
+    """The parts of the load that claims may name (`in phase`)."""
+    rows = [
+        [
+            *([variant_text(variant.name) or NOT_MEASURED] if record.several else []),
+            printable(phase.name),
+            f"{phase.start_ms / 1e3:g} s",
+            "the end of load" if phase.end_ms is None else f"{phase.end_ms / 1e3:g} s",
+            f"{phase.n:,}",
+            of_text(phase.k, phase.n),
+            f"{phase.unfinished:,}",
+            phase_ttft_text(phase, 0.5),
+            phase_ttft_text(phase, 0.95),
+        ]
+        for variant in record.verdict.variants
+        for phase in variant.phases
+    ]
+    columns = [
+        *(["variant"] if record.several else []),
+        "phase",
+        "from",
+        "to",
+        "streams",
+        "ended well",
+        "open",
+    ]
+    return Grid(
+        caption="From and to are the plan's. A phase with faults lasts from the first call that broke something to the answer "
+        "of the last that healed, and has every stream that was open in that time; of the other phases each has those that "
+        "began in it. Open: streams without an end that can have been in it.",
+        table=Table(
+            columns=[*columns, "TTFT p50", "TTFT p95"],
+            rows=rows,
+            text_columns=len(columns) - 5,
+        ),
+    )
 
 
 # --- breaks -------------------------------------------------------------------------------------------------------------

@@ -173,6 +173,7 @@ class StreamRecord(Row, kw_only=True):
     variant: str | None = None
     group: str | None = None
     phase: str | None = None
+    """The planned phase that its start lies in, by the plan's clock alone; a report goes by when faults really acted."""
     warmup: bool = False
     kind: StreamKind = "answer"
     intended: Instant | None = None
@@ -280,6 +281,8 @@ class StartRow(Row, kw_only=True):
     name: str = ""
     variant: str | None = None
     group: str | None = None
+    phase: str | None = None
+    """As in its StreamRecord."""
     warmup: bool = False
     intended: Instant | None = None
     dispatched: Instant | None = None
@@ -503,6 +506,17 @@ class VariantPlan(Row, kw_only=True):
     """Digest of the payload file, as it was read."""
 
 
+class PhasePlan(Row, kw_only=True):
+    """A part of the run; phases follow one another from the begin of load, and the last one lasts until its end."""
+
+    name: str
+    start_ms: int
+    end_ms: int | None = None
+    """None is the end of the load, whenever that comes."""
+    groups: list[str] = []
+    """Whose faults begin in it by a timetable; a fault that stands the whole run is in no phase's list."""
+
+
 class PlannedClaim(Row, kw_only=True):
     """A claim as it will be judged; its text is normalised, its n fixed before the run where the plan fixes it."""
 
@@ -532,6 +546,8 @@ class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are de
     """chaos.plan.FaultPlan; null in a run without faults."""
     groups: Raw = Raw(b"null")
     """rundir.groups.GroupRule: the seeded rule that gives every stream number its group."""
+    phases: list[PhasePlan] = []
+    """In their order; none in a run without phases."""
     on_unknown: Literal["fail", "warn"] = "fail"
     locustfile: str | None = None
     locustfile_sha256: str | None = None

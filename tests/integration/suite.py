@@ -29,6 +29,13 @@ RUN_LIMIT_S = 110
 @contextlib.contextmanager
 def served(*options: str) -> Iterator[str]:
     """The reference server by its own command; gives the address of its stream."""
+    with serving(*options) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def serving(*options: str) -> Iterator[tuple[str, int]]:
+    """As `served`, and the process that serves."""
     command = [sys.executable, "-m", "sseproof", "serve", "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -36,7 +43,7 @@ def served(*options: str) -> Iterator[str]:
         line = process.stdout.readline()
         found = READY.search(line)
         assert found, f"the server said {line!r}"
-        yield found[1]
+        yield found[1], process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)

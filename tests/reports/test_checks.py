@@ -13,7 +13,7 @@ from sseproof.reports.checks import Scoped, fault_evidence, fault_windows, measu
 from sseproof.reports.claims import parse_claim
 from sseproof.reports.facts import all_facts, stream_facts
 from sseproof.reports.history import read_history
-from sseproof.rundir.rows import FaultRow, Instant, StreamRecord, WitnessRow
+from sseproof.rundir.rows import FaultRow, Instant, PhasePlan, StreamRecord, WitnessRow
 
 MS = 1_000_000
 
@@ -585,6 +585,7 @@ class TestScopes:
         assert [unit.cause for unit in units_of(run, "recovery >= 90%", "after").units] == ["unfinished"]
 
     def test_a_start_without_an_end_may_belong_to_any_phase(self, run):
+        run.plan.phases = [PhasePlan(name="p1", start_ms=0)]
         run.stream(phase="p1")
         run.start()
         assert len(units_of(run, "success >= 98% in phase p1").units) == 2

@@ -45,6 +45,7 @@ REQUIRED = {
     "AddressPlan": "host port",
     "PreflightResult": "ok",
     "VariantPlan": "target load client",
+    "PhasePlan": "name start_ms",
     "PlannedClaim": "text",
     "Plan": "run scenario seed created_ns",
     "RunInfo": "run started_ns",

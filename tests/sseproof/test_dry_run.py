@@ -126,3 +126,47 @@ def test_a_length_is_told_to_a_hundredth_of_a_second():
     text = planned("load.rate=3", "load.streams=10").to_text()
     assert "within 3.33 s and" in text
     assert "Takes 3.33 s and what open answers still need: at most 303.33 s" in text
+
+
+def test_each_phase_of_a_schedule_has_the_streams_that_start_in_it():
+    lengths = ("phases.baseline=4s", "phases.fault=5s", "phases.recovery=6s")
+    text = "success >= 90% in phase {}".format
+    names = ("baseline", "fault", "recovery")
+    found = planned(*lengths, "load.rate=20", f"claims={[text(name) for name in names]}")
+    assert [(each.claim, each.plan.n, each.fixed) for each in found.claims] == [
+        (text(name), n, False) for name, n in zip(names, (80, 100, 120), strict=True)
+    ]
+    assert [(each.name, each.start_ms, each.end_ms) for each in found.phases][2] == ("recovery", 9_000, None)
+    assert found.needs.duration_s == 15
+    assert "phase fault: from 4s to 9s" in found.to_text()
+    warm = planned(*lengths, "load.rate=20", "load.warmup=3s", f"claims={[text('baseline')]}")
+    assert warm.claims[0].plan.n == 20
+    few = planned(
+        *lengths, "load.stages=[{duration='15s', rate=20}]", "load.streams=90", f"claims={[text('fault')]}"
+    )
+    assert few.claims[0].plan.n == 10
+
+
+def test_a_fault_takes_the_streams_that_it_finds_open():
+    """Answers of 1 s: 20 of the 80 streams that start in the 4 s before the fault are still open when it comes."""
+    resolved = load_scenario(
+        None,
+        environ={},
+        sets=[],
+        flags={
+            "server": {},
+            "target": {"url": "/api/v1/stream/chat?events=51&interval_ms=20&first_token_ms=0"},
+            "load": {"rate": 20},
+            "phases": {"baseline": "4s", "fault": "4s", "recovery": "4s"},
+            "fault": [{"kind": "refused", "share": "50%", "phase": "fault"}],
+            "claims": [f"success >= 90% in phase {name}" for name in ("baseline", "fault", "recovery")]
+            + ["success >= 90% in phase fault in group refused"],
+        },
+    )
+    assert [each.plan.n for each in dry_run(resolved).claims] == [60, 100, 80, 50]
+
+
+def test_a_closed_loop_does_not_say_before_how_many_streams_a_phase_gets():
+    found = planned("phases.a=4s", "phases.b=4s", 'claims=["success >= 90% in phase b"]')
+    assert found.claims[0].plan.n is None
+    assert "--rate" in found.to_text()

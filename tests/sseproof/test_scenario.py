@@ -325,7 +325,7 @@ def test_a_server_of_the_run_needs_no_address(tmp_path):
         ("recovery = 100% after clean", ["after 'clean'", "there are: late"]),
         (
             "success >= 98% in phase nobody",
-            ["in phase 'nobody'", "no scenario has phases yet", "after FAULT"],
+            ["in phase 'nobody'", "the scenario has none: add [phases]"],
         ),
     ],
 )
@@ -335,6 +335,74 @@ def test_a_claim_about_a_name_that_the_scenario_lacks_is_refused(tmp_path, claim
     sentence = refused(text, tmp_path)
     for word in words:
         assert word in sentence
+
+
+PHASES = '[phases]\nbaseline = "4s"\nfault = "4s"\nrecovery = "2s"\n'
+
+
+def test_phases_give_the_load_its_length_where_nothing_else_does(tmp_path):
+    text = f'[target]\nurl = "{URL}"\n'
+    found = load(text + PHASES, tmp_path)
+    assert found.scenario.variant[0].load.duration.seconds == 10
+    assert [(each.name, each.start_ms, each.end_ms) for each in found.phases] == [
+        ("baseline", 0, 4_000),
+        ("fault", 4_000, 8_000),
+        ("recovery", 8_000, None),
+    ]
+    longer = load(text + '[load]\nduration = "12s"\n' + PHASES, tmp_path)
+    assert longer.scenario.variant[0].load.duration.seconds == 12
+    assert load(text + PHASES + "[load]\nstreams = 50\n", tmp_path).scenario.variant[0].load.duration is None
+    assert load(text, tmp_path).phases == []
+
+
+def test_the_times_of_faults_make_phases_and_a_fault_may_name_its_own(tmp_path):
+    fault = '[[fault]]\nkind = "refused"\nshare = "20%"\n'
+    text = f'claims = ["success >= 98% in phase recovery"]\n[target]\nurl = "{URL}"\n'
+    natural = load(text + fault + 'after = "2s"\nduration = "1s"\n', tmp_path)
+    assert [(each.name, each.start_ms, each.groups) for each in natural.phases] == [
+        ("baseline", 0, []),
+        ("fault", 2_000, ["refused"]),
+        ("recovery", 3_000, []),
+    ]
+    named = load(text + PHASES + fault + 'phase = "fault"\n', tmp_path)
+    assert named.groups[0].fault.after_ms == named.groups[0].fault.duration_ms == 4_000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '[load]\nduration = "9s"\n' + PHASES,
+            ["the phases last 10 s together, and the load 9 s", "shorten a phase"],
+        ),
+        (
+            "[load]\nmodel = 'closed'\nstages = [{ duration = '9s', users = 3 }]\n" + PHASES,
+            ["and the load 9 s"],
+        ),
+        ('[load]\nwarmup = "4s"\n' + PHASES, ["load.warmup (4s) is over only after the phase 'baseline'"]),
+        ('[phases]\nBase = "4s"\n', ["names 'Base'", "small letters"]),
+        ('[phases]\nbase = "none"\n', ["phases", "is not a duration"]),
+        ('[phases]\nbase = "0s"\n', ["a length in whole milliseconds"]),
+        ('[phases]\nbase = "4s"\nbase = "5s"\n', ["is not valid TOML"]),
+        ("phases = 3\n", ["phases"]),
+        ('[[fault]]\nkind = "stall"\nshare = "5%"\nphase = "fault"\n', ["add a [phases] table"]),
+        (
+            PHASES + '[[fault]]\nkind = "stall"\nshare = "5%"\nphase = "fault"\nduration = "5s"\n',
+            ["would end 9 s after the begin of load", "'fault' is over at 8 s"],
+        ),
+    ],
+)
+def test_phases_that_can_not_be_are_refused(tmp_path, text, words):
+    table = f'[target]\nurl = "{URL}"\n'
+    sentence = refused(text + table if text.startswith("phases") else table + text, tmp_path)
+    for word in words:
+        assert word in sentence
+    assert sentence.count("\n") == 0
+
+
+def test_a_phase_that_was_misspelt_is_offered(tmp_path):
+    text = f"claims = ['success >= 98% in phase recovry']\n[target]\nurl = \"{URL}\"\n"
+    assert "did you mean 'recovery'?" in refused(text + PHASES, tmp_path)
 
 
 def test_a_claim_about_names_that_exist_is_taken(tmp_path):

@@ -2,8 +2,10 @@
 
 import pytest
 
+from sseproof.chaos.phases import parse_phases, with_faults
 from sseproof.chaos.plan import parse_groups
-from sseproof.timeline import planned_faults, timeline
+from sseproof.rundir.units import Duration
+from sseproof.timeline import planned_faults, planned_phases, timeline
 
 CUT = {"kind": "cut", "share": "20%", "after_bytes": 900}
 STALL = {"kind": "stall", "share": "30%", "after": "10s", "duration": "5s"}
@@ -53,3 +55,29 @@ def test_it_never_needs_more_than_80_columns(length_ms):
     lines = drawn(long, {**STALL, "after": "0s", "duration": "1ms"}, length_ms=length_ms)
     assert max(len(line) for line in lines) <= 80
     assert timeline([], 40_000) == []
+
+
+def test_phases_are_drawn_where_they_begin_and_said_in_words():
+    phases = planned_phases(
+        with_faults(parse_phases({name: Duration(10**10) for name in ("quiet", "b", "after-it-all")}), [])
+    )
+    lines = timeline(planned_faults(parse_groups([STALL])), 30_000, phases=phases)
+    _, ruler, stall, *_ = lines
+    assert ruler.startswith("phase ")
+    assert ruler.index("|b") == stall.index("#"), "the stall begins with it"
+    assert ruler.index("|quiet") == stall.index(".")
+    assert [line for line in lines if line.startswith("phase ")][1:] == [
+        "phase quiet: from 0s to 10s",
+        "phase b: from 10s to 20s",
+        "phase after-it-all: from 20s to the end of load",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_many_phases_in_little_room_are_cut_and_not_mixed_up():
+    phases = planned_phases(
+        with_faults(parse_phases({f"phase-number-{n}": Duration(10**9) for n in range(50)}), [])
+    )
+    ruler = timeline([], 50_000, phases=phases)[1]
+    assert ruler.count("|") == 50
+    assert len(ruler) <= 80
