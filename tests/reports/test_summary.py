@@ -34,14 +34,14 @@ def test_a_good_run_reads_well(run):
         "3 of 3 claims hold.\n"
         "planted, GET http://127.0.0.1:8765/api/v1/stream/chat: 312 streams in 12 s\n"
         "\n"
-        "verdict   claim                                     k/n     observed       bound\n"
+        "verdict   claim                                    k/n      observed       bound\n"
         "--------------------------------------------------------------------------------\n"
-        "✓ pass    success >= 98%                        312/312        100 %      ≥ 99 %\n"
+        "✓ pass    success >= 98%                       312/312         100 %      ≥ 99 %\n"
         "    All 312 streams ended well.\n"
-        "✓ pass    ttft p95 <= 1s                        312/312    p95 86 ms      ≥ 99 %\n"
+        "✓ pass    ttft p95 <= 1s                       312/312     p95 86 ms      ≥ 99 %\n"
         "    All 312 first tokens within 1 s.\n"
         "    From send; from plan: –.\n"
-        "✓ pass    lost = 0                              312/312       0 lost      ≥ 99 %\n"
+        "✓ pass    lost = 0                             312/312        0 lost      ≥ 99 %\n"
         "    No violation in 312 streams; at most 0.96 % at 95 %.\n"
         "\n"
         "312 streams: 312 complete.\n"
@@ -80,13 +80,13 @@ def test_a_bad_run_says_what_happened_and_what_would_decide(run):
     text = text_of(run)
     assert_fits(text)
     assert text.startswith("Do not release: 2 of 5 claims fail, 1 is unknown.\n")
-    assert "✕ fail    success >= 98%                        200/261       76.6 %    ≤ 80.9 %" in text
+    assert "✕ fail    success >= 98%                       200/261        76.6 %    ≤ 80.9 %" in text
     assert "61 of 261 streams failed: 60 cut, 1 damaged." in text
     assert "By group: a 200/200, b 0/61." in text
     assert "Next: See streams 200, 201 and 202 in streams.jsonl." in text
-    assert "? unknown reconnect p95 < 1s                          –            –           –" in text
+    assert "? unknown reconnect p95 < 1s                         –             –           –" in text
     assert "not-measured: No connection broke." in text
-    assert "✕ fail    lost = 0                              260/261       3 lost     < 100 %" in text
+    assert "✕ fail    lost = 0                             260/261        3 lost     < 100 %" in text
     assert "261 streams: 200 complete, 60 cut, 1 damaged." in text
 
 
@@ -157,6 +157,14 @@ def test_more_variants_stand_below_each_other(run):
     assert re.search(r"^    a +✓ 60/60 100 %$", text, re.MULTILINE)
     assert text.count("60/60 100 %") == 6
     assert "success >= 95% [a]" in text
+
+
+def test_a_quantile_below_an_edge_stays_on_its_line(run):
+    run.claims("gap p99 <= 32.8ms")
+    run.streams(300, gaps=run.gaps(30, 32.8))
+    (line,) = (each for each in text_of(run).splitlines() if "gap p99" in each)
+    assert line.startswith("✓ pass    gap p99 <= 32.8ms ")
+    assert " p99 ≤ 32.8 ms " in line
 
 
 def test_a_bracket_leaves_a_range(run):
