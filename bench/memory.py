@@ -16,14 +16,13 @@ from typing import Final
 import msgspec
 import parts
 
-from sseproof.loadtests.settings import Load, Stage
+from sseproof.calibration import quiet_ramp
 from sseproof.rundir.files import GENERATOR, STREAMS, Reading
 from sseproof.rundir.rows import GeneratorRow
 from sseproof.rundir.units import Duration
 
 LEVELS: Final = (1_000, 5_000, 9_000)
 IDLE_S: Final = 3.0
-STARTS_PER_S: Final = 800.0
 HOLD_S: Final = 12.0
 DRAIN_S: Final = 10.0
 LIMIT_S: Final = 180.0
@@ -66,15 +65,7 @@ def measure(levels: tuple[int, ...] = LEVELS) -> list[MemoryRow]:
 
 
 def _level(streams: int) -> MemoryRow:
-    stages = [
-        Stage(duration=_duration(IDLE_S), rate=0.0),
-        Stage(duration=_duration(streams / STARTS_PER_S), rate=STARTS_PER_S),
-        Stage(duration=_duration(HOLD_S), rate=0.0),
-        Stage(
-            duration=_duration(1), rate=1.0
-        ),  # with the last start of a schedule its streams begin to be closed
-    ]
-    load = Load(model="open", stages=stages, max_open=streams + 1, drain=_duration(DRAIN_S))
+    load = quiet_ramp([(streams, HOLD_S)], idle_s=IDLE_S, drain=Duration(round(DRAIN_S * 1e9)))
     with tempfile.TemporaryDirectory() as folder, parts.PacedSource(1) as source:
         directory = parts.run_directory(Path(folder), source.port, load, "subscription")
         with parts.locust(parts.sseproof_command(source.port), 1, parts.plan_environ(directory)) as client:
@@ -117,10 +108,6 @@ def _row(streams: int, directory: Path, summary: parts.Summary) -> MemoryRow:
 
 def _most(rows: list[GeneratorRow]) -> int:
     return max(row.rss_bytes or 0 for row in rows)
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(round(seconds * 1e9))
 
 
 def missed_goals(rows: list[MemoryRow]) -> list[str]:

@@ -5,7 +5,7 @@ Rules (design.md decisions 2 to 4):
   50,000 events a second the work above the bare read falls by a third and more (a stream's objects are then in the
   processor's caches once, not sixteen times).
 - Only reads that end as an event does wait, of a stream whose tokens come less than FAST_NS apart, and none longer than
-  LONGEST_WAIT_NS; after QUIET_NS without a further one they are parsed, and before anything that ends the exchange.
+  LONGEST_WAIT_NS; after NO_FURTHER_NS without a further one they are parsed, and before anything that ends the exchange.
 - What waits is bounded: READS_TOGETHER reads of at most WAITING_READ_BYTES each.
 """
 
@@ -18,7 +18,7 @@ import gevent
 READS_TOGETHER: Final = 16
 WAITING_READ_BYTES: Final = 2_048
 FAST_NS: Final = 30_000_000
-QUIET_NS: Final = 40_000_000
+NO_FURTHER_NS: Final = 40_000_000
 LONGEST_WAIT_NS: Final = 200_000_000
 STEADY_TOKENS: Final = 16
 """Tokens that came one a read before the next may wait: where several come in one read, nothing is saved."""
@@ -58,7 +58,7 @@ class Deferral:
         now = time_ns()
         for each in list(self._waiting):
             first, last = each.waiting_since_ns()
-            if now - last > QUIET_NS or now - first > LONGEST_WAIT_NS or now < first:
+            if now - last > NO_FURTHER_NS or now - first > LONGEST_WAIT_NS or now < first:
                 each.catch_up()
         if not self._waiting:
             self._timer.stop()

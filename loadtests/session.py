@@ -42,7 +42,7 @@ from sseproof.loadtests.sse import (
     Message,
 )
 from sseproof.loadtests.stamps import warm_stamps
-from sseproof.loadtests.stream import PROCESS_LEDGER, QUIET_NS, Ledger, Session
+from sseproof.loadtests.stream import PROCESS_LEDGER, SETTLE_AFTER_NS, Ledger, Session
 from sseproof.loadtests.transport import TLS
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import RigError, SuiteError, UsageError
@@ -66,7 +66,7 @@ MOST_UNMADE: Final = 100
 """One odd stream, or some of them, leave the load as it is; with so many in one worker there is no load to speak of."""
 TRUTH_HEADER: Final = "Sseproof-Stream"
 """Tells our own reference server which logical stream a connection belongs to."""
-WATCH_S: Final = QUIET_NS / 1e9
+WATCH_S: Final = SETTLE_AFTER_NS / 1e9
 """How often streams that have gone quiet are looked for: 60 ns a stream, of 9,000 about half a millisecond."""
 R = TypeVar("R", StartRow, BreakRow, StreamRecord)
 Sink = Callable[[R], None]

@@ -71,7 +71,7 @@ from sseproof.rundir.text import printable
 if TYPE_CHECKING:
     from sseproof.loadtests.session import StreamClient
 
-QUIET_NS: Final = STALE_AFTER_NS // 5
+SETTLE_AFTER_NS: Final = STALE_AFTER_NS // 5
 """A stream this long without an event is taken off the hot path. Looking is due twice before it is stale."""
 PENDING_LIMIT_BYTES: Final = 256 * 1024 * 1024
 """Unfinished and unread events of one process (decision 14)."""
@@ -853,9 +853,9 @@ class Session:
             self._newest = self._last_lo = self._last_token_lo = self._last_token_hi = self._last_hi
 
     def watch_silence(self, now_ns: int) -> None:
-        """Takes a stream without an event for QUIET_NS off the hot path, until its next one."""
+        """Takes a stream without an event for SETTLE_AFTER_NS off the hot path, until its next one."""
         waiting = self._exchange is not None and self._exchange.reads_wait
-        if self._steady and not waiting and now_ns - self._last_hi > QUIET_NS:
+        if self._steady and not waiting and now_ns - self._last_hi > SETTLE_AFTER_NS:
             self._settle()
             self._steady = False
 

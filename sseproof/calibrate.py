@@ -22,7 +22,18 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from sseproof.calibration import Calibration, Ceiling, Limit, Step, climb, machine_key, search, store
+from sseproof.calibration import (
+    STARTS_PER_S,
+    Calibration,
+    Ceiling,
+    Limit,
+    Step,
+    climb,
+    machine_key,
+    quiet_ramp,
+    search,
+    store,
+)
 from sseproof.children import Child, end_all, python_module
 from sseproof.limits import (
     DESCRIPTORS_A_PROCESS,
@@ -33,7 +44,7 @@ from sseproof.limits import (
     ephemeral_range,
 )
 from sseproof.loadtests import LOCUSTFILE
-from sseproof.loadtests.settings import Client, Load, Stage, Target
+from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.reference_server.source import SourceRow
 from sseproof.reports.judge import rig_rows
 from sseproof.rundir.clock import NS_PER_S, now_ns
@@ -48,8 +59,6 @@ END_GRACE_S: Final = 2.0
 POLL_S: Final = 0.05
 SOURCE_SHARE: Final = 0.95
 """Of the events that a step is named after: a source that writes fewer of them was the limit."""
-STARTS_PER_S: Final = 800
-"""How fast quiet streams are opened; a start costs the generator half a millisecond."""
 HOLD_MARGIN_S: Final = 2
 """Until a second's row tells that a level is reached, and the rest of the last one."""
 LAST_HOLD_S: Final = 60
@@ -132,15 +141,8 @@ def _streams(
     say: Callable[[str], None],
 ) -> tuple[Ceiling, bool]:
     """Quiet streams. The generator climbs by its own schedule; we watch until it is too much."""
-    stages = []
-    before = 0
-    for level in levels:
-        hold_s = LAST_HOLD_S if level == levels[-1] else pace.hold_s + HOLD_MARGIN_S
-        stages.append(Stage(duration=_seconds((level - before) / STARTS_PER_S), rate=STARTS_PER_S))
-        stages.append(Stage(duration=_seconds(hold_s), rate=0.0))
-        before = level
-    stages.append(Stage(duration=_seconds(1), rate=1.0))
-    load = Load(model="open", stages=stages, max_open=levels[-1] + 1)
+    hold_s = pace.hold_s + HOLD_MARGIN_S
+    load = quiet_ramp([*((level, hold_s) for level in levels[:-1]), (levels[-1], LAST_HOLD_S)])
     with _bench(load, levels[-1], environ) as bench:
         bench.ask("/each/1")
 
@@ -157,7 +159,7 @@ def _events(
     pace: Pace, streams: int, environ: Mapping[str, str], say: Callable[[str], None]
 ) -> tuple[Ceiling, bool]:
     """Events a second in so many streams. The source is told what to send; the generator stays."""
-    load = Load(model="closed", users=streams, duration=_seconds(3_600))
+    load = Load(model="closed", users=streams, duration=Duration(3_600 * NS_PER_S))
     with _bench(load, streams, environ) as bench:
         bench.ask("/each/1")
         bench.await_open(streams, READY_S)
@@ -406,10 +408,6 @@ def _ask(port: int, path: str) -> None:
         connection.close()
     if status != http.HTTPStatus.NO_CONTENT:
         raise RigError(f"The source of events refused {path} with status {status}.")
-
-
-def _seconds(count: float) -> Duration:
-    return Duration(round(count * NS_PER_S))
 
 
 # --- the answer ---

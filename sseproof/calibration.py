@@ -20,8 +20,10 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from sseproof.loadtests.settings import Load, Stage
 from sseproof.rundir.errors import RigError, UsageError
 from sseproof.rundir.machine import host_facts, user_cache, versions
+from sseproof.rundir.units import Duration
 
 SCHEMA: Final = 1
 NEAR: Final = 0.7
@@ -29,9 +31,33 @@ NEAR: Final = 0.7
 FINE: Final = 1.1
 """The search ends when the lowest load that is too much is within this factor of the highest that is not."""
 
+STARTS_PER_S: Final = 800
+"""How fast quiet streams are opened; a start costs the generator half a millisecond."""
+
 Limit = Literal["generator", "source", "descriptors", "ports", "time"]
 _SHORT: Final[frozenset[Limit]] = frozenset({"source", "time"})
 """Limits of the calibration, not of this machine: it bears at least the figure."""
+
+
+def quiet_ramp(
+    levels: Sequence[tuple[int, float]], *, idle_s: float = 0.0, drain: Duration | None = None
+) -> Load:
+    """The open load that opens subscriptions up to each level, rising, and holds it for so many seconds.
+
+    With a schedule's last start its streams begin to be closed, so one start more than the highest level comes at its end.
+    """
+    stages = [Stage(duration=_seconds(idle_s), rate=0.0)] if idle_s else []
+    before = 0
+    for level, hold_s in levels:
+        stages.append(Stage(duration=_seconds((level - before) / STARTS_PER_S), rate=STARTS_PER_S))
+        stages.append(Stage(duration=_seconds(hold_s), rate=0.0))
+        before = level
+    stages.append(Stage(duration=_seconds(1), rate=1.0))
+    return Load(model="open", stages=stages, max_open=before + 1, drain=drain)
+
+
+def _seconds(count: float) -> Duration:
+    return Duration(round(count * 1e9))
 
 
 class Step(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sseproof.loadtests.connector import Attempted
-from sseproof.loadtests.deferral import QUIET_NS
+from sseproof.loadtests.deferral import NO_FURTHER_NS
 from sseproof.loadtests.offset import Offset
 from sseproof.loadtests.request import Request
 from sseproof.loadtests.session import _Job
@@ -109,7 +109,7 @@ class Feed:
             data = self._bytes(read.kind)
             lower, self.stamp_ns = self.stamp_ns, self.stamp_ns + read.gap_ns
             exchange._lower_ns, exchange._stamp_ns = lower, self.stamp_ns
-            if read.gap_ns > QUIET_NS:
+            if read.gap_ns > NO_FURTHER_NS:
                 self._catch_up(exchange, receiver)  # as the deferral's timer does
             if not self.waiting:
                 self.session.watch_silence(self.stamp_ns)  # as the client's timer does

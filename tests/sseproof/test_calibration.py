@@ -13,6 +13,7 @@ from sseproof.calibration import (
     calibration_path,
     climb,
     machine_key,
+    quiet_ramp,
     read,
     search,
     store,
@@ -318,3 +319,10 @@ def test_a_dry_run_of_an_open_loop_estimates_or_says_that_it_can_not(environ):
     unknown = dry_run(scenario(rate=5.0, duration="5s"), environ=environ)
     assert unknown.warning is None
     assert "known only after the look" in " ".join(unknown.to_text().split())
+
+
+def test_the_ramp_of_quiet_streams_holds_each_level_and_keeps_one_start_for_the_end():
+    load = quiet_ramp([(800, 5.0), (2_400, 60.0)], idle_s=3.0)
+    stages = [(stage.duration.ns / 1e9, stage.rate) for stage in load.stages]
+    assert stages == [(3, 0), (1, 800), (5, 0), (2, 800), (60, 0), (1, 1)]
+    assert load.max_open == 2_401
