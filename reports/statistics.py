@@ -1,4 +1,6 @@
-"""Exact statistics of counted units: bounds, decisions, plans and ranks, with the standard library only.
+"""Exact statistics of counted units and of two samples, with the standard library only.
+
+Bounds, decisions, plans and ranks of one count; differences of two shares, and rank tests of two sets of values.
 
 Rules:
 - Every question is about k good units of n and a floor p0 (measurement.md 3.1). A verdict uses the one-sided
@@ -9,11 +11,14 @@ Rules:
 - All binomial tails go through one regularised incomplete beta function: a continued fraction whose prefactor is the
   binomial probability in saddle-point form (C. Loader, "Fast and accurate computation of binomial probabilities", 2000).
   Differences of lgamma lose ten digits at n = 10^6; this form loses none.
-- `confidence` is one-sided, 0.95 unless said; `n`, `k` and `failures` count units; ranks count from 1.
+- Two shares are compared by Newcombe's hybrid score interval, two sets of values by the exact Mann-Whitney test and the
+  Hodges-Lehmann shift (3.5): the values are those of whole runs, of which there are few, so nothing is approximated.
+- `confidence` is one-sided, 0.95 unless said, and two-sided for intervals; `n`, `k` and `failures` count units; ranks
+  count from 1.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from statistics import NormalDist
 from typing import Final, Literal
@@ -30,6 +35,9 @@ ADVISED_LIMIT: Final = 1_000_000
 
 FURTHER_LIMIT: Final = 10_000_000
 """More units than this are no advice."""
+
+LARGEST_POOL: Final = 200
+"""Values of two samples together: the exact distribution of more takes seconds, and they are runs."""
 
 _TINY: Final = 1e-300
 _RELATIVE_STEP: Final = 4e-16
@@ -48,6 +56,29 @@ class Chance(Struct, frozen=True, kw_only=True):
     passes: float
     fails: float
     unknown: float
+
+
+class RankTest(Struct, frozen=True, kw_only=True):
+    """What ranks say about two samples; exact under "which value came from which sample is chance"."""
+
+    u: float
+    """Pairs in which the later sample's value is the larger one; a tie is half a pair."""
+    pairs: int
+    higher: float
+    """One-sided p: how likely chance puts the later sample at least so high."""
+    lower: float
+    """One-sided p: how likely chance puts it at least so low."""
+    two_sided: float
+    """Twice the smaller of both, at most 1."""
+
+
+class Shift(Struct, frozen=True, kw_only=True):
+    """By how much the values of a later sample are above those of an earlier one (Hodges-Lehmann)."""
+
+    value: float
+    """The median of all differences of pairs."""
+    interval: tuple[float, float] | None
+    """Two-sided and distribution-free; None when there are too few values for one."""
 
 
 def lower_bound(k: int, n: int, confidence: float = CONFIDENCE) -> float:
@@ -198,6 +229,110 @@ def further_units(
     else:
         total = smallest_n(p0, 0, confidence) if p0 < 1.0 else None
     return None if total is None or total - n > limit else total - n
+
+
+def newcombe(
+    before: tuple[int, int], after: tuple[int, int], confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Newcombe's two-sided hybrid score interval of a difference of rates, after minus before.
+
+    Both are (k, n). Made of two Wilson intervals (Newcombe 1998, method 10); without units on one side, all that the other
+    allows.
+    Raises ValueError when one is no count, or when the confidence is not between 0 and 1.
+    """
+    (k_before, n_before), (k_after, n_after) = before, after
+    low_before, high_before = wilson(k_before, n_before, confidence)
+    low_after, high_after = wilson(k_after, n_after, confidence)
+    if not n_before or not n_after:  # a side without units has any rate, up to both ends
+        return low_after - high_before, high_after - low_before
+    rate_before, rate_after = k_before / n_before, k_after / n_after
+    difference = rate_after - rate_before
+    low = difference - math.hypot(rate_after - low_after, high_before - rate_before)
+    high = difference + math.hypot(high_after - rate_after, rate_before - low_before)
+    return max(-1.0, low), min(1.0, high)
+
+
+def mann_whitney(before: Sequence[float], after: Sequence[float]) -> RankTest:
+    """The exact Mann-Whitney test of two samples; tied values share the mean of their ranks.
+
+    The distribution is that of all ways to deal the pooled values out (Streitberg and Roehmel 1986), so ties cost no
+    exactness. Raises ValueError when a sample is empty, holds NaN, or both hold more than LARGEST_POOL values.
+    """
+    _check_samples(before, after)
+    ranks = _double_ranks([*before, *after])
+    small, offset = (after, len(before)) if len(after) <= len(before) else (before, 0)
+    ways = _rank_sums(ranks, len(small))
+    observed = sum(ranks[offset : offset + len(small)])
+    total = math.comb(len(ranks), len(small))
+    at_most = sum(count for twice, count in enumerate(ways) if twice <= observed) / total
+    at_least = sum(count for twice, count in enumerate(ways) if twice >= observed) / total
+    lower, higher = (at_most, at_least) if small is after else (at_least, at_most)
+    pairs = len(before) * len(after)
+    u = observed / 2 - len(small) * (len(small) + 1) / 2
+    return RankTest(
+        u=u if small is after else pairs - u,
+        pairs=pairs,
+        higher=higher,
+        lower=lower,
+        two_sided=min(1.0, 2.0 * min(higher, lower)),
+    )
+
+
+def hodges_lehmann(before: Sequence[float], after: Sequence[float], confidence: float = CONFIDENCE) -> Shift:
+    """By how much `after` is above `before`, with the interval that inverts the exact Mann-Whitney test.
+
+    Of logarithms it is the logarithm of a ratio. Raises ValueError as `mann_whitney`, for infinite values, and when the
+    confidence is not between 0 and 1.
+    """
+    _alpha(0, 0, confidence)
+    _check_samples(before, after)
+    if not all(map(math.isfinite, [*before, *after])):
+        raise ValueError("a shift of infinite values is no number")
+    differences = sorted(b - a for a in before for b in after)
+    pairs = len(differences)
+    middle = (differences[(pairs - 1) // 2] + differences[pairs // 2]) / 2
+    small = min(len(before), len(after))
+    ways = _rank_sums([2 * rank for rank in range(1, len(before) + len(after) + 1)], small)
+    least = small * (small + 1)
+    # Few values have few probabilities, so ends fall exactly on a tail: 1 - 0.9 is taken as it is written.
+    most = (1 - Decimal(repr(confidence))) / 2 * math.comb(len(before) + len(after), small)
+    below = trimmed = 0
+    while (below := below + ways[least + 2 * trimmed]) <= most:
+        trimmed += 1
+    interval = (differences[trimmed - 1], differences[pairs - trimmed]) if trimmed else None
+    return Shift(value=middle, interval=interval)
+
+
+def _check_samples(before: Sequence[float], after: Sequence[float]) -> None:
+    if not before or not after:
+        raise ValueError("a comparison needs values on both sides")
+    if len(before) + len(after) > LARGEST_POOL:
+        raise ValueError(f"at most {LARGEST_POOL} values are compared exactly")
+    if any(map(math.isnan, [*before, *after])):
+        raise ValueError("NaN has no rank")
+
+
+def _double_ranks(values: Sequence[float]) -> list[int]:
+    """Twice the rank of each value, from 1; ties get the mean of theirs, which doubled is whole."""
+    ordered = sorted(values)
+    first = {value: place for place, value in reversed(list(enumerate(ordered, start=1)))}
+    last = {value: place for place, value in enumerate(ordered, start=1)}
+    return [first[value] + last[value] for value in values]
+
+
+def _rank_sums(double_ranks: Sequence[int], size: int) -> list[int]:
+    """In how many ways `size` of the values have each doubled rank sum; the index is that sum.
+
+    A polynomial in one big integer: each coefficient has a field that the number of all ways does not fill.
+    """
+    width = math.comb(len(double_ranks), size).bit_length() // 8 + 1
+    chosen = [1] + [0] * size
+    for taken, rank in enumerate(double_ranks):
+        for count in range(min(taken + 1, size), 0, -1):
+            chosen[count] += chosen[count - 1] << (rank * width * 8)
+    highest = sum(sorted(double_ranks)[len(double_ranks) - size :])
+    packed = chosen[size].to_bytes((highest + 1) * width, "little")
+    return [int.from_bytes(packed[at : at + width], "little") for at in range(0, len(packed), width)]
 
 
 def quantile_rank(n: int, q: float) -> int:

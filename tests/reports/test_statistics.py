@@ -1,25 +1,30 @@
 """Exact statistics against scipy on a seeded grid, and against the tables of the plan (measurement.md 3.2 to 3.4)."""
 
 import decimal
+import itertools
 import math
 import random
 import subprocess
 import sys
 import time
-from statistics import NormalDist
+from statistics import NormalDist, median
 
 import pytest
 import scipy.stats
 
 from sseproof.reports import statistics
 from sseproof.reports.statistics import (
+    LARGEST_POOL,
     advised_n,
     allowed_failures,
     binomial_at_most,
     decide,
     decision_chance,
     further_units,
+    hodges_lehmann,
     lower_bound,
+    mann_whitney,
+    newcombe,
     quantile_interval,
     quantile_rank,
     refuting_failures,
@@ -394,6 +399,134 @@ def test_quantile_ranks_count_as_written():
             quantile_rank(10, q)
         with pytest.raises(ValueError):
             quantile_interval(10, q)
+
+
+# Newcombe, "Interval estimation for the difference between independent proportions" (1998), table II, method 10
+NEWCOMBE = [
+    ((56, 70), (48, 80), 0.0524, 0.3339),
+    ((9, 10), (3, 10), 0.1705, 0.8090),
+    ((6, 7), (2, 7), 0.0582, 0.8062),
+    ((5, 56), (0, 29), -0.0381, 0.1926),
+    ((0, 10), (0, 20), -0.1611, 0.2775),
+    ((0, 10), (0, 10), -0.2775, 0.2775),
+    ((10, 10), (0, 20), 0.6791, 1.0),
+    ((10, 10), (0, 10), 0.6075, 1.0),
+]
+
+
+@pytest.mark.parametrize(("after", "before", "low", "high"), NEWCOMBE)
+def test_differences_of_rates_are_newcombes(after, before, low, high):
+    assert newcombe(before, after) == pytest.approx((low, high), abs=0.00005)
+    assert newcombe(after, before) == pytest.approx((-high, -low), abs=0.00005)
+
+
+def test_differences_of_rates_are_made_of_scipys_wilson_intervals():
+    draw = random.Random("newcombe")
+    for _ in range(200):
+        n1, n2 = draw.randrange(1, 3_000), draw.randrange(1, 3_000)
+        k1, k2 = round(n1 * draw.random() ** 0.1), round(n2 * draw.random() ** 0.1)
+        confidence = draw.choice([0.8, 0.9, 0.95, 0.99])
+        one = scipy.stats.binomtest(k1, n1).proportion_ci(confidence, method="wilson")
+        two = scipy.stats.binomtest(k2, n2).proportion_ci(confidence, method="wilson")
+        p1, p2 = k1 / n1, k2 / n2
+        low = p2 - p1 - math.sqrt((p2 - two.low) ** 2 + (one.high - p1) ** 2)
+        high = p2 - p1 + math.sqrt((two.high - p2) ** 2 + (p1 - one.low) ** 2)
+        assert newcombe((k1, n1), (k2, n2), confidence) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_a_side_without_units_leaves_all_that_the_other_allows():
+    low, high = wilson(98, 100)
+    assert newcombe((0, 0), (98, 100)) == (low - 1.0, high)
+    assert newcombe((98, 100), (0, 0)) == (-high, 1.0 - low)
+    assert newcombe((0, 0), (0, 0)) == (-1.0, 1.0)
+    with pytest.raises(ValueError):
+        newcombe((2, 1), (0, 1))
+
+
+@pytest.mark.parametrize(("size", "p"), [(3, 0.10), (4, 0.029), (5, 0.008), (6, 0.002)])
+def test_the_smallest_p_of_runs_that_do_not_overlap(size, p):
+    test = mann_whitney(range(size), range(10, 10 + size))
+    assert test.two_sided == pytest.approx(p, abs=0.0006)
+    assert test.higher == test.two_sided / 2
+    assert (test.u, test.pairs, test.lower) == (size * size, size * size, 1.0)
+
+
+def test_rank_tests_equal_the_exact_ones_of_scipy():
+    draw = random.Random("ranks")
+    for _ in range(60):
+        before = [draw.gauss(0, 1) for _ in range(draw.randrange(1, 13))]
+        after = [draw.gauss(0.5, 1) for _ in range(draw.randrange(1, 13))]
+        ours = mann_whitney(before, after)
+        for side, p in (("two-sided", ours.two_sided), ("greater", ours.higher), ("less", ours.lower)):
+            theirs = scipy.stats.mannwhitneyu(after, before, alternative=side, method="exact")
+            assert p == pytest.approx(theirs.pvalue, rel=1e-12)
+        assert ours.u == theirs.statistic
+
+
+def test_rank_tests_stay_exact_with_ties():
+    """Against every way to deal the values out, which scipy walks."""
+    draw = random.Random("ties")
+
+    def statistic(x, y, axis):
+        return scipy.stats.mannwhitneyu(x, y, axis=axis, method="asymptotic").statistic
+
+    for _ in range(12):
+        before = [draw.randrange(4) for _ in range(draw.randrange(2, 6))]
+        after = [draw.randrange(1, 5) for _ in range(draw.randrange(2, 6))]
+        ours = mann_whitney(before, after)
+        for side, p in (("greater", ours.higher), ("less", ours.lower)):
+            theirs = scipy.stats.permutation_test(
+                (after, before), statistic, vectorized=True, n_resamples=math.inf, alternative=side
+            )
+            assert p == pytest.approx(theirs.pvalue, rel=1e-12)
+    assert mann_whitney([7, 7], [7, 7, 7]).two_sided == 1.0
+
+
+def test_two_sets_of_equal_runs_differ_in_at_most_5_percent():
+    """Exactly: every way to deal 10 different values out is equally likely when nothing differs."""
+    values = range(10)
+    wrong = sum(
+        mann_whitney([each for each in values if each not in chosen], chosen).two_sided <= 0.05
+        for chosen in itertools.combinations(values, 5)
+    )
+    assert 0.02 < wrong / math.comb(10, 5) <= 0.05
+
+
+def test_the_largest_pool_is_done_in_a_moment_and_more_is_refused():
+    half = LARGEST_POOL // 2
+    started = time.process_time()
+    test = mann_whitney(range(half), [each + 0.5 for each in range(half)])
+    assert time.process_time() - started < 10
+    theirs = scipy.stats.mannwhitneyu([each + 0.5 for each in range(half)], range(half), method="exact")
+    assert test.two_sided == pytest.approx(theirs.pvalue, rel=1e-9)
+    for before, after in [([], [1]), ([1], []), ([math.nan], [1]), ([1], range(LARGEST_POOL))]:
+        with pytest.raises(ValueError):
+            mann_whitney(before, after)
+        with pytest.raises(ValueError):
+            hodges_lehmann(before, after)
+
+
+def test_a_shift_lies_where_the_rank_test_does_not_refuse_it():
+    draw = random.Random("shift")
+    for _ in range(20):
+        before = [draw.gauss(0, 1) for _ in range(draw.randrange(4, 9))]
+        after = [draw.gauss(1, 1) for _ in range(draw.randrange(4, 9))]
+        shift = hodges_lehmann(before, after)
+        assert shift.value == pytest.approx(median(b - a for a in before for b in after))
+        low, high = shift.interval
+        for at, refused in [
+            (low - 1e-9, True),
+            (low + 1e-9, False),
+            (high - 1e-9, False),
+            (high + 1e-9, True),
+        ]:
+            moved = [value - at for value in after]
+            p = scipy.stats.mannwhitneyu(moved, before, method="exact").pvalue
+            assert (p <= 0.05) == refused
+    assert hodges_lehmann([1, 2, 3], [4, 5, 6]).interval is None  # 3 v 3 never reaches 5 %
+    assert hodges_lehmann([1, 2, 3], [4, 5, 6], 0.9).interval == (1, 5)
+    with pytest.raises(ValueError):
+        hodges_lehmann([1], [math.inf])
 
 
 def test_the_module_needs_the_standard_library_only():
