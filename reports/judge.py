@@ -153,8 +153,8 @@ def judge_directory(directory: Path) -> RunVerdict:
     return judge(read_history(directory))
 
 
-def judge(history: History) -> RunVerdict:
-    """The result of a history; pure."""
+def judge(history: History, on_unknown: OnUnknown | None = None) -> RunVerdict:
+    """The result of a history; pure. `on_unknown` replaces what the plan says."""
     facts = all_facts(history)
     verdicts = [
         verdict for claim in history.plan.claims for verdict in _claim_verdicts(claim.text, history, facts)
@@ -163,6 +163,7 @@ def judge(history: History) -> RunVerdict:
     totals.warmup = history.warmup
     run = history.run
     plan = history.plan
+    on_unknown = on_unknown or plan.on_unknown
     try:
         faults = evidence_of(history)
     except msgspec.DecodeError as error:
@@ -172,9 +173,9 @@ def judge(history: History) -> RunVerdict:
         run=plan.run,
         scenario=plan.scenario,
         seed=plan.seed,
-        decision=decision_sentence(verdicts, plan.on_unknown, totals.streams),
-        exit_code=exit_code(verdicts, plan.on_unknown),
-        on_unknown=plan.on_unknown,
+        decision=decision_sentence(verdicts, on_unknown, totals.streams),
+        exit_code=exit_code(verdicts, on_unknown),
+        on_unknown=on_unknown,
         how=history.how,
         started_ns=None if run is None else run.started_ns,
         ended_ns=None if run is None else run.ended_ns,

@@ -91,6 +91,14 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _on_unknown_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--on-unknown",
+        type=click.Choice(["fail", "warn"]),
+        help="warn: unknown claims do not set exit code 2.",
+    )(command)
+
+
 @cli.command(name="run", context_settings=SETTINGS)
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @click.option("--target", metavar="URL", help="The stream's address.")
@@ -105,6 +113,9 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--streams", type=int, metavar="N", help="A fixed number of streams instead of a duration.")
 @click.option(
     "--claim", "claims", metavar="CLAIM", multiple=True, help='Such as "ttft p95 <= 1s"; see --help-claims.'
+)
+@click.option(
+    "--claims", "claims_file", metavar="FILE", help="Further claims: one a line, # comments; or TOML."
 )
 @click.option("--profile", type=click.Choice(["resilient", "browser", "legacy"]), help="Kind of client.")
 @click.option(
@@ -130,9 +141,7 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--marks", metavar="FILE", help="Outside events (JSONL), read when the load is over.")
 @click.option("--allow-target", "allow", metavar="HOST", multiple=True, help="You may load this host.")
 @click.option("--allow-load", type=int, metavar="N", help="Up to N streams at once on a public address.")
-@click.option(
-    "--on-unknown", type=click.Choice(["fail", "warn"]), help="warn: unknown claims do not set exit code 2."
-)
+@_on_unknown_option
 @click.option("--dry-run", is_flag=True, help="Send nothing; print what would be needed and decided.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 @click.option("--help-claims", is_flag=True, help="List the metrics a claim can use, and exit.")
@@ -209,6 +218,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     put("load", "max_requests", options["max_requests"])
     put("client", "profile", options["profile"])
     put("", "claims", list(options["claims"]) or None)
+    put("", "claims_file", options["claims_file"])
     put("", "workers", options["workers"])
     put("", "remote_workers", options["remote_workers"])
     put("", "master_bind", options["master_bind"])
@@ -262,6 +272,7 @@ def _repeatable(secrets: dict[str, str]) -> list[str]:
     "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
 )
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: load.streams=840.")
+@_on_unknown_option
 @click.option("--dry-run", is_flag=True, help="Send nothing; print what would be needed and decided.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 @_json_option
@@ -272,6 +283,7 @@ def demo(
     out: str | None,
     toxiproxy: str | None,
     sets: tuple[str, ...],
+    on_unknown: str | None,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -290,7 +302,12 @@ def demo(
 
     flags = {
         key: value
-        for key, value in {"seed": seed, "out": out, "toxiproxy": toxiproxy}.items()
+        for key, value in {
+            "seed": seed,
+            "out": out,
+            "toxiproxy": toxiproxy,
+            "on_unknown": on_unknown,
+        }.items()
         if value is not None
     }
     loaded = load_demo(environ=os.environ, sets=list(sets), flags=flags, misbehave=misbehave)
@@ -341,9 +358,12 @@ def worker(*, master: str, locustfile: str | None, out: str | None) -> int:
     type=click.Choice(["hgrm"]),
     help="Also write files for other tools into RUN_DIR/export: hgrm, percentiles of every series.",
 )
+@_on_unknown_option
 @_json_option
-def judge(run_dir: Path, exports: tuple[str, ...], as_json: bool) -> int:
+def judge(run_dir: Path, exports: tuple[str, ...], on_unknown: Any, as_json: bool) -> int:
     """Judges a recorded run again, without load: the same rows give the same verdicts, byte for byte.
+
+    --on-unknown replaces what the run was started with, in the exit code and in every output.
 
     \b
     Example:
@@ -352,7 +372,7 @@ def judge(run_dir: Path, exports: tuple[str, ...], as_json: bool) -> int:
     """
     from sseproof.judging import judged
 
-    verdict = judged(run_dir)
+    verdict = judged(run_dir, on_unknown)
     if exports:
         from sseproof.reports.export import export_hgrm
 

@@ -31,6 +31,7 @@ from sseproof.chaos.hop_config import HopKind, check_route
 from sseproof.chaos.install import check_address
 from sseproof.chaos.phases import check_in_phases, in_their_phases, parse_phases, total_ms, with_faults
 from sseproof.chaos.plan import GroupSpec, parse_groups
+from sseproof.claims_file import PlacedClaim, read_claims
 from sseproof.loadtests.arrivals import MOST_STARTS, admission_ns, starts_before
 from sseproof.loadtests.dialects import Plain
 from sseproof.loadtests.payloads import fields_of, read_payloads
@@ -105,6 +106,8 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     """[HOST:]PORT where they join; None is loopback and a free port."""
     labels: dict[str, str] = {}
     claims: list[str] = []
+    claims_file: str | None = None
+    """Further claims, one a line or as a list in TOML; read and checked with the scenario."""
     on_unknown: OnUnknown = "fail"
     out: str = "runs"
     locustfile: str | None = None
@@ -199,10 +202,10 @@ def load_scenario(
     _check_toxiproxy(scenario, origin)
     _default_judged(scenario, tree)
     written = _phases(scenario, origin)
-    claims = _checked(scenario, origin)
+    placed = _checked(scenario, origin)
     groups = _groups(scenario, written, origin)
     phases = with_faults(written, groups)
-    _check_scopes(claims, scenario, groups, phases, origin)
+    _check_scopes(placed, scenario, groups, phases)
     replays = [
         [] if variant.load.replay is None else read_replay(Path(variant.load.replay))
         for variant in scenario.variant
@@ -222,7 +225,7 @@ def load_scenario(
         )
     return Resolved(
         scenario=scenario,
-        claims=claims,
+        claims=[each.claim for each in placed],
         groups=groups,
         phases=phases,
         secrets=secrets.variables,
@@ -414,18 +417,14 @@ def _check_command(fault: Command, origin: "_Origins") -> None:
 
 
 def _check_scopes(
-    claims: list[Claim],
-    scenario: Scenario,
-    groups: list[GroupSpec],
-    phases: list[PhasePlan],
-    origin: "_Origins",
+    placed: list[PlacedClaim], scenario: Scenario, groups: list[GroupSpec], phases: list[PhasePlan]
 ) -> None:
     """A claim about a name that the plan does not have could only come out unknown: refused before anything is sent."""
     named = [spec.name for spec in groups]
     kinds = [spec.name for spec in groups if not isinstance(spec.fault, Clean)]
     kinds += [kind_of(spec.fault) for spec in groups if not isinstance(spec.fault, Clean)]
     variants = [variant.name for variant in scenario.variant if variant.name is not None]
-    for claim in claims:
+    for claim, place in placed:
         scope = claim.scope
         for word, name, known in (
             ("in variant", scope.variant, variants),
@@ -441,9 +440,7 @@ def _check_scopes(
                 there += ": add [phases], or a fault that begins and ends in the run (after, duration)"
             elif word == "in phase" and (near := nearest(name, known)) is not None:
                 there, end = f"did you mean {near!r}", "?"
-            raise UsageError(
-                f'{origin.of("claims")}: the claim "{claim.text}" says {word} {name!r}; {there}{end}'
-            )
+            raise UsageError(f'{place}: the claim "{claim.text}" says {word} {name!r}; {there}{end}')
 
 
 class _Origins:
@@ -648,7 +645,7 @@ _PLAIN_WORDS: Final = {
 _TYPE_NAME: Final = re.compile(r"\b(?:int|float|str|bool|object|array|null)\b")
 
 
-def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
+def _checked(scenario: Scenario, origin: _Origins) -> list[PlacedClaim]:
     """Checks what types can't say. Raises UsageError; gives the parsed claims and stores their normalised text."""
 
     def refuse(key: str, sentence: str) -> UsageError:
@@ -682,10 +679,15 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
     claims = []
     for text in scenario.claims:
         try:
-            claims.append(parse_claim(text))
+            claims.append(PlacedClaim(parse_claim(text), origin.of("claims")))
         except ClaimError as error:
             raise UsageError(f"{origin.of('claims')}: {error}") from None
-    scenario.claims = [claim.text for claim in claims]
+    if scenario.claims_file is not None:
+        claims += read_claims(Path(scenario.claims_file))
+    once: dict[Claim, PlacedClaim] = {}
+    for each in claims:
+        once.setdefault(each.claim, each)
+    scenario.claims = [claim.text for claim in once]
     if scenario.marks is not None:
         try:
             read_marks(Path(scenario.marks))
@@ -698,7 +700,7 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[Claim]:
             "locustfile",
             "has users that start their own streams, one after the other: leave out what makes an open loop.",
         )
-    return claims
+    return list(once.values())
 
 
 def bind_address(text: str) -> tuple[str, int]:

@@ -8,6 +8,7 @@ import jsonschema
 import msgspec
 import pytest
 
+from sseproof.cli import invoke
 from sseproof.reports.judge import (
     SCHEMA_NAME,
     RunVerdict,
@@ -19,6 +20,7 @@ from sseproof.reports.judge import (
 )
 from sseproof.reports.verdicts import Verdict
 from sseproof.rundir.errors import RigError, UsageError
+from sseproof.rundir.files import VERDICT_NAME
 from sseproof.rundir.rows import Attempt
 
 MS = 1_000_000
@@ -152,6 +154,21 @@ class TestDocument:
         assert run.judge().exit_code == 2
         run.plan.on_unknown = "warn"
         assert run.judge().exit_code == 0
+
+    @pytest.mark.parametrize(("planned", "asked", "code"), [("fail", "warn", 0), ("warn", "fail", 2)])
+    def test_on_unknown_of_the_judging_replaces_the_plans_in_every_view(
+        self, run, planned, asked, code, capsys
+    ):
+        run.streams(3)
+        run.claims("success >= 98%")
+        run.plan.on_unknown = planned
+        directory = run.write()
+        assert invoke(["judge", str(directory), "--on-unknown", asked]) == code
+        written = msgspec.json.decode((directory / VERDICT_NAME).read_bytes(), type=RunVerdict)
+        assert (written.on_unknown, written.exit_code) == (asked, code)
+        assert ("a warning here" in written.decision) == (asked == "warn")
+        assert written.decision in capsys.readouterr().out.replace("\n", " ")
+        assert invoke(["judge", str(directory)]) == (2 if planned == "fail" else 0)
 
     def test_the_rig_table_informs_and_vetoes_nothing(self, planted):
         rows = {row.indicator: row for row in planted.judge().rig}
