@@ -26,6 +26,7 @@ from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.claims import ClaimError, parse_claim
 from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import Facts, History, How, all_facts, load_began_ns
+from sseproof.reports.findings import findings
 from sseproof.reports.held_back import held_back
 from sseproof.reports.history import read_history
 from sseproof.reports.phases import PhaseResult, ttft_quantile
@@ -120,6 +121,8 @@ class RunVerdict(Struct, kw_only=True, forbid_unknown_fields=True):
     seed: int
     decision: str
     """One sentence."""
+    findings: list[str] = []
+    """Why it is so, the weightiest sentence first; empty when every claim holds."""
     exit_code: Literal[0, 1, 2]
     """Of the verdicts alone; how the run ended may outrank it."""
     on_unknown: OnUnknown = "fail"
@@ -174,6 +177,7 @@ def judge(history: History, on_unknown: OnUnknown | None = None) -> RunVerdict:
         scenario=plan.scenario,
         seed=plan.seed,
         decision=decision_sentence(verdicts, on_unknown, totals.streams),
+        findings=findings(history, facts, verdicts),
         exit_code=exit_code(verdicts, on_unknown),
         on_unknown=on_unknown,
         how=history.how,

@@ -54,6 +54,8 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
     """The whole answer of `sseproof run` and `sseproof judge`, ending with a line end."""
     lines = wrapped(verdict.decision)
     lines += wrapped(_about(verdict))
+    if verdict.findings:
+        lines += ["", *(line for each in verdict.findings for line in wrapped(printable(each, 2_000)))]
     counting = [each for each in verdict.verdicts if each.counts]
     if counting:
         lines += ["", *_claims_table(counting)]

@@ -58,6 +58,7 @@ PURE: Final = frozenset(
             "reports.clocks",
             "reports.evidence",
             "reports.facts",
+            "reports.findings",
             "reports.percentiles",
             "reports.phases",
             "reports.statistics",

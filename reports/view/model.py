@@ -124,6 +124,8 @@ class Page(Struct, kw_only=True):
     answer: str
     """pass, fail, unknown, or none without a claim: colours the decision."""
     about: list[tuple[str, str]]
+    findings: list[str] = []
+    """The result in plain words, for who must decide."""
     chips: list[Chip] = []
     problems: list[str] = []
     sections: list[Section] = []

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from sseproof.reports.findings import figures
 from sseproof.reports.view.broke import broke_section
 from sseproof.reports.view.claims import chips, claims_section, counting, sides_section
 from sseproof.reports.view.faults import faults_section
@@ -46,6 +47,7 @@ def build_page(record: Record) -> Page:
         decision=verdict.decision,
         answer=_answer(record),
         about=_about(record),
+        findings=[*verdict.findings, *figures(record.history, record.facts)],
         chips=chips(record),
         problems=problems,
         sections=[section for build in _SECTIONS if (section := build(record)) is not None],

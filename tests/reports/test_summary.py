@@ -234,7 +234,7 @@ def test_a_claim_and_a_problem_from_elsewhere_are_harmless(run):
     verdict.problems.append(HOSTILE)
     text = summary_text(verdict, "x")
     assert_fits(text)
-    assert text.count(r"\x1b[31m") == 2
+    assert text.count(r"\x1b[31m") == 3, "claim, problem, and the finding that names the claim"
     assert "\x1b" not in text
     assert "\u202e" not in text
 
