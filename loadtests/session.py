@@ -22,6 +22,7 @@ from msgspec import Struct
 from sseproof.loadtests.connector import Connector
 from sseproof.loadtests.dialects import Dialect, Plain
 from sseproof.loadtests.fanout import Fanout
+from sseproof.loadtests.kernel_stamps import warm_stamps
 from sseproof.loadtests.metrics import Metrics
 from sseproof.loadtests.offset import Offset
 from sseproof.loadtests.payloads import Payload, Payloads, fields_of, filled, in_url, plainly, writer_for
@@ -41,7 +42,6 @@ from sseproof.loadtests.settings import Client, Target
 from sseproof.loadtests.sse import (
     Message,
 )
-from sseproof.loadtests.stamps import warm_stamps
 from sseproof.loadtests.stream import PROCESS_LEDGER, SETTLE_AFTER_NS, Ledger, Session
 from sseproof.loadtests.transport import TLS
 from sseproof.rundir.clock import now_ns

@@ -1,7 +1,6 @@
-"""When something happened on a socket: kernel receive stamps, and what the event loop's polls say about the rest.
+"""When something happened on a socket, where the kernel gives no stamp: what the event loop's polls say about it.
 
 Rules (design.md decisions 3 and 4, measurement.md 2.3, capacity.md "How"):
-- A read's kernel stamp (SO_TIMESTAMPING, Linux) is the arrival of the last byte that the read returned.
 - Connects, FIN and RST carry no stamp. A poll of the event loop reports whatever is ready when it ends, so something
   that this poll reported was not ready when the poll before was harvested; and where nothing at all was ready when this
   poll began, it came later and woke us, so it happened at most the wake-up time before the poll returned.
@@ -9,15 +8,11 @@ Rules (design.md decisions 3 and 4, measurement.md 2.3, capacity.md "How"):
   since the hypervisor or another thread of the process can hold up one that had all it wanted.
 - The wake-up time is WAKE_NS plus the time the process waited for a core, which the kernel counts (schedstat). Where we
   gave the core up more than once, another thread may have had the interpreter meanwhile: then only the poll's begin counts.
-- The first packets after the option is first used on a machine can come unstamped: one stamped socket stays open.
 """
 
-import _socket
 import os
 import resource
 import select
-import struct
-import sys
 import weakref
 from collections.abc import Callable
 from time import time_ns
@@ -27,17 +22,6 @@ import gevent
 import gevent.monkey
 
 from sseproof.rundir.rows import Instant
-
-SO_TIMESTAMPING: Final = 37
-STAMP_FLAGS: Final = (1 << 3) | (1 << 4)
-"""RX_SOFTWARE makes the stamp, SOFTWARE reports it."""
-STAMPING: Final = sys.platform.startswith("linux")
-ANCILLARY_BYTES: Final = 128
-unpack_stamp: Final = struct.Struct("qq").unpack_from
-"""Seconds and nanoseconds of the first timespec of the ancillary message."""
-unpack_stamps: Final = struct.Struct("qq32x").iter_unpack
-"""The same of several messages one behind the other, each of STAMP_BYTES: three timespecs."""
-STAMP_BYTES: Final = 48
 
 WAKE_NS: Final = 200_000
 """From an event's arrival to the return of the poll that slept on it, the wait for a core apart. Measured on a loaded
@@ -49,23 +33,6 @@ CROWDED_READS: Final = 48
 """From about 64 ready descriptors on, one poll may leave some to the next (libev's first event array)."""
 _SAMPLE_EVERY_NS: Final = 10_000_000
 _WHOSE: Final = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
-
-_warm: list[int] = []
-
-
-def warm_stamps() -> None:
-    """Opens the process's one idle stamped socket; harmless when it is open. It lasts as long as the process."""
-    if _warm or not STAMPING:
-        return
-    warm = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
-    stamp_socket(warm)
-    _warm.append(warm.detach())
-
-
-def stamp_socket(sock: _socket.socket) -> None:
-    """Asks the kernel for a receive stamp with every read, where there is such a thing."""
-    if STAMPING:
-        sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPING, STAMP_FLAGS)
 
 
 class PollClock:

@@ -31,6 +31,14 @@ import httptools
 from msgspec import Struct
 
 from sseproof.loadtests.deferral import READS_TOGETHER, WAITING_READ_BYTES, Deferral, deferral
+from sseproof.loadtests.kernel_stamps import (
+    ANCILLARY_BYTES,
+    SO_TIMESTAMPING,
+    STAMP_BYTES,
+    stamp_socket,
+    unpack_stamp,
+    unpack_stamps,
+)
 from sseproof.loadtests.metrics import LAG_MASKS, Metrics
 from sseproof.loadtests.request import (
     REDIRECTS,
@@ -38,16 +46,7 @@ from sseproof.loadtests.request import (
     is_event_stream,
 )
 from sseproof.loadtests.settings import Timeouts
-from sseproof.loadtests.stamps import (
-    ANCILLARY_BYTES,
-    SO_TIMESTAMPING,
-    STAMP_BYTES,
-    PollClock,
-    poll_clock,
-    stamp_socket,
-    unpack_stamp,
-    unpack_stamps,
-)
+from sseproof.loadtests.stamps import PollClock, poll_clock
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.rows import AttemptEnd, Instant
 from sseproof.rundir.text import DETAIL_LIMIT_CHARS, printable

@@ -21,7 +21,7 @@ def run_ahead(ms: int) -> None:
     true_time, true_time_ns = time.time, time.time_ns
     time.time = lambda: true_time() + ahead_ns / NS_PER_S
     time.time_ns = lambda: true_time_ns() + ahead_ns
-    from sseproof.loadtests import stamps
+    from sseproof.loadtests import kernel_stamps
 
     timespec = struct.Struct("qq").unpack_from
 
@@ -29,7 +29,7 @@ def run_ahead(ms: int) -> None:
         seconds, nanoseconds = timespec(content)
         return divmod(seconds * NS_PER_S + nanoseconds + ahead_ns, NS_PER_S)
 
-    stamps.unpack_stamp = ahead_stamp
+    kernel_stamps.unpack_stamp = ahead_stamp
 
 
 def send_twice() -> None:

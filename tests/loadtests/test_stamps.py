@@ -9,8 +9,9 @@ import time
 import gevent
 import pytest
 
-from sseproof.loadtests import stamps
-from sseproof.loadtests.stamps import PollClock, poll_clock, warm_stamps
+from sseproof.loadtests import kernel_stamps, stamps
+from sseproof.loadtests.kernel_stamps import warm_stamps
+from sseproof.loadtests.stamps import PollClock, poll_clock
 from sseproof.rundir.rows import Instant  # noqa: TC001  # a type only; the module is loaded anyway
 
 pytestmark = pytest.mark.integration
@@ -211,6 +212,6 @@ def test_where_readiness_cannot_be_asked_no_poll_counts_as_slept() -> None:
 
 def test_the_warm_socket_is_opened_once() -> None:
     warm_stamps()
-    first = list(stamps._warm)
+    first = list(kernel_stamps._warm)
     warm_stamps()
-    assert stamps._warm == first
+    assert kernel_stamps._warm == first
