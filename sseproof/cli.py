@@ -1,4 +1,4 @@
-"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `mark`, `serve`, `chaos`, `calibrate`, `setup`.
+"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `runs`, `mark`, `serve`, `chaos`, `calibrate`, `setup`.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -97,6 +97,24 @@ def _on_unknown_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["fail", "warn"]),
         help="warn: unknown claims do not set exit code 2.",
     )(command)
+
+
+def _out_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--out",
+        default=Path("runs"),
+        show_default=True,
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Folder of runs.",
+    )(command)
+
+
+def _say_answer(answer: Any, text: str | None) -> None:
+    """The answer of a command as text, or as JSON where that is None."""
+    from sseproof.rundir.files import document_bytes
+
+    click.echo(document_bytes(answer) if text is None else text, nl=text is not None)
 
 
 @cli.command(name="run", context_settings=SETTINGS)
@@ -498,6 +516,122 @@ def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
                 f"{mark} {finding.name}: {finding.value}" + (f"; {finding.advice}" if finding.advice else "")
             )
     return environment.setup_code(findings)
+
+
+@cli.group(context_settings=SETTINGS, invoke_without_command=True)
+@click.option("--scenario", metavar="NAME", help="Only its runs.")
+@click.option("--label", "labels", metavar="K=V", multiple=True, help="Only runs with this label.")
+@click.option(
+    "--last", default=20, show_default=True, metavar="N", type=click.IntRange(1), help="How many to show."
+)
+@_out_option
+@_json_option
+@click.pass_context
+def runs(
+    ctx: click.Context, *, scenario: str | None, labels: tuple[str, ...], last: int, out: Path, as_json: bool
+) -> int:
+    """Lists the kept runs, the newest first; the commands below show trends, keep baselines, and prune.
+
+    With --json it lists all of them. Runs that crashed or can't be read are listed with a word.
+
+    \b
+    Example:
+      sseproof runs
+      sseproof runs --scenario nightly --label commit=e056604 --json
+    """
+    if ctx.invoked_subcommand is not None:
+        _refuse_before(ctx, ctx.invoked_subcommand)
+        return 0
+    from sseproof.runs_commands import listed
+
+    answer = listed(out, scenario, _pairs("--label", labels, "="))
+    _say_answer(answer, None if as_json else answer.to_text(last))
+    return 0
+
+
+def _refuse_before(ctx: click.Context, command: str) -> None:
+    """An option before the name of a command below would be lost: `runs --out X prune` would prune elsewhere."""
+    given = click.core.ParameterSource.COMMANDLINE
+    for parameter in ctx.command.params:
+        if parameter.name is not None and ctx.get_parameter_source(parameter.name) is given:
+            raise UsageError(
+                f"Put {parameter.opts[0]} behind {command}: sseproof runs {command} {parameter.opts[0]} …"
+            )
+
+
+@runs.command(name="trend", context_settings=SETTINGS)
+@click.option("--scenario", metavar="NAME", help="Only its runs.")
+@click.option("--label", "labels", metavar="K=V", multiple=True, help="Only runs with this label.")
+@click.option(
+    "--last", default=40, show_default=True, metavar="N", type=click.IntRange(1), help="Of each scenario."
+)
+@_out_option
+@_json_option
+def runs_trend(*, scenario: str | None, labels: tuple[str, ...], last: int, out: Path, as_json: bool) -> int:
+    """Shows each claim's figure over the kept runs of a scenario, the oldest first.
+
+    A trend is for reading: whether a run is worse than those before it is told by `sseproof compare`.
+
+    \b
+    Example:
+      sseproof runs trend --scenario nightly
+    """
+    from sseproof.runs_commands import trends
+
+    answer = trends(out, scenario, _pairs("--label", labels, "="), last)
+    _say_answer(answer, None if as_json else answer.to_text())
+    return 0
+
+
+@runs.command(name="prune", context_settings=SETTINGS)
+@click.option(
+    "--keep", "keep_n", required=True, metavar="N", type=click.IntRange(1), help="Of each scenario."
+)
+@click.option("--scenario", metavar="NAME", help="Only its runs.")
+@click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed.")
+@_out_option
+@_json_option
+def runs_prune(*, keep_n: int, scenario: str | None, dry_run: bool, out: Path, as_json: bool) -> int:
+    """Removes all but the newest N runs of each scenario. Nothing else ever removes a run.
+
+    A run that goes on, one that can't be read, the one that `latest` names, and what is no run stay.
+
+    \b
+    Example:
+      sseproof runs prune --keep 20 --dry-run
+      sseproof runs prune --keep 20 --scenario nightly
+    """
+    from sseproof.runs_commands import pruned
+
+    answer = pruned(out, scenario, keep_n, dry_run=dry_run)
+    _say_answer(answer, None if as_json else answer.to_text())
+    return 0
+
+
+@runs.command(name="keep", context_settings=SETTINGS)
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--baseline",
+    default=Path("baseline"),
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The folder of baselines.",
+)
+@_json_option
+def runs_keep(*, run_dir: Path, baseline: Path, as_json: bool) -> int:
+    """Copies a run that is over into the folder of baselines, where no prune of the runs reaches it.
+
+    \b
+    Example:
+      sseproof runs keep runs/nightly/latest
+      sseproof runs --out baseline
+    """
+    from sseproof.runs_commands import kept_as_baseline
+
+    answer = kept_as_baseline(run_dir, baseline)
+    _say_answer(answer, None if as_json else answer.to_text())
+    return 0
 
 
 @cli.command(context_settings=SETTINGS)

@@ -52,7 +52,7 @@ def create_run_directory(root: Path, plan: Plan, info: RunInfo) -> Path:
         except BaseException:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
-        _point_latest(parent, directory)
+        point_latest(parent, directory)
     except OSError as error:
         raise RigError(
             f"The run directory can't be made in {parent}: {error.strerror}; choose another folder with --out."
@@ -93,7 +93,8 @@ def _renamed(hidden: Path, parent: Path, name: str) -> Path:
     raise RigError(f"{parent} already holds a thousand runs named {name}.")
 
 
-def _point_latest(parent: Path, directory: Path) -> None:
+def point_latest(parent: Path, directory: Path) -> None:
+    """Points the link `latest` of a scenario's folder at one of its runs, in one step. Raises OSError when it can't."""
     link = parent / f".latest-{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):
         link.unlink()
