@@ -20,7 +20,15 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sseproof.loadtests.dialects import guess
+from sseproof.loadtests.dialects import (
+    PLAIN,
+    Guess,
+    Recognised,
+    describes_plain,
+    guess,
+    lookalike,
+    recognise,
+)
 from sseproof.loadtests.metrics import Metrics
 from sseproof.loadtests.payloads import Payloads
 from sseproof.loadtests.reconnect import RETRIED_STATUSES
@@ -101,9 +109,12 @@ def _looked(client: StreamClient, target: Target) -> PreflightResult:
     result = _measured(client, record, seen)
     if not seen.opened:
         return replace(
-            result, ok=False, problem=record.end, sentence=_sentence(client.endpoint, record, target)
+            result,
+            ok=False,
+            problem=record.end,
+            sentence=_sentence(client.endpoint, record, target) + _likeness(record, seen),
         )
-    return _understood(result, record, seen)
+    return _understood(result, record, seen, target)
 
 
 def _one_stream(client: StreamClient) -> tuple[_Look, StreamRecord]:
@@ -111,7 +122,7 @@ def _one_stream(client: StreamClient) -> tuple[_Look, StreamRecord]:
     stream = client.open()
     with stream:
         seen.opened = stream.wait_open()
-        for name in ("content-type", "server", SERVER_HEADER):
+        for name in ("content-type", "server", "upgrade", SERVER_HEADER):
             seen.headers[name] = stream.header(name)
         try:
             with gevent.Timeout(LOOK_S if own_server(seen.headers[SERVER_HEADER]) is None else LOOK_AT_OWN_S):
@@ -156,11 +167,12 @@ def _addresses(client: StreamClient, last: Attempt | None) -> list[str]:
     return list(dict.fromkeys(each for each in [used, *client.resolved_addresses()] if each))
 
 
-def _understood(result: PreflightResult, record: StreamRecord, seen: _Look) -> PreflightResult:
+def _understood(
+    result: PreflightResult, record: StreamRecord, seen: _Look, target: Target
+) -> PreflightResult:
     """The dialect and kind of a stream that opened."""
     own = own_server(seen.headers[SERVER_HEADER])
-    found = guess(seen.messages)
-    if own is not None:
+    if own is not None and target.dialect in {None, PLAIN}:
         return replace(
             result,
             kind=own.kind,
@@ -171,22 +183,49 @@ def _understood(result: PreflightResult, record: StreamRecord, seen: _Look) -> P
             profile=own.profile,
             sentence="The target is our own reference server.",
         )
+    recognised = recognise(seen.messages)
+    # Who names the dialect, or describes the events, is believed.
+    described = target.dialect is None and bool(describes_plain(target))
+    dialect = target.dialect or (PLAIN if described else recognised.dialect)
+    found = guess(seen.messages) if dialect == PLAIN else Guess(kind=_kind_in(dialect, recognised, target))
     ended = record.end in {"eof", "terminal", "no-content", "inband-error"}
-    kind: StreamKind = "subscription" if seen.still_open else "answer"
-    if seen.still_open:
+    kind = found.kind or ("subscription" if seen.still_open else "answer")
+    if seen.still_open and found.kind == "answer":
+        sentence = f"The stream was still open after {LOOK_S:.0f} s, and such streams are answers."
+    elif seen.still_open:
         sentence = f'The stream was still open after {LOOK_S:.0f} s: taken for a subscription (kind = "answer" says otherwise).'
     elif ended:
-        sentence = "The stream ended by itself: taken for an answer."
+        sentence = f"The stream ended by itself: taken for {_A_KIND[kind]}."
     else:
-        sentence = f'The stream was ended by {record.end}: taken for an answer (kind = "subscription" says otherwise).'
+        sentence = f"The stream was ended by {record.end}: taken for {_A_KIND[kind]} (kind says otherwise)."
     return replace(
         result,
-        kind=found.kind or kind,
+        kind=kind,
         terminal=found.terminal,
         sequence=found.sequence,
         text=found.text,
+        dialect=PLAIN if described else recognised.dialect,
+        service=recognised.service,
         sentence=sentence,
     )
+
+
+_A_KIND: Final[dict[StreamKind, str]] = {"answer": "an answer", "subscription": "a subscription"}
+
+
+def _kind_in(dialect: str, recognised: Recognised, target: Target) -> StreamKind:
+    """Whether streams of a known dialect end by themselves: all do, but those that an MCP client only listens to."""
+    listens = dialect == "mcp" and (recognised.endless or target.method == "GET")
+    return "subscription" if listens else "answer"
+
+
+def _likeness(record: StreamRecord, seen: _Look) -> str:
+    """What an answer that is no event stream looks like, as a sentence of its own; empty for the unknown."""
+    if record.end not in {"content-type", "protocol"}:
+        return ""
+    excerpt = record.detail.partition(": ")[2]
+    found = lookalike(seen.headers["content-type"], excerpt, seen.headers["upgrade"])
+    return "" if found is None else f" It looks like {found}."
 
 
 class OwnServer(Struct, frozen=True):

@@ -75,6 +75,11 @@ class Request(Struct, frozen=True):
             lines.append(f"Content-Length: {len(self.body)}")
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
+    def as_get(self) -> "Request":
+        """The request without its body, and without the headers that describe one."""
+        kept = tuple(pair for pair in self.headers if pair[0].lower() != "content-type")
+        return replace(self, method="GET", headers=kept, body=b"")
+
     def with_header(self, name: str, value: str) -> "Request":
         """The request with this header in place of any of the same name."""
         kept = tuple(pair for pair in self.headers if pair[0].lower() != name.lower())

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.loadtests.connector import Connector
-from sseproof.loadtests.dialects import Dialect, Plain
+from sseproof.loadtests.dialects import Dialect, dialect_of
 from sseproof.loadtests.fanout import Fanout
 from sseproof.loadtests.kernel_stamps import warm_stamps
 from sseproof.loadtests.metrics import Metrics
@@ -148,6 +148,9 @@ class StreamClient:
             secrets += found
             if found:
                 self._secret_headers.append(name)
+        self.dialect = dialect or _dialect(target)
+        if self.dialect.accept is not None:
+            self._headers = {"Accept": self.dialect.accept, **self._headers}
         self._headers = checked_headers(self._headers)
         self._body: str | None = None
         if target.body is not None:
@@ -173,7 +176,6 @@ class StreamClient:
         self.on_start: Sink[StartRow] = on_start or _nothing
         self.on_break: Sink[BreakRow] = on_break or _nothing
         self.on_end: Sink[StreamRecord] = on_end or _nothing
-        self.dialect = dialect or _dialect(target)
         self.policy: Policy = policy(client)
         self._own_server = own_server
         self._payloads = payloads
@@ -564,9 +566,7 @@ def _joined(url: str, path: str) -> str:
 
 
 def _dialect(target: Target) -> Dialect:
-    if target.dialect != "plain":
-        raise UsageError(f"The dialect {target.dialect!r} is not known; known is: plain.")
     try:
-        return Plain(target.terminal, target.sequence, target.sent_at, target.text)
+        return dialect_of(target)
     except ValueError as error:
         raise UsageError(f"[target] {error}.") from None

@@ -57,7 +57,8 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True):
     body: str | None = None
     """JSON unless a Content-Type header says otherwise; may be or contain `env:NAME` as a header value may."""
     kind: StreamKind | None = None
-    dialect: str = "plain"
+    dialect: str | None = None
+    """A name of `dialects.NAMES`; None = taken from the preflight stream."""
     terminal: str | None = None
     """`event:TYPE`, `data:TEXT` or `none`; None = taken from the preflight stream."""
     sequence: str | None = None
@@ -186,5 +187,5 @@ def adopted(target: Target, seen: PreflightResult) -> Target:
         terminal=target.terminal or seen.terminal,
         sequence=target.sequence or seen.sequence,
         text=target.text or seen.text,
-        dialect=target.dialect if target.dialect != "plain" else seen.dialect,
+        dialect=target.dialect or seen.dialect,
     )

@@ -29,7 +29,7 @@ import gevent.event
 
 from sseproof.loadtests.connector import Attempted
 from sseproof.loadtests.deferral import FAST_NS, STEADY_TOKENS
-from sseproof.loadtests.dialects import Meaning
+from sseproof.loadtests.dialects import Meaning, Reader
 from sseproof.loadtests.metrics import count_all
 from sseproof.loadtests.naive import NaiveParser
 from sseproof.loadtests.reconnect import BreakState, GiveUp
@@ -150,7 +150,6 @@ class Session:
         "_calm_reads",
         "_client",
         "_coalesced",
-        "_declined",
         "_defects",
         "_detail",
         "_dispatched",
@@ -174,7 +173,6 @@ class Session:
         "_last_token_hi",
         "_last_token_lo",
         "_ledger",
-        "_limited",
         "_listener",
         "_metrics",
         "_naive",
@@ -194,6 +192,7 @@ class Session:
         "_queued_bytes",
         "_read",
         "_read_run",
+        "_reader",
         "_reads_runs",
         "_request",
         "_retry_ms",
@@ -257,9 +256,9 @@ class Session:
         self._metrics = client.metrics
         self._series = client.metrics.judged
         self._ledger = client.ledger
-        self._read = client.dialect.read if topic is None else self._read_of_topic
-        self._read_run = client.dialect.read_run
-        self._reads_runs = topic is None and client.dialect.reads_runs
+        self._reader: Reader
+        self._read: Callable[[Message], Meaning]
+        self._begin_reading()
         self._offset = client.offset
         self._edges = client.gap_edges_ns
         self._dispatched = Instant(0)
@@ -300,8 +299,6 @@ class Session:
         self._defects: dict[str, int] = {}
         self._ill_formed = False
         self._last_token_lo = self._last_token_hi = 0
-        self._limited = False
-        self._declined = False
         self._detail = ""
         # of the attempt at hand
         self._attempt_number = 0
@@ -433,6 +430,14 @@ class Session:
         ):
             self.stop(reason)
 
+    def _begin_reading(self) -> None:
+        """A reader for an answer that begins."""
+        topic, dialect = self._topic, self._client.dialect
+        self._reader = reader = dialect.reader()
+        self._read = reader.read if topic is None else self._read_of_topic
+        self._read_run = reader.read_run
+        self._reads_runs = topic is None and reader.reads_runs
+
     def _live(self) -> tuple[AttemptEnd, Instant, int | None, bool]:
         """Attempts until the stream is over: how and when the last one ended, its status, whether it said Retry-After."""
         client = self._client
@@ -465,7 +470,7 @@ class Session:
                     server_retry_ms=self._retry_ms,
                     retry_after_ms=retry_after,
                     status=status,
-                    terminal_known=client.dialect.terminal_known,
+                    terminal_known=not self._reader.may_end,
                     kind=client.kind,
                 ),
                 self._random(),
@@ -492,6 +497,10 @@ class Session:
         request = self._request
         if last_event_id:
             request = request.with_header("Last-Event-ID", last_event_id)
+            if client.dialect.resumes_by_get:
+                request = request.as_get()
+        elif self._attempt_number > 1:
+            self._begin_reading()  # to the server it is a new request, which is answered from the beginning
         if self._naive:
             self._parser = NaiveParser()
         else:
@@ -579,7 +588,7 @@ class Session:
 
     def _may_go_on(self) -> bool:
         """A clean end is taken for a cut: a terminal marker is known and did not come, or streams here are endless."""
-        return self._client.dialect.terminal_known or self._client.kind == "subscription"
+        return not self._reader.may_end or self._client.kind == "subscription"
 
     def _ends_well(self, attempted: Attempted) -> bool:
         """Whether nothing is left to be mended after this attempt."""
@@ -892,6 +901,8 @@ class Session:
             kind = meaning.kind
             if kind == "heartbeat":
                 self._heartbeat(low, stamp_ns)
+                if meaning.sequence is not None:
+                    numbers.add(meaning.sequence)
                 if self._listener is not None:
                     self._hand_out(item)
                 continue
@@ -918,7 +929,9 @@ class Session:
                 self._gaps.add(low - previous, stamp_ns - self._last_lo)
             self._last_lo = low
             self._last_hi = stamp_ns
-            if self._newest or kind == "token":
+            # An end that is the answer itself is read like a token.
+            said = kind == "token" or (kind == "terminal" and meaning.text != "")
+            if self._newest or said:
                 self._stale_ns += self._stale_until(stamp_ns)
                 self._newest = stamp_ns
             sequence = meaning.sequence
@@ -930,7 +943,7 @@ class Session:
                 numbers.next = sequence + 1
             else:
                 new = numbers.add(sequence)
-            if kind == "token" and self._first_token is None:
+            if said and self._first_token is None:
                 self._first_token = Instant(stamp_ns, stamp_ns - low)
             if meaning.sent_at_ns is not None:
                 self._newest_sent = max(self._newest_sent, meaning.sent_at_ns)
@@ -939,7 +952,7 @@ class Session:
                 self._new_events += 1
                 if self._break is not None:
                     self._mend(low, stamp_ns)
-                if kind == "token":
+                if said:
                     self._tokens += 1
                     self._last_token_lo = low
                     self._last_token_hi = stamp_ns
@@ -964,7 +977,7 @@ class Session:
 
     def _read_of_topic(self, message: Message) -> Meaning:
         """As the dialect reads it, and compared with when other subscribers received it."""
-        meaning = self._client.dialect.read(message)
+        meaning = self._reader.read(message)
         sequence = meaning.sequence
         if sequence is not None and sequence >= self._numbers.next:
             assert self._exchange is not None
@@ -1013,8 +1026,6 @@ class Session:
         """An event that ends the stream at once; the server may finish its framing, an error's connection is closed."""
         assert self._exchange is not None
         ended = Instant(hi_ns, hi_ns - lo_ns)
-        self._limited = meaning.limited
-        self._declined = meaning.declined
         if meaning.kind == "terminal":
             self._exchange.finish("terminal", ended, linger=True)
         else:
@@ -1089,15 +1100,15 @@ class Session:
             Ending(
                 end=end,
                 kind=client.kind,
-                terminal_known=client.dialect.terminal_known,
+                terminal_known=not self._reader.may_end,
                 got_events=self._total_new > 0,
                 last_got_events=self._events > 0,
                 streaming=self._streaming_at_stop,
                 unfinished=self._forced,
                 retry_after=retry_after,
                 status=status,
-                limited=self._limited,
-                declined=self._declined,
+                limited=self._reader.limited,
+                declined=self._reader.declined,
                 damaged=damaged,
             )
         )

@@ -18,6 +18,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from sseproof.loadtests.dialects import PLAIN
 from sseproof.loadtests.settings import Target
 from sseproof.loadtests.sse import ILL_FORMED
 from sseproof.reference_server.script import Script
@@ -187,7 +188,7 @@ def stream_facts(
         truth=None if record.lost is None else "sequence",
         doubled=record.doubled,
         reordered=record.reordered,
-        truncation_known=target is not None and target.terminal not in {None, "none"},
+        truncation_known=target is not None and _says_its_end(target),
     )
     if topic is not None:
         facts.lost, facts.truth = topic.lost, None if topic.lost is None else "subscribers"
@@ -211,6 +212,11 @@ def _guarded_facts(
 
 def _target(variant: VariantPlan) -> Target:
     return from_raw(variant.target, Target)
+
+
+def _says_its_end(target: Target) -> bool:
+    """Whether its answers say when they are over; the dialects of model services do."""
+    return target.terminal not in {None, "none"} or target.dialect not in {None, PLAIN}
 
 
 def _add_truth(facts: Facts, witness: Sequence[WitnessRow], spec: ScriptSpec, target: Target) -> None:

@@ -125,6 +125,7 @@ def _say_answer(answer: Any, text: str | None) -> None:
     "--header", "headers", metavar="NAME:VALUE", multiple=True, help="Request header; VALUE may be env:NAME."
 )
 @click.option("--body", metavar="TEXT", help="Request body, or @FILE.")
+@click.option("--dialect", metavar="NAME", help="What its events mean: openai, anthropic…; else recognised.")
 @click.option("--users", type=int, metavar="N", help="Streams held at once (closed loop).")
 @click.option("--rate", type=float, metavar="N", help="Streams started a second (open loop).")
 @click.option("--duration", metavar="TIME", help="How long new streams are admitted, such as 30s.")
@@ -227,6 +228,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     put("target", "method", options["method"])
     put("target", "headers", _pairs("--header", options["headers"], ":"))
     put("target", "body", _body(options["body"]))
+    put("target", "dialect", options["dialect"])
     put("target", "allow", list(options["allow"]) or None)
     put("target", "allow_load", options["allow_load"])
     put("load", "users", options["users"])

@@ -44,6 +44,7 @@ from sseproof.judging import judged
 from sseproof.limits import check_limits
 from sseproof.loadtests import LOCUSTFILE
 from sseproof.loadtests.arrivals import admission_ns
+from sseproof.loadtests.dialects import PLAIN
 from sseproof.loadtests.joining import TOKEN_VARIABLE, new_token
 from sseproof.loadtests.payloads import read_payloads
 from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
@@ -879,12 +880,27 @@ def _aim(variant: Variant) -> environment.Aim:
 def _preflight_sentence(variant: Variant, seen: PreflightResult) -> str:
     whose = f"{variant.name}: l" if variant.name else "L"
     kind = "a subscription (still open when the look ended)" if seen.kind == "subscription" else "an answer"
+    if adopted(variant.target, seen).dialect != PLAIN:
+        return f"{whose}ooked at one stream: {kind}, {seen.events} events. {_dialect_sentence(variant, seen)} Not judged."
     end = "no terminal marker" if seen.terminal in {None, "none"} else f"terminal {seen.terminal}"
     witness = ", our own reference server: its witness will be asked" if seen.witness_path else ""
+    service = f" It looks like {seen.service}, and is read as plain events." if seen.service else ""
     return (
         f"{whose}ooked at one stream: {kind}, {seen.events} events, {end}, "
-        f"sequence {seen.sequence or 'unknown'}, text {seen.text or 'unknown'}{witness}. Not judged."
+        f"sequence {seen.sequence or 'unknown'}, text {seen.text or 'unknown'}{witness}.{service} Not judged."
     )
+
+
+def _dialect_sentence(variant: Variant, seen: PreflightResult) -> str:
+    """How the events of a model service will be read, and how that is known."""
+    named = variant.target.dialect
+    if named is None:
+        return (
+            f'Recognised from its events: {seen.service}, read as such (dialect = "{PLAIN}" says otherwise).'
+        )
+    if seen.service and seen.dialect != named:
+        return f"Read as {named}, as the scenario says; its events look like {seen.service}."
+    return f"Read as {named}, as the scenario says."
 
 
 def _sha256_of(path: str | None) -> str | None:

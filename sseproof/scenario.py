@@ -33,7 +33,7 @@ from sseproof.chaos.phases import check_in_phases, in_their_phases, parse_phases
 from sseproof.chaos.plan import GroupSpec, parse_groups
 from sseproof.claims_file import PlacedClaim, read_claims
 from sseproof.loadtests.arrivals import MOST_STARTS, admission_ns, starts_before
-from sseproof.loadtests.dialects import Plain
+from sseproof.loadtests.dialects import AUTO, dialect_of
 from sseproof.loadtests.payloads import fields_of, read_payloads
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.marks import read_marks
@@ -795,11 +795,10 @@ def _check_target(target: Target, refuse: Any) -> None:
             "target.topic",
             "is for subscriptions with numbered events, which all subscribers share: leave it out, or kind and sequence.",
         )
-    if target.dialect != "plain":
-        near = "; known is plain."
-        raise refuse("target.dialect", f"{target.dialect!r} is not known{near}")
+    if target.dialect == AUTO:
+        target.dialect = None
     try:
-        Plain(terminal=target.terminal, sequence=target.sequence, sent_at=target.sent_at, text=target.text)
+        dialect_of(target)
     except ValueError as error:
         raise refuse("target", f"{error}") from None
     if target.ca is not None and not Path(target.ca).is_file():

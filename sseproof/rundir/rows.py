@@ -470,6 +470,9 @@ class PreflightResult(Row, kw_only=True):
     sequence: str | None = None
     text: str | None = None
     dialect: str = "plain"
+    """What the events were recognised as: a name of `loadtests.dialects.NAMES`; plain where the scenario describes them."""
+    service: str = ""
+    """The same in words; empty for events that follow no known convention."""
     witness_path: str | None = None
     """Set when the target is our own reference server."""
     profile: str | None = None

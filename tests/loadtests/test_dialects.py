@@ -53,7 +53,7 @@ class TestKinds:
 class TestTerminal:
     def test_by_type(self):
         plain = Plain("event:done", "id")
-        assert plain.terminal_known
+        assert not plain.may_end
         assert plain.read(message('{"events":9}', "done", own="a-9")) == Meaning("terminal", sequence=9)
         assert plain.read(message("[DONE]")).kind == "token"
 
@@ -73,7 +73,7 @@ class TestTerminal:
     @pytest.mark.parametrize("word", [None, "none"])
     def test_without_one_nothing_is(self, word):
         plain = Plain(word)
-        assert not plain.terminal_known
+        assert plain.may_end
         assert plain.read(message("[DONE]", "done")).kind == "token"
 
     def test_empty_data_is_not_taken_for_the_marker_of_a_type(self):

@@ -4,14 +4,17 @@ import socket
 import ssl
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import msgspec
 import pytest
 import trustme
 
 from sseproof.loadtests import preflight
+from sseproof.loadtests.dialects import dialect_of
 from sseproof.loadtests.preflight import look, own_server
-from sseproof.loadtests.settings import PreflightRequest, Target, Timeouts
+from sseproof.loadtests.settings import PreflightRequest, Target, Timeouts, adopted
 from sseproof.rundir.rows import PreflightResult
 from sseproof.rundir.units import encode_hook
 from tests.loadtests.rawserver import (
@@ -238,3 +241,68 @@ def _process(content: bytes) -> "subprocess.CompletedProcess[bytes]":
         timeout=60,
         check=False,
     )
+
+
+# Dialects.
+
+
+def stream_named(name: str) -> bytes:
+    table = Path(__file__).parents[1] / "data" / "dialects" / "streams.toml"
+    cases = tomllib.loads(table.read_text("utf-8"))["stream"]
+    return next(case["body"] for case in cases if case["name"].startswith(name)).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect"),
+    [
+        ("chat: text", "openai"),
+        ("responses: text", "openai-responses"),
+        ("messages: thinking", "anthropic"),
+        ("gemini: a thought", "gemini"),
+        ("mcp: a result", "mcp"),
+    ],
+)
+def test_the_dialect_is_recognised(name: str, dialect: str) -> None:
+    with serving(answering(CHUNKED_HEAD + chunk(stream_named(name)) + LAST_CHUNK)) as server:
+        seen = looked(server.url, method="POST", body="{}")
+        described = looked(server.url, method="POST", body="{}", terminal="data:x")
+        told = looked(server.url, method="POST", body="{}", dialect="plain")
+    assert (seen.ok, seen.dialect, seen.kind) == (True, dialect, "answer")
+    assert (seen.terminal, seen.sequence, seen.text) == (None, None, None)
+    assert seen.service
+    assert described.dialect == "plain"  # whoever describes the events is believed
+    assert adopted(Target(url="x"), seen).dialect == dialect
+    assert adopted(Target(url="x", dialect="plain"), told).dialect == "plain"
+    dialect_of(adopted(Target(url="x", terminal="data:x"), described))
+    dialect_of(adopted(Target(url="x", dialect="plain"), told))
+
+
+def test_a_stream_that_an_mcp_client_only_listens_to_is_a_subscription() -> None:
+    content = stream_named("mcp 2024-11-05")
+    with serving(answering(CHUNKED_HEAD + chunk(content) + LAST_CHUNK)) as server:
+        seen = looked(server.url)
+    assert (seen.dialect, seen.kind) == ("mcp", "subscription")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b'HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: 16\r\n\r\n{"a":1}\n{"a":2}\n',
+            "NDJSON",
+        ),
+        (
+            b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n[{"candidates":[]}',
+            "alt=sse",
+        ),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            "WebSocket",
+        ),
+    ],
+)
+def test_lookalikes_are_named(content: bytes, words: str) -> None:
+    with serving(answering(content)) as server:
+        seen = looked(server.url)
+    assert not seen.ok
+    assert words in seen.sentence

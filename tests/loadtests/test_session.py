@@ -423,23 +423,21 @@ def test_an_in_band_error_ends_the_stream() -> None:
 
 
 class _Model(Plain):
-    """A dialect whose end says why it ended."""
+    """A dialect whose answers say why they ended, before they end."""
 
-    def __init__(self, **why: bool) -> None:
+    def __init__(self, why: str) -> None:
         super().__init__(terminal=DONE)
         self._why = why
 
     def read(self, message: Message) -> Meaning:
-        meaning = super().read(message)
-        if meaning.kind == "terminal":
-            return Meaning("terminal", **self._why)
-        return meaning
+        setattr(self, self._why, True)
+        return super().read(message)
 
 
 @pytest.mark.parametrize(("why", "outcome"), [("limited", "complete-limited"), ("declined", "declined")])
 def test_why_the_end_came_decides(why: str, outcome: str) -> None:
     with serving(cut_then(b"data: a\n\n" + event("x", type_="done"))) as server:
-        assert Streams(server.url, reader=_Model(**{why: True})).run().outcome == outcome
+        assert Streams(server.url, reader=_Model(why)).run().outcome == outcome
 
 
 def test_heartbeats_are_counted_and_make_no_gap() -> None:

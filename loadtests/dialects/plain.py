@@ -1,6 +1,6 @@
-"""What an event means to the user who waits for it: a token, the end, a heartbeat, an error, or something else.
+"""The plain dialect: any service, described in the scenario's words, and what one stream shows of them.
 
-Conventions of the plain dialect, in this order:
+Conventions, in this order:
 - the event that `terminal` names is the end; without one nothing is (`guess` finds it on the preflight stream);
 - types `ping`, `heartbeat`, `keepalive`, `keep-alive` are heartbeats;
 - type `error` is an error sent inside a stream that was opened well;
@@ -12,78 +12,40 @@ JSON is a token with the raw data as its text, and `malformed` says so.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Self
 
 import msgspec
 from msgspec import Struct
 
+from sseproof.loadtests.dialects.content import (
+    DECODE_ERRORS,
+    DIGITS,
+    Path,
+    as_number,
+    as_text,
+    decode_json,
+    number_at_end,
+    walk,
+)
+from sseproof.loadtests.dialects.meaning import HEARTBEAT_TYPES, TERMINAL_DATA, Meaning, MeaningKind, Run
 from sseproof.loadtests.sse import Message
 from sseproof.rundir.rows import StreamKind
 
-MeaningKind = Literal["token", "terminal", "heartbeat", "error", "other"]
-
-HEARTBEAT_TYPES: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 ERROR_TYPES: Final = frozenset({"error"})
 OTHER_TYPES: Final = frozenset({"hello", "open", "ready", "connected", "retry", "progress"})
 TERMINAL_TYPES: Final = frozenset({"done", "end", "close", "complete"})
 """Types that are taken for the end when the last event of a preflight stream has one."""
-TERMINAL_DATA: Final = "[DONE]"
 TEXT_FIELDS: Final = ("text", "content", "delta", "token", "message", "choices.0.delta.content")
 """JSON fields that are taken for the text of tokens, the likeliest first."""
 
 
-class Meaning(Struct, gc=False):
-    """What one event means."""
-
-    kind: MeaningKind
-    text: str = ""
-    """What the user reads; empty for everything but tokens."""
-    sequence: int | None = None
-    """The event's own number, by which loss and doubling are known."""
-    sent_at_ns: int | None = None
-    """When the sender says it sent the event, in ns since 1970."""
-    limited: bool = False
-    """The end was brought on by a length limit (dialects of model services)."""
-    declined: bool = False
-    """The end was brought on by a content filter (dialects of model services)."""
-    malformed: bool = False
-    """JSON was expected and this was none."""
-
-
-class Run(Struct, gc=False):
-    """What several events in a row mean that are tokens all."""
-
-    texts: Sequence[str]
-    """Each not empty."""
-    sequences: list[int] | None = None
-    """None = the events have no numbers."""
-    sent_at_ns: list[int] | None = None
-    """None = the sender does not say it."""
-
-
-class Dialect(Protocol):
-    """Reads the events of one kind of service; keeps no state, so one serves all streams."""
-
-    def read(self, message: Message) -> Meaning:
-        """The meaning of one event; never raises."""
-
-    def read_run(self, blocks: Sequence[tuple[str, str, str, str]]) -> Run | None:
-        """The meaning of several events as `Parser.run` gives them; None if they are not tokens all, or for any doubt.
-
-        Never raises. What it gives is what `read` would.
-        """
-
-    @property
-    def reads_runs(self) -> bool:
-        """`read_run` is worth asking at all."""
-
-    @property
-    def terminal_known(self) -> bool:
-        """A stream of this dialect has a terminal marker, so a clean end without it is `truncated`."""
-
-
 class Plain:
-    """Any service, described in the scenario's words (`loadtests.settings.Target`)."""
+    """Any service, described in the scenario's words (`loadtests.settings.Target`); dialect and reader in one."""
+
+    limited: bool = False
+    declined: bool = False
+    resumes_by_get: Final = False
+    accept: Final = None
 
     def __init__(
         self,
@@ -100,7 +62,7 @@ class Plain:
         self._kinds = dict(_KINDS)
         if terminal_type is not None:
             self._kinds[terminal_type] = "terminal"
-        self.terminal_known = terminal not in {None, "none"}
+        self.may_end = terminal in {None, "none"}
         self._by_id = sequence == "id"
         self._sequence = (
             None if sequence in {None, "none", "id"} else _path("sequence", sequence, "id", "none")
@@ -115,6 +77,10 @@ class Plain:
         self._pick_run = None if self._sequence is not None else _run_picker(self._text, self._sent_at)
         self.reads_runs = self._pick_run is not None or not looks_inside
 
+    def reader(self) -> Self:
+        """Itself: nothing of a stream has to be remembered."""
+        return self
+
     def read(self, message: Message) -> Meaning:
         """The meaning of one event; never raises.
 
@@ -128,11 +94,11 @@ class Plain:
             return Meaning("heartbeat")
         sequence = None
         if self._by_id and message.has_id:
-            sequence = _number_at_end(message.last_event_id)
+            sequence = number_at_end(message.last_event_id)
         if kind is None and self._quick is not None:
             try:
                 picked = self._quick(data)
-            except (msgspec.DecodeError, RecursionError):
+            except DECODE_ERRORS:
                 return self._read_any(data, "token", sequence) if data else Meaning("other", "", sequence)
             said = data if self._text is None else picked.text
             if type(said) is str and said:
@@ -160,7 +126,7 @@ class Plain:
             return None
         sequences = None
         if self._by_id and ids[0]:
-            found_numbers = list(map(_number_at_end, ids))
+            found_numbers = list(map(number_at_end, ids))
             sequences = [number for number in found_numbers if number is not None]
             if len(sequences) < len(ids):
                 return None
@@ -174,7 +140,7 @@ class Plain:
             return None
         try:
             found = self._pick_run(text)
-        except (msgspec.DecodeError, RecursionError):
+        except DECODE_ERRORS:
             return None
         if len(found) != len(datas):
             return None
@@ -193,7 +159,7 @@ class Plain:
         if self._pick is not None:
             try:
                 picked = self._pick(data)
-            except (msgspec.DecodeError, RecursionError):
+            except DECODE_ERRORS:
                 pass  # no JSON object: the general way says what it is
             else:
                 return self._meaning(kind, data, sequence, picked)
@@ -202,24 +168,24 @@ class Plain:
     def _read_any(self, data: str, kind: MeaningKind, sequence: int | None) -> Meaning:
         """An event whose data may be anything."""
         try:
-            content = _decode_json(data)
-        except (msgspec.DecodeError, RecursionError):
+            content = decode_json(data)
+        except DECODE_ERRORS:
             # Only of a token JSON is expected: "[DONE]" and an error's prose are not malformed.
             token = kind == "token"
             return Meaning(kind, data if token else "", sequence, malformed=token)
         paths = (self._text, self._sequence, self._sent_at)
-        found = _Found(*(None if path is None else _walk(content, path) for path in paths))
+        found = _Found(*(None if path is None else walk(content, path) for path in paths))
         return self._meaning(kind, data, sequence, found)
 
     def _meaning(self, kind: MeaningKind, data: str, sequence: int | None, found: "_Found") -> Meaning:
         """From the values that were found at the three paths."""
         said = ""
         if kind == "token":
-            said = data if self._text is None else _as_text(found.text)
+            said = data if self._text is None else as_text(found.text)
             if not said:
                 kind = "other"
         if self._sequence is not None:
-            sequence = _as_number(found.sequence)
+            sequence = as_number(found.sequence)
         return Meaning(kind, said, sequence, _as_instant_ns(found.sent_at))
 
 
@@ -255,12 +221,7 @@ _KINDS: Final[dict[str, MeaningKind]] = {
     **dict.fromkeys(ERROR_TYPES, "error"),
     **dict.fromkeys(OTHER_TYPES, "other"),
 }
-_decode_json: Final[Callable[[str], object]] = msgspec.json.Decoder().decode
 
-_Path: TypeAlias = tuple[str, ...]
-_DIGITS: Final = "0123456789"
-_LONGEST_NUMBER: Final = 18
-"""Digits; longer ones are random ids, not counters, and do not fit into the rows' 64 bits."""
 _LEAST_NS: Final = 10**16
 """Instants from here on are nanoseconds."""
 _BEYOND_NS: Final = 10**19
@@ -288,7 +249,7 @@ def _terminal(word: str | None) -> tuple[str | None, str | None]:
     raise ValueError(f"terminal = {word!r} is not understood: write event:TYPE, data:TEXT or none")
 
 
-def _path(key: str, word: str | None, *others: str) -> _Path:
+def _path(key: str, word: str | None, *others: str) -> Path:
     what, _, field = (word or "").partition(":")
     path = tuple(field.split("."))
     if what != "json" or not all(path):
@@ -297,7 +258,7 @@ def _path(key: str, word: str | None, *others: str) -> _Path:
     return path
 
 
-def _picker(text: _Path | None, sequence: _Path | None, sent_at: _Path | None) -> Callable[[str], Any] | None:
+def _picker(text: Path | None, sequence: Path | None, sent_at: Path | None) -> Callable[[str], Any] | None:
     """Decodes just the wanted top-level fields, in half the time of a whole object; None when a path goes deeper.
 
     What it gives has the attributes of `_Found`.
@@ -317,7 +278,7 @@ def _picker(text: _Path | None, sequence: _Path | None, sent_at: _Path | None) -
     return msgspec.json.Decoder(picked).decode
 
 
-def _run_picker(text: _Path | None, sent_at: _Path | None) -> Callable[[str], list[Any]] | None:
+def _run_picker(text: Path | None, sent_at: Path | None) -> Callable[[str], list[Any]] | None:
     """Decodes the wanted top-level fields of one object a line; None when a path goes deeper or nothing is wanted.
 
     Stricter than `_picker`: the text is a string, the instant a whole number.
@@ -333,41 +294,6 @@ def _run_picker(text: _Path | None, sent_at: _Path | None) -> Callable[[str], li
     except ValueError:
         return None  # a key with quotes or the like
     return msgspec.json.Decoder(picked).decode_lines
-
-
-def _walk(content: object, path: _Path) -> object:
-    """The value at a path of object fields and list positions, None if there is none."""
-    for name in path:
-        if isinstance(content, dict):
-            content = content.get(name)
-        elif isinstance(content, list) and name.isascii() and name.isdigit() and len(name) <= _LONGEST_NUMBER:
-            position = int(name)
-            content = content[position] if position < len(content) else None
-        else:
-            return None
-    return content
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else msgspec.json.encode(value).decode()
-
-
-def _as_number(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if 0 <= value < 10**_LONGEST_NUMBER else None
-    if isinstance(value, str) and value and not value.strip(_DIGITS):
-        return _number_at_end(value)
-    return None
-
-
-def _number_at_end(last_event_id: str) -> int | None:
-    """The ASCII digits at the end of an id."""
-    digits = last_event_id
-    if not (digits.isdigit() and digits.isascii()):
-        digits = last_event_id[len(last_event_id.rstrip(_DIGITS)) :]
-    return int(digits) if 0 < len(digits) <= _LONGEST_NUMBER else None
 
 
 def _as_instant_ns(value: object) -> int | None:
@@ -401,8 +327,8 @@ def _guess_sequence(messages: Sequence[Message]) -> str | None:
         for message in messages
         if message.has_id and message.type not in HEARTBEAT_TYPES
     ]
-    numbers = [_number_at_end(each) for each in ids]
-    stems = {each.rstrip(_DIGITS) for each in ids}
+    numbers = [number_at_end(each) for each in ids]
+    stems = {each.rstrip(DIGITS) for each in ids}
     if len(ids) < 2 or len(stems) > 1 or numbers[0] is None or numbers[0] in _INSTANT_IDS:
         return None
     return "id" if numbers == list(range(numbers[0], numbers[0] + len(numbers))) else None
@@ -413,13 +339,13 @@ def _guess_text(tokens: Sequence[str]) -> str | None:
     contents: list[object] = []
     for token in tokens:
         try:
-            contents.append(_decode_json(token))
-        except (msgspec.DecodeError, RecursionError):
+            contents.append(decode_json(token))
+        except DECODE_ERRORS:
             return None
         if not isinstance(contents[-1], dict):
             return None
     for field in TEXT_FIELDS:
         path = tuple(field.split("."))
-        if any(isinstance(_walk(content, path), str) for content in contents):
+        if any(isinstance(walk(content, path), str) for content in contents):
             return f"json:{field}"
     return None
