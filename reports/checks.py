@@ -6,16 +6,18 @@ Rules:
 - What we ended ourselves is open: it counts as bad at the unfavourable end and as good at the favourable one
   (decision 6), unless it had failed already.
 - Streams in which no event came say nothing about text, loss or doubles: they are left out of those claims and counted.
+- A value of a stream that is no duration (a rate, a share of its time, a number) has two ends as well, where instants go
+  into it. A stream that did not end well had no rate; one without a token was stale all the time.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal
 
 from msgspec import Struct, structs
 
-from sseproof.reports.claims import Claim
+from sseproof.reports.claims import METRICS, Claim, Limit
 from sseproof.reports.clocks import began
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
 from sseproof.rundir.rows import (
@@ -40,6 +42,8 @@ NO_FAULT: Final = "clean"
 LINK_DOWN: Final = frozenset({"refused", "flapping", "black-hole", "stall", "server-restart"})
 """Faults that keep the link down until they are healed: reconnection can't begin before (decision 10)."""
 
+_NS_PER_S: Final = 1_000_000_000
+
 _Of = StreamRecord | StartRow | BreakRow
 """Rows that name a stream and its group."""
 
@@ -62,6 +66,8 @@ class Unit(Struct, kw_only=True):
     """What the bad ones have in common, for the sentence."""
     value_ns: int | None = None
     """The measured interval; None is +infinity for latencies, and unused for others."""
+    value: float | None = None
+    """The measured rate a second, portion or number; unused for others."""
     width_ns: int = 0
     """Width of the bracket, where a latency has one."""
     amount: int = 0
@@ -83,8 +89,12 @@ class Measured(Struct, kw_only=True):
     beside_ns: list[int | None] = []
     """TTFT of the same streams from send, where they are judged from plan."""
     gap_counts: list[int] = []
-    """Gaps per bucket of the plan's edges, at the unfavourable end."""
+    """Gaps, or ages of events, per bucket of the plan's edges, at the unfavourable end."""
     longest_gap_ns: int = 0
+    never: int = 0
+    """Of the last bucket: events that never came."""
+    peak: int | None = None
+    """The most attempts within a second."""
     knows: list[Knowledge] = []
     """What every stream with an event could have shown."""
     truths: dict[Truth, int] = {}
@@ -266,16 +276,25 @@ class Scoped:
         return max(low, 0), max(high, 0)
 
 
+_FROM_ROWS: Final = frozenset({
+    "ttft", "ttft-plan", "ttft-send", "gap", "stale", "fanout", "heartbeat", "reconnect", "connected",
+    "attempts", "retries", "reconnect-rate",
+})  # fmt: skip
+"""Metrics that need no truth about the streams: what the check of one found does not matter to them."""
+NEEDS_TRUTH: Final = frozenset({"success", "goodput", "errors", "recovery", "lost", "doubled", "utf8"})
+"""Metrics whose answer depends on what could be known about loss, order and text."""
+
+
 def measure(scoped: Scoped) -> Measured:
     """The units of the claim.
 
     Raises CheckFailedError when the facts that the claim needs could not be established.
     """
     claim = scoped.claim
-    if claim.metric not in {"ttft", "gap", "reconnect"}:
+    if claim.metric not in _FROM_ROWS:
         _refuse_failed(scoped.facts)
     measured = _MEASURES[claim.metric](scoped)
-    if claim.metric in {"success", "recovery", "lost", "doubled", "utf8"}:
+    if claim.metric in NEEDS_TRUTH:
         judged = [each for each in scoped.facts if each.received]
         measured.truths = dict(Counter(each.truth for each in judged if each.truth is not None))
         measured.alone = sum(
@@ -298,88 +317,230 @@ def _refuse_failed(facts: Sequence[Facts]) -> None:
         )
 
 
-def _success(scoped: Scoped) -> Measured:
-    units = [
-        _open(each.record)
-        if each.outcome == "unfinished"
-        else _certain(each.record, good=each.good, reason=each.outcome)
-        for each in scoped.facts
-    ]
-    return Measured(units=units + _never_ended(scoped), streams=len(units))
-
-
-def _ttft(scoped: Scoped) -> Measured:
-    units = []
-    beside: list[int | None] = []
-    planned = False
+def _streams(scoped: Scoped) -> Measured:
+    """One unit a stream, by what its metric asks of it; those that it says nothing about are left out and counted."""
+    of_one = _OF_STREAM[scoped.claim.metric]
+    asked = scoped.claim.limit if scoped.claim.form == "quantile" else None
+    measured = Measured()
     for each in scoped.facts:
-        record = each.record
-        planned = planned or record.intended is not None
-        start = record.sent if record.intended is None else record.intended
-        units.append(_arrival(scoped, record, start, record.first_token))
-        beside.append(_nominal(record.sent, record.first_token))
-    measured = Measured(units=units + _never_ended(scoped), streams=len(units))
-    measured.reading = "from plan" if planned else "from send"
-    measured.beside_ns = beside if planned else []
+        unit = of_one(scoped, each, asked)
+        if unit is None:
+            measured.excluded += 1
+        else:
+            measured.units.append(unit)
+    measured.units += _never_ended(scoped)
+    measured.streams = len(measured.units)
     return measured
 
 
-def _e2e(scoped: Scoped) -> Measured:
-    units = []
-    excluded = 0
-    for each in scoped.facts:
-        record = each.record
-        if each.outcome == "held":
-            excluded += 1  # an open subscription has no end to be timed
+def _success(_scoped: Scoped, each: Facts, _asked: Limit | None) -> Unit:
+    if each.outcome == "unfinished":
+        return _open(each.record)
+    return _certain(each.record, good=each.good, reason=each.outcome)
+
+
+def _complete(_scoped: Scoped, each: Facts, _asked: Limit | None) -> Unit | None:
+    """Whether the stream came to its end; what was lost or ill-formed on the way is asked by others."""
+    record = each.record
+    if each.outcome == "unfinished":
+        return _open(record)
+    if record.kind == "subscription" and record.end == "stopped":
+        return None  # an open subscription has no end to come to
+    if record.end == "terminal":
+        return _certain(record, good=True)
+    if not each.good and each.outcome != "damaged":
+        return _certain(record, good=False, reason=each.outcome)
+    # It ended well without a marker: that is the whole answer only if a missing end would have shown.
+    return _certain(record, good=True) if each.truncation_known else _open(record, cause="truth")
+
+
+def _errors(scoped: Scoped, each: Facts, _asked: Limit | None) -> Unit:
+    kind = scoped.claim.of
+    if each.outcome == "unfinished":
+        return _open(each.record)
+    if kind is None:
+        return _certain(each.record, good=each.good, reason=each.outcome)
+    bad = kind == each.outcome or (not each.good and kind == each.record.end)
+    return _certain(each.record, good=not bad, reason=kind)
+
+
+def _goodput(scoped: Scoped, each: Facts, _asked: Limit | None) -> Unit | None:
+    """Success, and every limit kept; the first that is not names the reason."""
+    record = each.record
+    unit = _success(scoped, each, None)
+    for asked in scoped.claim.limits if unit.best else ():
+        kept = _OF_STREAM[asked.metric](scoped, each, asked)
+        if kept is None and asked.metric in _NEEDS_MEASURING:
+            return None
+        if kept is None or (kept.worst and kept.cause is None):
             continue
-        units.append(
-            _arrival(scoped, record, record.sent, record.last_event if each.good else None, each.outcome)
-        )
-    return Measured(
-        units=units + _never_ended(scoped), streams=len(units), excluded=excluded, reading="from send"
+        if not kept.best:
+            return _certain(record, good=False, reason=f"beyond {asked.text}")
+        if unit.cause is None:
+            unit = structs.replace(kept, value=None, value_ns=None, reason=f"beyond {asked.text}")
+    return unit
+
+
+_NEEDS_MEASURING: Final = frozenset({"ttft-plan", "age"})
+"""Limits that can't be kept by a stream in which nobody measured: it has no planned start, or no send time in its events."""
+
+
+def _ttft(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit:
+    record = each.record
+    start = record.sent if record.intended is None else record.intended
+    return _arrival(scoped, asked, record, start, record.first_token)
+
+
+def _ttft_plan(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit | None:
+    record = each.record
+    if record.intended is None:
+        return None
+    return _arrival(scoped, asked, record, record.intended, record.first_token)
+
+
+def _ttft_send(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit:
+    return _arrival(scoped, asked, each.record, each.record.sent, each.record.first_token)
+
+
+def _ttft_streams(scoped: Scoped) -> Measured:
+    measured = _streams(scoped)
+    planned = scoped.claim.metric != "ttft-send" and any(
+        each.record.intended is not None for each in scoped.facts
     )
+    measured.reading = "from plan" if planned else "from send"
+    if planned:
+        measured.beside_ns = [_nominal(each.record.sent, each.record.first_token) for each in scoped.facts]
+    return measured
+
+
+def _e2e(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit | None:
+    record = each.record
+    if each.outcome == "held":
+        return None  # an open subscription has no end to be timed
+    return _arrival(
+        scoped, asked, record, record.sent, record.last_event if each.good else None, outcome=each.outcome
+    )
+
+
+def _e2e_streams(scoped: Scoped) -> Measured:
+    measured = _streams(scoped)
+    measured.reading = "from send"
+    return measured
+
+
+def _token_rate(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit | None:
+    """Tokens after the first one, by the time until the last one; of an open subscription until its end."""
+    assert asked is not None
+    record = each.record
+    if each.outcome == "unfinished":
+        return _open(record)
+    if not each.good and each.outcome != "damaged":
+        return _valued(_certain(record, good=False, reason=each.outcome), 0.0)
+    last = record.ended if each.outcome == "held" else record.last_token
+    if record.tokens < 2 or record.first_token is None or last is None:
+        return None  # a single token has no rate
+    low, high = scoped.between(record.worker, record.first_token, last)
+    nominal = max(last.ns - record.first_token.ns, 1)
+    tokens = (record.tokens - 1) * _NS_PER_S
+    return _between(record, asked, tokens / nominal, best=tokens / max(low, 1), worst=tokens / max(high, 1))
+
+
+def _stale(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit:
+    """How much of its time the stream's newest event was too old."""
+    assert asked is not None
+    record = each.record
+    if each.outcome == "unfinished":
+        return _open(record)
+    if record.first_token is None:
+        return _valued(_certain(record, good=False, reason=each.outcome), 1.0)
+    if record.stale_ns is None:
+        return _too_late_to_see(record)  # when a long silence ended
+    low, high = scoped.between(record.worker, record.first_token, record.ended)
+    nominal = max(record.ended.ns - record.first_token.ns, 1)
+    ends = [min(1.0, record.stale_ns / max(length, 1)) for length in (nominal, high, low)]
+    return _between(record, asked, ends[0], best=ends[1], worst=ends[2])
+
+
+def _attempts(_scoped: Scoped, each: Facts, asked: Limit | None) -> Unit:
+    assert asked is not None
+    record = each.record
+    made = max(record.attempts_total, len(record.attempts))
+    if each.outcome == "unfinished" and asked.keeps(made):
+        return _open(record)
+    return _between(record, asked, made, best=made, worst=made)
+
+
+def _heartbeat(_scoped: Scoped, each: Facts, asked: Limit | None) -> Unit | None:
+    """The longest silence before a heartbeat; without any, whether one was due."""
+    assert asked is not None
+    record = each.record
+    beats = record.heartbeat_gaps
+    if beats is not None and beats.count:
+        bracket = beats.longest_lo_ns, beats.longest_hi_ns
+        unit = _latency(asked, bracket, beats.longest_hi_ns, record)
+    else:
+        silences = [silence for attempt in record.attempts if (silence := _silence(attempt)) is not None]
+        longest = max([0 if record.gaps is None else record.gaps.longest_lo_ns, *silences])
+        if asked.within(longest):
+            return _open(record) if each.outcome == "unfinished" else None
+        unit = _certain(record, good=False, reason="without a heartbeat")
+    # Unfinished, it could still have been silent for longer.
+    return _open(record) if each.outcome == "unfinished" and unit.best else unit
+
+
+def _longest(of: Callable[[StreamRecord], Gaps | None]) -> "_OfStream":
+    """The longest of a stream's own intervals, for goodput."""
+
+    def longest(_scoped: Scoped, each: Facts, asked: Limit | None) -> Unit | None:
+        assert asked is not None
+        gaps = of(each.record)
+        if asked.metric == "gap" and _ended_in_silence(each.record, asked):
+            return _certain(each.record, good=False)
+        if gaps is None or not gaps.count:
+            return None
+        return _latency(asked, (gaps.longest_lo_ns, gaps.longest_hi_ns), gaps.longest_hi_ns, each.record)
+
+    return longest
 
 
 def _arrival(
     scoped: Scoped,
+    asked: Limit | None,
     record: StreamRecord,
     start: Instant | None,
     end: Instant | None,
+    *,
     outcome: Outcome | None = None,
 ) -> Unit:
     """One stream's time from `start` to something that should have come."""
+    assert asked is not None
     if start is not None and end is not None:
         bracket = scoped.between(record.worker, start, end, record.proxy_queue_ns)
-        return _latency(scoped.claim, bracket, end.ns - start.ns, record)
+        return _latency(asked, bracket, end.ns - start.ns, record)
     never = _certain(record, good=False, reason=outcome or record.outcome)
     if record.end != "stopped" and record.outcome != "unfinished":
         return never
     if start is not None:  # ended by us, perhaps when it was too late already
         waited = scoped.between(record.worker, start, record.ended, record.proxy_queue_ns)
-        if not scoped.claim.within(waited[0]):
+        if not asked.within(waited[0]):
             return never
     return _open(record)
 
 
 def _gap(scoped: Scoped) -> Measured:
-    edges = scoped.history.plan.gap_edges_ns
-    edge = scoped.claim.edge_ns
-    last = bisect_left(edges, edge)
-    if last == len(edges) or edges[last] != edge:
+    last = _edge_index(scoped)
+    if last is None:
         return Measured(gap_edge_missing=True)
-    counts = [0] * (len(edges) + 1)
+    counts = [0] * (len(scoped.history.plan.gap_edges_ns) + 1)
     measured = Measured(gap_counts=counts)
     most = max((each.record.gaps.count for each in scoped.facts if each.record.gaps is not None), default=0)
     for each in scoped.facts:
         record = each.record
         gaps = record.gaps
         if gaps is not None and gaps.count:
-            measured.streams += 1
-            measured.longest_gap_ns = max(measured.longest_gap_ns, gaps.longest_hi_ns)
-            for bucket, count in enumerate(gaps.hi):
-                counts[bucket] += count
+            _count(measured, gaps)
             measured.units.append(_gap_unit(scoped, record, gaps, last))
-        if _ended_in_silence(scoped, record):
+        if _ended_in_silence(record, scoped.claim.limit):
             measured.units.append(_certain(record, good=False))
             measured.longest_gap_ns = max(measured.longest_gap_ns, _silence(record.attempts[-1]) or 0)
             counts[-1] += 1
@@ -387,6 +548,70 @@ def _gap(scoped: Scoped) -> Measured:
             missing = max(most - (gaps.count if gaps is not None else 0), 1)
             measured.units.append(_open(record, n=missing))
     measured.units += _never_ended(scoped, n=max(most, 1))
+    return measured
+
+
+def _edge_index(scoped: Scoped) -> int | None:
+    """Which of the plan's edges is the claim's limit; None when the run did not count against it."""
+    edges = scoped.history.plan.gap_edges_ns
+    edge = scoped.claim.edge_ns
+    last = bisect_left(edges, edge)
+    return last if last < len(edges) and edges[last] == edge else None
+
+
+def _count(measured: Measured, gaps: Gaps) -> None:
+    """Adds one stream's intervals to those of all."""
+    measured.streams += 1
+    measured.longest_gap_ns = max(measured.longest_gap_ns, gaps.longest_hi_ns)
+    for bucket, count in enumerate(gaps.hi):
+        measured.gap_counts[bucket] += count
+
+
+def _age(scoped: Scoped) -> Measured:
+    return _events(scoped, lambda each: each.record.ages, lambda each: each.lost or 0)
+
+
+def _fanout(scoped: Scoped) -> Measured:
+    return _events(scoped, lambda each: each.record.behind, lambda _: 0)
+
+
+def _events(scoped: Scoped, of: Callable[[Facts], Gaps | None], lost: Callable[[Facts], int]) -> Measured:
+    """The events of all streams, by how late each came; lost ones never did."""
+    last = _edge_index(scoped)
+    if last is None:
+        return Measured(gap_edge_missing=True)
+    measured = Measured(gap_counts=[0] * (len(scoped.history.plan.gap_edges_ns) + 1))
+    found = [(each, gaps) for each in scoped.facts if (gaps := of(each)) is not None and gaps.count]
+    most = max((gaps.count for _, gaps in found), default=0)
+    for each, gaps in found:
+        record = each.record
+        _count(measured, gaps)
+        worst = sum(gaps.hi[: last + 1])
+        best = max(sum(gaps.lo[: last + 1]), worst)
+        measured.units.append(
+            Unit(
+                n=gaps.count,
+                worst=worst,
+                best=best,
+                cause=None if worst == best else "rig",
+                value_ns=gaps.longest_hi_ns,
+                width_ns=gaps.longest_hi_ns - gaps.longest_lo_ns,
+                stream=record.stream,
+                group=record.group,
+            )
+        )
+        if missing := lost(each):
+            measured.gap_counts[-1] += missing
+            measured.never += missing
+            measured.units.append(
+                Unit(n=missing, worst=0, best=0, reason="lost", stream=record.stream, group=record.group)
+            )
+    if found:
+        for each in scoped.facts:
+            if each.record.outcome == "unfinished":
+                own = of(each)
+                measured.units.append(_open(each.record, n=max(most - (own.count if own else 0), 1)))
+        measured.units += _never_ended(scoped, n=max(most, 1))
     return measured
 
 
@@ -424,13 +649,13 @@ def _silence(attempt: Attempt) -> int | None:
     return None if last is None else max(attempt.ended.lo_ns - last.hi_ns, 0)
 
 
-def _ended_in_silence(scoped: Scoped, record: StreamRecord) -> bool:
+def _ended_in_silence(record: StreamRecord, asked: Limit) -> bool:
     """Whether the stream was silent for longer than the limit when we or the total time-out ended it."""
     last = record.attempts[-1] if record.attempts else None
     if last is None or last.end not in {"stopped", "total-timeout"}:
         return False
     silence = _silence(last)
-    return silence is not None and not scoped.claim.within(silence)
+    return silence is not None and not asked.within(silence)
 
 
 def _reconnect(scoped: Scoped) -> Measured:
@@ -442,7 +667,7 @@ def _reconnect(scoped: Scoped) -> Measured:
         if row.first_new is not None:
             bracket = scoped.between(row.worker, start, row.first_new, row.proxy_queue_ns)
             nominal = max(row.first_new.ns - start.ns, 0)
-            units.append(_latency(scoped.claim, bracket, nominal, row))
+            units.append(_latency(scoped.claim.limit, bracket, nominal, row))
             continue
         record = records.get(row.stream)
         if record is not None and record.end != "stopped":
@@ -454,6 +679,101 @@ def _reconnect(scoped: Scoped) -> Measured:
         else:
             units.append(_open(row))
     return _with_missing_breaks(scoped, units)
+
+
+def _connected(scoped: Scoped) -> Measured:
+    """Breaks by whether an answer had begun again in time; what came of it is asked by others."""
+    records = {each.record.stream: each.record for each in scoped.every}
+    down = [window for window in fault_windows(scoped.history.faults) if window.kind in LINK_DOWN]
+    asked = Limit(metric="reconnect", op="<=", value=float(scoped.claim.within_ns or 0))
+    units = []
+    for row in scoped.breaks:
+        start = _outage_end(scoped, row, down)
+        record = records.get(row.stream)
+        begun = None if record is None else _begun_again(record, row)
+        if begun is not None:
+            bracket = scoped.between(row.worker, start, begun, row.proxy_queue_ns)
+            unit = _latency(asked, bracket, begun.ns - start.ns, row)
+            unit.reason = unit.reason and "too late"
+            units.append(unit)
+        elif record is None:
+            units.append(_open(row))
+        elif record.end != "stopped" and record.outcome != "unfinished":
+            units.append(_certain(row, good=False, reason=_given_up(row)))
+        elif not asked.within(scoped.between(row.worker, start, record.ended)[0]):
+            units.append(_certain(row, good=False, reason="too late"))
+        else:
+            units.append(_open(row))
+    return _with_missing_breaks(scoped, units)
+
+
+def _begun_again(record: StreamRecord, row: BreakRow) -> Instant | None:
+    """When the first answer after the break had begun: the head of an event stream had come."""
+    return next(
+        (
+            attempt.headers
+            for attempt in record.attempts
+            if attempt.number > row.attempt and attempt.headers is not None and attempt.end not in _NO_ANSWER
+        ),
+        None,
+    )
+
+
+_NO_ANSWER: Final = frozenset({"status", "content-type", "no-content", "protocol"})
+
+
+def _retries(scoped: Scoped) -> Measured:
+    asked = scoped.claim.limit
+    over = {each.record.stream for each in scoped.every if each.outcome != "unfinished"}
+    units = [
+        _open(row)
+        if row.stream not in over and asked.keeps(row.attempts)
+        else _between(row, asked, row.attempts, best=row.attempts, worst=row.attempts)
+        for row in scoped.breaks
+    ]
+    return _with_missing_breaks(scoped, units)
+
+
+def _reconnect_rate(scoped: Scoped) -> Measured:
+    """Every attempt but a stream's first, by how many began in the second that ends with it."""
+    found = sorted(
+        (
+            (attempt.started, each.record)
+            for each in scoped.facts
+            for attempt in each.record.attempts
+            if attempt.number > 1
+        ),
+        key=lambda pair: pair[0].ns,
+    )
+    capped = [each.record for each in scoped.facts if each.record.attempts_total > len(each.record.attempts)]
+    starts = [started.ns for started, _ in found]
+    slack = max((started.before_ns + started.after_ns for started, _ in found), default=0)
+    asked = scoped.claim.value
+    units = []
+    for place, (started, record) in enumerate(found):
+        at_once = [
+            place + 1 - bisect_right(starts, started.ns - length)
+            for length in (_NS_PER_S, max(_NS_PER_S - slack, 1), _NS_PER_S + slack)
+        ]
+        good = [count <= asked if scoped.claim.inclusive else count < asked for count in at_once]
+        units.append(
+            Unit(
+                worst=int(good[2]),
+                best=int(good[1]),
+                cause=None if good[1] == good[2] else "rig",
+                reason="" if good[2] else "at once",
+                value=float(at_once[0]),
+                width_ns=2 * slack,
+                stream=record.stream,
+                group=record.group,
+            )
+        )
+    units += [_too_late_to_see(record) for record in capped]
+    measured = Measured(units=units, streams=len({unit.stream for unit in units}))
+    measured.peak = max((int(unit.value or 0) for unit in units), default=None)
+    if found:
+        measured.units += _never_ended(scoped)
+    return measured
 
 
 def _recovery(scoped: Scoped) -> Measured:
@@ -573,8 +893,8 @@ def _nominal(start: Instant | None, end: Instant | None) -> int | None:
     return None if start is None or end is None else end.ns - start.ns
 
 
-def _latency(claim: Claim, bracket: Bracket, nominal_ns: int, of: _Of) -> Unit:
-    best, worst = claim.within(bracket[0]), claim.within(bracket[1])
+def _latency(asked: Limit, bracket: Bracket, nominal_ns: int, of: _Of) -> Unit:
+    best, worst = asked.within(bracket[0]), asked.within(bracket[1])
     return Unit(
         worst=int(worst),
         best=int(best),
@@ -587,6 +907,30 @@ def _latency(claim: Claim, bracket: Bracket, nominal_ns: int, of: _Of) -> Unit:
     )
 
 
+def _between(of: _Of, asked: Limit, nominal: float, *, best: float, worst: float) -> Unit:
+    """A value with its two ends against a limit."""
+    kept, kept_at_worst = asked.keeps(best), asked.keeps(worst)
+    return Unit(
+        worst=int(kept_at_worst),
+        best=int(kept),
+        cause=None if kept == kept_at_worst else "rig",
+        reason="" if kept_at_worst else "late",
+        value=float(nominal),
+        stream=of.stream,
+        group=of.group,
+    )
+
+
+def _too_late_to_see(of: _Of) -> Unit:
+    """Open for a reason of ours: how it was is not on record."""
+    return Unit(worst=0, best=1, cause="rig", reason="late", stream=of.stream, group=of.group)
+
+
+def _valued(unit: Unit, value: float) -> Unit:
+    unit.value = value
+    return unit
+
+
 def _certain(of: _Of, *, good: bool, reason: str = "") -> Unit:
     return Unit(
         worst=int(good), best=int(good), reason="" if good else reason, stream=of.stream, group=of.group
@@ -597,12 +941,46 @@ def _open(of: _Of, n: int = 1, cause: Cause = "unfinished") -> Unit:
     return Unit(n=n, worst=0, best=n, cause=cause, reason=cause, stream=of.stream, group=of.group)
 
 
-_MEASURES: Final[dict[str, Callable[[Scoped], Measured]]] = {
+_OfStream = Callable[[Scoped, Facts, Limit | None], Unit | None]
+_OF_STREAM: Final[dict[str, _OfStream]] = {
     "success": _success,
+    "complete": _complete,
+    "errors": _errors,
+    "goodput": _goodput,
     "ttft": _ttft,
-    "gap": _gap,
+    "ttft-plan": _ttft_plan,
+    "ttft-send": _ttft_send,
     "e2e": _e2e,
+    "token-rate": _token_rate,
+    "stale": _stale,
+    "attempts": _attempts,
+    "heartbeat": _heartbeat,
+    "gap": _longest(lambda record: record.gaps),
+    "age": _longest(lambda record: record.ages),
+}
+"""What a metric makes of one stream; None where it says nothing about it."""
+assert {metric.name for metric in METRICS.values() if metric.of_stream} <= _OF_STREAM.keys()
+
+_MEASURES: Final[dict[str, Callable[[Scoped], Measured]]] = {
+    "success": _streams,
+    "complete": _streams,
+    "errors": _streams,
+    "goodput": _streams,
+    "ttft": _ttft_streams,
+    "ttft-plan": _ttft_streams,
+    "ttft-send": _ttft_streams,
+    "e2e": _e2e_streams,
+    "token-rate": _streams,
+    "stale": _streams,
+    "attempts": _streams,
+    "heartbeat": _streams,
+    "gap": _gap,
+    "age": _age,
+    "fanout": _fanout,
     "reconnect": _reconnect,
+    "connected": _connected,
+    "retries": _retries,
+    "reconnect-rate": _reconnect_rate,
     "recovery": _recovery,
     "lost": _lost,
     "doubled": _doubled,

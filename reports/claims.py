@@ -3,12 +3,15 @@
 Grammar (design.md "A claim"): METRIC [pNN] OP VALUE [scope] [options]
 
     success >= 98%      recovery = 100% after cut      ttft p95 <= 1s      gap p99 <= 250ms in group clean
+    of CLASS (errors) · with LIMIT, LIMIT (goodput) · within TIME (connected): what the metric asks for besides
     scope:   in group NAME · in variant NAME · in phase NAME · after FAULT        (a name with spaces in "quotes")
-    options: margin N% · confidence N% (default 95 %) · over N (only with = 100% and = 0)
+    options: margin N% · confidence N% (default 95 %) · over N (only where one violation fails)
 
 Rules:
 - Every claim is a question about counted units (measurement.md 3.1): a quantile claim is the share of units within the
-  limit, "= 100 %" and "= 0" mean that no unit may violate (decision 10).
+  limit, "= 100 %" and "= 0" mean that no unit may violate (decision 10), and so does the peak of a rate.
+- A quantile is one of the measured values: "token-rate p5 >= 20/s" asks 95 % of the streams to be that fast. The p95 of
+  a rate would ask 5 % of them, which nobody means: it is refused.
 - Nothing is guessed: a value without its unit, a duration without its quantile and an unknown word are errors that
   point at the word and say what to write.
 - `text` is normalised: parsing it gives the same claim again, so it can stand in files, reports and command lines.
@@ -28,12 +31,14 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.reports import statistics
-from sseproof.rundir.rows import GAP_GRID_NS
+from sseproof.rundir.rows import ATTEMPT_ENDS, GAP_GRID_NS, OUTCOMES, SUCCESSES
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import format_duration, parse_duration
 
-Unit = Literal["stream", "break", "gap"]
-ValueKind = Literal["share", "duration", "count"]
+Unit = Literal["stream", "break", "gap", "event", "attempt"]
+ValueKind = Literal["share", "bad-share", "duration", "rate", "portion", "number", "count", "peak"]
+"""share, bad-share: of the units, at least and at most; count: of violations, none; peak: the highest rate of all; the others
+are measured of each unit: a duration, a rate a second, a portion of its time, a number."""
 Form = Literal["share", "quantile", "all", "none"]
 Op = Literal[">=", ">", "<=", "<", "="]
 
@@ -45,6 +50,9 @@ FLOOR_OF_ALL: Final = 0.95
 
 GOOD_ENOUGH: Final = 0.25
 """A plan assumes a service with a quarter of the failures that the floor allows: 99.5 % for a floor of 98 %."""
+
+HIGHEST_OF_RATES: Final = 0.5
+"""A rate is claimed for half of the units at least."""
 
 LOWEST_CONFIDENCE: Final = 0.5
 """Below it one count could pass and fail the same claim."""
@@ -63,7 +71,9 @@ class Metric(Struct, frozen=True, kw_only=True):
     value: ValueKind
     meaning: str
     default_quantile: float | None = None
-    """What help and errors propose; a duration claim always names its own."""
+    """What help and errors propose; a claim about a value of each unit always names its own."""
+    of_stream: bool = False
+    """A stream keeps or breaks a limit of it, so goodput can ask for one; of gaps and ages it is the longest."""
 
     @property
     def example(self) -> str:
@@ -81,24 +91,100 @@ METRICS: Final[dict[str, Metric]] = {
             meaning="ended complete (a subscription: held), with nothing known to be lost, doubled, out of order or ill-formed",
         ),
         Metric(
+            name="complete",
+            unit="stream",
+            value="share",
+            meaning="came to its terminal marker, whatever else happened; open subscriptions left out",
+        ),
+        Metric(
+            name="goodput",
+            unit="stream",
+            value="share",
+            meaning="succeeded and kept every limit that is named; of gaps and ages the longest counts",
+        ),
+        Metric(
+            name="errors",
+            unit="stream",
+            value="bad-share",
+            meaning="ended with this outcome or this end of its last attempt; without `of`: did not succeed",
+        ),
+        Metric(
             name="ttft",
             unit="stream",
             value="duration",
             default_quantile=0.95,
+            of_stream=True,
             meaning="time to first token, from the planned start (open load) or from sending the request (closed load)",
+        ),
+        Metric(
+            name="ttft-plan",
+            unit="stream",
+            value="duration",
+            default_quantile=0.95,
+            of_stream=True,
+            meaning="time to first token from the planned start, which only an open load has",
+        ),
+        Metric(
+            name="ttft-send",
+            unit="stream",
+            value="duration",
+            default_quantile=0.95,
+            of_stream=True,
+            meaning="time to first token from sending the request",
+        ),
+        Metric(
+            name="token-rate",
+            unit="stream",
+            value="rate",
+            default_quantile=0.05,
+            of_stream=True,
+            meaning="tokens a second after the first one, pauses included; a stream that did not end well had none",
         ),
         Metric(
             name="gap",
             unit="gap",
             value="duration",
             default_quantile=0.99,
+            of_stream=True,
             meaning="silence between two events of one connection, from its first token on",
+        ),
+        Metric(
+            name="stale",
+            unit="stream",
+            value="portion",
+            default_quantile=0.95,
+            of_stream=True,
+            meaning="share of a stream's time, from first token to end, in which its newest event was older than 500 ms",
+        ),
+        Metric(
+            name="age",
+            unit="event",
+            value="duration",
+            default_quantile=0.99,
+            of_stream=True,
+            meaning="from the send time inside an event (target.sent_at) to its arrival; lost events never arrived",
+        ),
+        Metric(
+            name="fanout",
+            unit="event",
+            value="duration",
+            default_quantile=0.99,
+            meaning="how far a subscriber of a topic was behind the first one of the same worker",
+        ),
+        Metric(
+            name="heartbeat",
+            unit="stream",
+            value="duration",
+            default_quantile=0.95,
+            of_stream=True,
+            meaning="longest silence of a connection that a heartbeat ended, or that had none; comments are heartbeats",
         ),
         Metric(
             name="e2e",
             unit="stream",
             value="duration",
             default_quantile=0.95,
+            of_stream=True,
             meaning="start to last event; a stream that did not end well never arrived",
         ),
         Metric(
@@ -109,10 +195,37 @@ METRICS: Final[dict[str, Metric]] = {
             meaning="from a break (or its healing) to the first event not seen before",
         ),
         Metric(
+            name="connected",
+            unit="break",
+            value="share",
+            meaning="breaks after which an answer had begun again within the time, from the break (or its healing)",
+        ),
+        Metric(
             name="recovery",
             unit="break",
             value="share",
             meaning="breaks after which the stream still succeeded, without a person",
+        ),
+        Metric(
+            name="attempts",
+            unit="stream",
+            value="number",
+            default_quantile=0.99,
+            of_stream=True,
+            meaning="connections that one stream took, the first included: retry amplification",
+        ),
+        Metric(
+            name="retries",
+            unit="break",
+            value="number",
+            default_quantile=0.99,
+            meaning="connections that were tried after one break",
+        ),
+        Metric(
+            name="reconnect-rate",
+            unit="attempt",
+            value="peak",
+            meaning="reconnections of all streams that began within one second, in the worst second",
         ),
         Metric(
             name="lost",
@@ -138,11 +251,25 @@ METRICS: Final[dict[str, Metric]] = {
 
 _EXAMPLES: Final = {
     "success": "success >= 98%",
+    "complete": "complete >= 99%",
+    "goodput": "goodput >= 95% with ttft <= 1s, gap <= 500ms",
+    "errors": "errors <= 1% of throttled",
     "ttft": "ttft p95 <= 1s",
+    "ttft-plan": "ttft-plan p95 <= 1s",
+    "ttft-send": "ttft-send p95 <= 1s",
+    "token-rate": "token-rate p5 >= 20/s",
     "gap": "gap p99 <= 250ms in group clean",
+    "stale": "stale p95 <= 5%",
+    "age": "age p99 <= 500ms",
+    "fanout": "fanout p99 <= 200ms",
+    "heartbeat": "heartbeat p95 <= 20s",
     "e2e": "e2e p95 <= 30s",
     "reconnect": "reconnect p95 < 1s",
+    "connected": "connected >= 99% within 5s after refused",
     "recovery": "recovery = 100% after cut",
+    "attempts": "attempts p99 <= 3",
+    "retries": "retries p99 <= 2",
+    "reconnect-rate": "reconnect-rate <= 50/s",
     "lost": "lost = 0",
     "doubled": "doubled = 0",
     "utf8": "utf8 = 100%",
@@ -152,24 +279,54 @@ _ALIASES: Final = {
     "duplicated": "doubled",
     "duplicates": "doubled",
     "reconnection": "reconnect",
+    "completed": "complete",
+    "error-rate": "errors",
+    "tokens-per-second": "token-rate",
+    "staleness": "stale",
+    "fan-out": "fanout",
+    "heartbeats": "heartbeat",
+    "heartbeat-interval": "heartbeat",
+    "reconnected": "connected",
+    "amplification": "attempts",
+    "retry-amplification": "attempts",
+    "reconnects": "reconnect-rate",
 }
+
+ERROR_CLASSES: Final = tuple(
+    dict.fromkeys(
+        name
+        for name in (*OUTCOMES, *ATTEMPT_ENDS)
+        if name not in SUCCESSES | {"unfinished", "dropped", "terminal", "no-content", "stopped"}
+    )
+)
+"""Outcomes and ends of attempts that `errors … of CLASS` counts: what we ended ourselves is open, and no class."""
 
 
 _GRAMMAR: Final = (
-    "Values  shares (success, recovery, utf8) as >= N% or = 100%; durations with",
-    "        their unit (250ms, 1s, 2m) as <= or <, always with a quantile (p95):",
-    '        "ttft p95 <= 1s" says that 95 % of all streams have TTFT <= 1 s, and',
-    "        streams without a first token count as too late; counts as = 0.",
+    "Values  share         >= N% of the units, or = 100%",
+    "        bad-share     <= N% of the units, or = 0",
+    "        duration      <= or < with its unit (250ms, 1s, 2m); rate >= N/s,",
+    "                      portion <= N% and number <= N likewise. Always with a",
+    '                      quantile (p95): "ttft p95 <= 1s" says that 95 % of all',
+    "                      streams have TTFT <= 1 s; without a first token a",
+    '                      stream counts as too late. "token-rate p5 >= 20/s":',
+    "                      95 % of all streams are that fast",
+    "        count         = 0; peak <= N/s",
+    "Besides of CLASS      an outcome or the end of an attempt: throttled, stalled,",
+    "                      rst, status, … (see docs/verdicts.md)",
+    "        with LIMIT, … limits that one stream has to keep: ttft <= 1s",
+    "        within TIME",
     "Scope   in group NAME, in variant NAME, in phase NAME, after FAULT; a name",
     '        with spaces in "quotes". Without a scope a claim covers every unit.',
     "Options confidence N%  one-sided, 95 % unless said",
     "        margin N%      subtracted from the floor, said before the run",
-    "        over N         units without a violation that = 100% and = 0 need",
-    "                       (59 unless said: at least 95 % at 95 % confidence)",
+    "        over N         units without a violation that = 100%, = 0 and a peak",
+    "                       need (59 unless said: at least 95 % at 95 %",
+    "                       confidence)",
     "",
     "A claim passes when the exact lower bound of the share of good units reaches",
     "the floor, fails when the upper bound is below it, and is unknown between.",
-    '"= 100%" and "= 0" fail with the first violation.',
+    '"= 100%", "= 0" and a peak fail with the first violation.',
 )
 
 
@@ -183,6 +340,40 @@ class Scope(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Only the breaks and streams of this class of fault."""
 
 
+class Limit(Struct, frozen=True, kw_only=True):
+    """What one stream has to keep, in a claim about goodput."""
+
+    metric: str
+    op: Op
+    value: float
+    """As in a claim."""
+
+    @property
+    def text(self) -> str:
+        """As it is written: ttft <= 1s."""
+        return f"{self.metric} {self.op} {_value_text(METRICS[self.metric].value, self.value)}"
+
+    @property
+    def inclusive(self) -> bool:
+        """Whether a value of exactly the limit keeps it."""
+        return self.op in {">=", "<="}
+
+    @property
+    def edge_ns(self) -> int:
+        """The longest duration that keeps it."""
+        return int(self.value) if self.inclusive else int(self.value) - 1
+
+    def within(self, duration_ns: int | None) -> bool:
+        """Whether a duration keeps it; None is an instant that never happened and keeps none."""
+        return duration_ns is not None and duration_ns <= self.edge_ns
+
+    def keeps(self, value: float) -> bool:
+        """Whether a rate, a portion or a number keeps it."""
+        if METRICS[self.metric].value == "rate":
+            return value >= self.value if self.inclusive else value > self.value
+        return value <= self.value if self.inclusive else value < self.value
+
+
 class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A promise about counted units; made by `parse_claim`."""
 
@@ -191,12 +382,18 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     metric: str
     """Key of METRICS."""
     form: Form
-    """share: success >= 98%; quantile: ttft p95 <= 1s; all: = 100%; none: = 0."""
+    """share: success >= 98%; quantile: ttft p95 <= 1s; all: = 100%; none: = 0, and the peak of a rate."""
     op: Op
     value: float
-    """A share from 0 to 1, nanoseconds for durations, 0 for counts."""
+    """A share from 0 to 1, nanoseconds for durations, a second for rates, 0 for counts."""
     quantile: float | None = None
-    """0.95 for p95: the share of units that must be within the limit."""
+    """0.95 for p95: the share of units that must be within the limit; for rates the share that may be below it."""
+    of: str | None = None
+    """The class of errors that is counted; None counts all."""
+    limits: tuple[Limit, ...] = ()
+    """What one stream has to keep, for goodput."""
+    within_ns: int | None = None
+    """Time to be connected again."""
     scope: Scope = Scope()
     confidence: float = statistics.CONFIDENCE
     margin: float = 0.0
@@ -220,9 +417,16 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.op in {">=", "<=", "="}
 
     @property
+    def limit(self) -> Limit:
+        """What each unit has to keep. Raises ValueError for claims without a quantile."""
+        if self.form != "quantile":
+            raise ValueError(f"{self.text} has no limit for each unit")
+        return Limit(metric=self.metric, op=self.op, value=self.value)
+
+    @property
     def limit_ns(self) -> int:
         """The limit of a duration claim. Raises ValueError for other claims."""
-        if self.form != "quantile":
+        if self.form != "quantile" or self.value_kind != "duration":
             raise ValueError(f"{self.text} has no time limit")
         return int(self.value)
 
@@ -239,8 +443,10 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The share of good units that the exact bound is held against: floor or quantile, minus the margin."""
         if self.form in {"all", "none"}:
             return 1.0
-        floor = self.value if self.quantile is None else self.quantile
-        return float(Decimal(repr(floor)) - Decimal(repr(self.margin)))
+        floor = Decimal(repr(self.value if self.quantile is None else self.quantile))
+        if self.value_kind in {"bad-share", "rate"}:
+            floor = 1 - floor
+        return float(floor - Decimal(repr(self.margin)))
 
     def needed_units(self) -> int:
         """Units with which a pass is possible at all: for `= 100%` and `= 0` what `over` says, else 59 at 95 %."""
@@ -298,11 +504,11 @@ def parse_claims(texts: Iterable[str]) -> list[Claim]:
 
 
 def gap_edges(claims: Sequence[Claim]) -> list[int]:
-    """Upper edges in ns, ascending and unique, of the gap histograms: the fixed grid and every claimed gap limit.
+    """Upper edges in ns, ascending and unique, of the histograms of gaps and ages: the fixed grid and every claimed limit.
 
     An edge is the longest gap within the limit (for `<` one nanosecond less), so that a claim is a sum of whole buckets.
     """
-    return sorted({*GAP_GRID_NS, *(claim.edge_ns for claim in claims if claim.metric == "gap")})
+    return sorted({*GAP_GRID_NS, *(claim.edge_ns for claim in claims if claim.unit in {"gap", "event"})})
 
 
 def plan_claim(claim: Claim, n: int | None, expected_rate: float | None = None) -> ClaimPlan:
@@ -366,13 +572,13 @@ def help_claims() -> str:
     lines = [
         "A claim is one line: METRIC [pNN] OP VALUE [scope] [options]",
         "",
-        f"{'METRIC':<10} {'UNIT':<7} {'VALUE':<9} MEANING",
+        f"{'METRIC':<14} {'UNIT':<7} {'VALUE':<9} MEANING",
     ]
     for metric in METRICS.values():
-        meaning = textwrap.wrap(metric.meaning, 80 - 29)
-        lines.append(f"{metric.name:<10} {metric.unit:<7} {metric.value:<9} {meaning[0]}")
-        lines += [" " * 28 + more for more in meaning[1:]]
-        lines.append(" " * 28 + f"{metric.example!r}".replace("'", '"'))
+        meaning = textwrap.wrap(metric.meaning, 80 - 33)
+        lines.append(f"{metric.name:<14} {metric.unit:<7} {metric.value:<9} {meaning[0]}")
+        lines += [" " * 32 + more for more in meaning[1:]]
+        lines.append(" " * 30 + f"{metric.example!r}".replace("'", '"'))
     lines += ["", *_GRAMMAR]
     return "\n".join(lines) + "\n"
 
@@ -409,17 +615,27 @@ _OPS: Final[dict[str, Op]] = {
 }
 _OPS_OF: Final[dict[ValueKind, tuple[Op, ...]]] = {
     "share": (">=", ">", "="),
+    "bad-share": ("<=", "<", "="),
     "duration": ("<=", "<"),
+    "rate": (">=", ">"),
+    "portion": ("<=", "<"),
+    "number": ("<=", "<"),
     "count": ("=", "<="),
+    "peak": ("<=", "<"),
 }
+_OF_EACH_UNIT: Final[frozenset[ValueKind]] = frozenset({"duration", "rate", "portion", "number"})
+"""Values that every unit has, so that a claim says for which share of them."""
 _QUANTILE: Final = re.compile(r"p(\d{1,3}(?:\.\d{1,4})?)", re.ASCII | re.IGNORECASE)
 _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%", re.ASCII)
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)/s(?:ec(?:ond)?)?", re.ASCII)
 _COUNT: Final = re.compile(r"\d{1,9}", re.ASCII)
-_UNIT_WORDS: Final = frozenset({"%", "ns", "us", "µs", "ms", "s", "m", "min", "h"})
+_UNIT_WORDS: Final = frozenset({"%", "ns", "us", "µs", "ms", "s", "m", "min", "h", "/s", "/sec", "/second"})
 _LONGEST_NUMBER_CHARS: Final = 12
 _PLACES: Final = ("group", "variant", "phase")
 _CLAUSES: Final = ("in", "after", "margin", "confidence", "over")
+_OWN_CLAUSES: Final = {"of": "errors", "with": "goodput", "within": "connected"}
+"""Clauses that one metric has, and has to have but for `of`."""
 
 
 class _Clauses(Struct, kw_only=True):
@@ -432,6 +648,9 @@ class _Clauses(Struct, kw_only=True):
     margin: float | None = None
     confidence: float | None = None
     over: int | None = None
+    of: str | None = None
+    limits: tuple[Limit, ...] | None = None
+    within: int | None = None
 
 
 class _Parser:
@@ -460,7 +679,8 @@ class _Parser:
         quantile = self._quantile(metric)
         op = self._op(metric, quantile)
         form, value, op = self._value(metric, op)
-        clauses = self._clauses(form, quantile or value)
+        clauses = self._clauses(metric, form, self._floor(metric, quantile, value))
+        self._check_own(metric, clauses)
         claim = Claim(
             text="",
             metric=metric.name,
@@ -474,8 +694,30 @@ class _Parser:
             confidence=statistics.CONFIDENCE if clauses.confidence is None else clauses.confidence,
             margin=clauses.margin or 0.0,
             over=clauses.over,
+            of=clauses.of,
+            limits=clauses.limits or (),
+            within_ns=clauses.within,
         )
         return msgspec.structs.replace(claim, text=_claim_text(claim))
+
+    @staticmethod
+    def _floor(metric: Metric, quantile: float | None, value: float) -> float:
+        """The share of good units that is asked for, before a margin."""
+        if quantile is None:
+            return float(1 - Decimal(repr(value))) if metric.value == "bad-share" else value
+        return float(1 - Decimal(repr(quantile))) if metric.value == "rate" else quantile
+
+    def _check_own(self, metric: Metric, clauses: _Clauses) -> None:
+        """Refuses a metric without the clause that it needs."""
+        for missing, name, words in (
+            (clauses.limits is None, "goodput", "the limits that a stream has to keep"),
+            (clauses.within is None, "connected", "the time within which"),
+        ):
+            if missing and metric.name == name:
+                end = len(self._text.rstrip())
+                raise ClaimError(
+                    self._text, end, end + 1, f'{name} needs {words}: write it as in "{metric.example}".'
+                )
 
     def _metric(self) -> Metric:
         token = self._next('A claim is missing: write one such as "success >= 98%".')
@@ -495,12 +737,20 @@ class _Parser:
         if token is None or match is None:
             return None
         self._at += 1
-        if metric.value != "duration":
+        if metric.value not in _OF_EACH_UNIT:
             self._fail(token, f'{metric.name} has no quantile: write it as in "{metric.example}".')
         quantile = float(Decimal(match[1]) / 100)
         if not 0.0 < quantile < 1.0:
             self._fail(
                 token, "A quantile lies between p0 and p100: no number of units shows p100, p99.9 may do."
+            )
+        if metric.value == "rate" and quantile > HIGHEST_OF_RATES:
+            rest = float(1 - Decimal(repr(quantile)))
+            share, meant = share_text(rest), _quantile_text(rest)
+            self._fail(
+                token,
+                f"{token.key} of a rate would ask only {share} of the {metric.unit}s to reach it: "
+                f'write "{metric.name} {meant} >= …" to ask {share_text(quantile)} of them.',
             )
         return quantile
 
@@ -513,9 +763,15 @@ class _Parser:
             self._fail(token, f"{token.word!r} is no comparison: {_op_words(metric)}.")
         if op not in _OPS_OF[metric.value]:
             self._fail(token, f"{metric.name} can't be claimed with {op}: {_op_words(metric)}.")
-        if metric.value == "duration" and quantile is None:
+        if metric.value in _OF_EACH_UNIT and quantile is None:
             value = "".join(other.word for other in self._tokens[self._at : self._at + 2])
-            limit = value if _is_duration(value) else "1s"
+            limit = (
+                metric.example.split()[3]
+                if metric.value != "duration"
+                else value
+                if _is_duration(value)
+                else "1s"
+            )
             share = _quantile_text(metric.default_quantile or statistics.CONFIDENCE)
             self._fail(
                 self._tokens[0],
@@ -528,13 +784,58 @@ class _Parser:
         token = self._merged(f'{metric.name} {op} what? Write it as in "{metric.example}".')
         if metric.value == "share":
             return self._share_value(metric, op, token)
-        if metric.value == "duration":
-            return "quantile", self._duration_value(token), op
+        if metric.value == "bad-share":
+            return self._bad_share_value(metric, op, token)
+        if metric.value in _OF_EACH_UNIT:
+            return "quantile", self._unit_value(metric, op, token), op
+        if metric.value == "peak":
+            return "none", self._rate(metric, token), op
         if token.word.strip("0"):
             self._fail(
                 token, f'{metric.name} counts streams, and one is too many: write "{metric.name} = 0".'
             )
         return "none", 0.0, "="
+
+    def _unit_value(self, metric: Metric, op: Op, token: _Token) -> float:
+        """The value that each unit is held against."""
+        if metric.value == "duration":
+            return self._duration_value(token)
+        if metric.value == "rate":
+            return self._rate(metric, token)
+        if metric.value == "portion":
+            share = self._percent(token)
+            if share == 1.0 or (share == 0.0 and op == "<"):
+                self._fail(token, f"No {metric.unit} can have another value: this claim decides nothing.")
+            return share
+        if not _COUNT.fullmatch(token.word):
+            self._fail(token, f'{token.word!r} is no number: write it as in "{metric.example}".')
+        if int(token.word) == 0 and op == "<":
+            self._fail(token, "Nothing is below 0.")
+        return float(token.word)
+
+    def _rate(self, metric: Metric, token: _Token) -> float:
+        match = _RATE.fullmatch(token.word)
+        if match is None and _NUMBER.fullmatch(token.word) and len(token.word) <= _LONGEST_NUMBER_CHARS:
+            self._fail(token, f"The unit is missing: write {token.word}/s.")
+        if match is None or not float(match[1]):
+            self._fail(token, f'{token.word!r} is no rate: write it as in "{metric.example}".')
+        return float(match[1])
+
+    def _bad_share_value(self, metric: Metric, op: Op, token: _Token) -> tuple[Form, float, Op]:
+        if not token.word.strip("0"):
+            return "none", 0.0, "="
+        share = self._percent(token)
+        if share == 0.0:
+            return "none", 0.0, "="
+        if op == "=":
+            self._fail(
+                token,
+                f"{metric.name} are never exactly {share_text(share)}: "
+                f'write "{metric.name} <= {share_text(share)}" or "{metric.name} = 0".',
+            )
+        if share == 1.0:
+            self._fail(token, "Every service keeps 100%: this claim says nothing.")
+        return "share", share, op
 
     def _share_value(self, metric: Metric, op: Op, token: _Token) -> tuple[Form, float, Op]:
         share = self._percent(token)
@@ -563,7 +864,7 @@ class _Parser:
             self._fail(token, "A limit of 0 can't be kept by anything that takes time.")
         return float(duration.ns)
 
-    def _clauses(self, form: Form, floor: float) -> _Clauses:
+    def _clauses(self, metric: Metric, form: Form, floor: float) -> _Clauses:
         clauses = _Clauses()
         while (token := self._peek()) is not None:
             self._at += 1
@@ -580,13 +881,83 @@ class _Parser:
                 self._set(clauses, token, "confidence", self._confidence())
             elif token.key == "over":
                 self._set(clauses, token, "over", self._over(form, token))
+            elif token.key in _OWN_CLAUSES:
+                self._own_clause(metric, token, clauses)
             else:
                 self._fail(token, f"{token.word!r} is not expected here: {_clause_hint(token)}")
         return clauses
 
-    def _set(self, clauses: _Clauses, token: _Token, key: str, value: str | float) -> None:
+    def _own_clause(self, metric: Metric, token: _Token, clauses: _Clauses) -> None:
+        """Reads `of CLASS`, `with LIMIT, …` and `within TIME`: each belongs to one metric."""
+        if metric.name != _OWN_CLAUSES[token.key]:
+            owner = METRICS[_OWN_CLAUSES[token.key]]
+            self._fail(token, f'{token.key} belongs to {owner.name}, as in "{owner.example}".')
+        if token.key == "of":
+            kind = self._next("of what? Name an outcome or an end, as in of throttled.")
+            if kind.key not in ERROR_CLASSES:
+                self._fail(kind, f"{kind.word!r} is no class of errors: {_nearest(kind.key, ERROR_CLASSES)}")
+            self._set(clauses, token, "of", kind.key)
+        elif token.key == "with":
+            self._set(clauses, token, "limits", self._limits())
+        else:
+            value = self._merged("within what? Write it as in within 5s.")
+            self._set(clauses, token, "within", int(self._duration_value(value)))
+
+    def _limits(self) -> tuple[Limit, ...]:
+        """Reads METRIC OP VALUE, METRIC OP VALUE, and so on."""
+        limits: dict[str, Limit] = {}
+        comma = True
+        while comma:
+            token = self._next("with what? Name a limit, as in with ttft <= 1s.")
+            name = _ALIASES.get(token.key, token.key)
+            known = [metric.name for metric in METRICS.values() if metric.of_stream]
+            if token.quoted or name not in known:
+                self._fail(token, f"{token.word!r} is no limit of a stream: {_nearest(token.key, known)}")
+            metric = METRICS[name]
+            if name in limits:
+                self._fail(token, f"{name} is said twice.")
+            following = self._peek()
+            if following is not None and _QUANTILE.fullmatch(following.key):
+                self._fail(following, f"A stream has one {name}, or its longest: leave {following.word} out.")
+            op = self._limit_op(metric)
+            self._split_comma()
+            value = self._merged(f"{name} {op} what? Write it as in with ttft <= 1s.")
+            limits[name] = Limit(metric=name, op=op, value=self._unit_value(metric, op, value))
+            separator = self._peek()
+            comma = separator is not None and separator.key == ","
+            self._at += comma
+        return tuple(limits.values())
+
+    def _limit_op(self, metric: Metric) -> Op:
+        token = self._next(f"{metric.name} says nothing yet: write it as in with ttft <= 1s.")
+        op = _OPS.get(token.key)
+        if op is None or op not in _OPS_OF[metric.value]:
+            self._fail(
+                token,
+                f"{token.word!r} does not fit {metric.name}: write {' or '.join(_OPS_OF[metric.value])}.",
+            )
+        return op
+
+    def _split_comma(self) -> None:
+        """Makes words of their own of the commas behind the value, up to the next limit."""
+        for at in range(self._at, min(self._at + 2, len(self._tokens))):
+            token = self._tokens[at]
+            head, comma, rest = token.word.partition(",")
+            if token.quoted or not comma:
+                continue
+            parts = [
+                _Token(head, token.start, token.start + len(head)),
+                _Token(",", token.start + len(head), token.start + len(head) + 1),
+                _Token(rest, token.start + len(head) + 1, token.end),
+            ]
+            self._tokens[at : at + 1] = [part for part in parts if part.word]
+            return
+
+    def _set(
+        self, clauses: _Clauses, token: _Token, key: str, value: str | float | tuple[Limit, ...]
+    ) -> None:
         if getattr(clauses, key) is not None:
-            self._fail(token, f"{key} is said twice.")
+            self._fail(token, f"{token.key if key == 'limits' else key} is said twice.")
         setattr(clauses, key, value)
 
     def _name(self, before: _Token) -> str:
@@ -687,10 +1058,14 @@ def _nearest(word: str, *names: Iterable[str]) -> str:
 
 def _op_words(metric: Metric) -> str:
     """Which comparisons a metric takes."""
+    if metric.value in _OF_EACH_UNIT:
+        ops = " or ".join(_OPS_OF[metric.value])
+        return f'write {metric.name} with a quantile and {ops}, as in "{metric.example}"'
     return {
         "share": f"write {metric.name} >= or >, or {metric.name} = 100%",
-        "duration": f'write {metric.name} with a quantile and <= or <, as in "{metric.example}"',
+        "bad-share": f"write {metric.name} <= or <, or {metric.name} = 0",
         "count": f"write {metric.name} = 0",
+        "peak": f'write {metric.name} <= or <, as in "{metric.example}"',
     }[metric.value]
 
 
@@ -700,6 +1075,17 @@ def _clause_hint(token: _Token) -> str:
     if _QUANTILE.fullmatch(token.key):
         return "the quantile stands behind the metric, as in ttft p95 <= 1s."
     return _nearest(token.key, _CLAUSES)
+
+
+def _value_text(kind: ValueKind, value: float) -> str:
+    """A value of this kind as it is written."""
+    if kind == "duration":
+        return format_duration(int(value))
+    if kind in {"rate", "peak"}:
+        return f"{Decimal(repr(value)).normalize():f}/s"
+    if kind in {"number", "count"}:
+        return f"{value:.0f}"
+    return share_text(value)
 
 
 def _quantile_text(quantile: float) -> str:
@@ -714,15 +1100,17 @@ def _name_text(name: str) -> str:
 
 def _claim_text(claim: Claim) -> str:
     """The claim in its normal form."""
-    value = {
-        "share": share_text(claim.value),
-        "duration": format_duration(int(claim.value)),
-        "count": "0",
-    }[claim.value_kind]
     words = [claim.metric]
     if claim.quantile is not None:
         words.append(_quantile_text(claim.quantile))
+    value = "0" if claim.form == "none" and claim.value == 0 else _value_text(claim.value_kind, claim.value)
     words += [claim.op, value]
+    if claim.of is not None:
+        words += ["of", claim.of]
+    if claim.limits:
+        words += ["with", ", ".join(limit.text for limit in claim.limits)]
+    if claim.within_ns is not None:
+        words += ["within", format_duration(claim.within_ns)]
     for place in _PLACES:
         name: str | None = getattr(claim.scope, place)
         if name is not None:

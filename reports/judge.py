@@ -557,7 +557,7 @@ def _tightest_ns(history: History) -> int | None:
     for planned in history.plan.claims:
         with contextlib.suppress(ClaimError):
             claim = parse_claim(planned.text)
-            if claim.form == "quantile":
+            if claim.form == "quantile" and claim.value_kind == "duration":
                 limits.append(claim.limit_ns)
     return min(limits, default=None)
 

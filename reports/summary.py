@@ -17,7 +17,7 @@ from rich.cells import cell_len, chop_cells
 from sseproof.reports.judge import RigRow, RunVerdict, Summary, rig_advice
 from sseproof.reports.phases import PhaseResult, has_quantile
 from sseproof.reports.steadiness import Intervals, Steadiness
-from sseproof.reports.verdicts import Answer, Quantile, Verdict
+from sseproof.reports.verdicts import Answer, Figure, Quantile, Verdict
 from sseproof.reports.words import (
     NOT_MEASURED,
     count_of,
@@ -206,6 +206,8 @@ def observed_text(verdict: Verdict) -> str:
         return NOT_MEASURED
     if verdict.quantile is not None:
         return f"p{digits(verdict.quantile.q * 100)} {_quantile_text(verdict.quantile)}"
+    if verdict.figure is not None:
+        return figure_text(verdict.figure)
     if verdict.amount is not None:
         return f"{verdict.amount:,} {verdict.metric}"
     return share_text(verdict.observed)
@@ -221,6 +223,16 @@ def bound_text(verdict: Verdict) -> str:
         most = most_text(verdict.upper)
         return "< 100 %" if verdict.form in {"all", "none"} or most.startswith(">") else f"≤ {most}"
     return f"{least_text(verdict.lower).removesuffix(' %')}…{most_text(verdict.upper)}"
+
+
+def figure_text(figure: Figure) -> str:
+    """A value that is no duration: p5 23.4/s, p95 3 %, p99 2, peak 37/s."""
+    value = {
+        "per-second": f"{digits(figure.value)}/s",
+        "share": share_text(figure.value),
+        "number": digits(figure.value),
+    }[figure.unit]
+    return f"peak {value}" if figure.q is None else f"p{digits(figure.q * 100)} {value}"
 
 
 def _quantile_text(quantile: Quantile) -> str:

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from sseproof.loadtests.settings import Load
 from sseproof.reports import statistics
 from sseproof.reports.checks import (
+    NEEDS_TRUTH,
     Cause,
     CheckFailedError,
     Measured,
@@ -27,12 +28,13 @@ from sseproof.reports.checks import (
     fault_evidence,
     measure,
 )
-from sseproof.reports.claims import METRICS, Claim, Form
+from sseproof.reports.claims import Claim, Form, ValueKind
 from sseproof.reports.claims import Unit as UnitName
 from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
 from sseproof.reports.words import (
     count_of,
+    digits,
     duration_text,
     joined,
     least_text,
@@ -64,16 +66,37 @@ _MOST_REASONS: Final = 4
 """A sentence names the commonest reasons; verdict.json holds all."""
 
 _NOUNS: Final[dict[str, str]] = {
-    "success": "stream",
     "ttft": "first token",
-    "gap": "gap",
-    "e2e": "stream",
+    "ttft-plan": "first token",
+    "ttft-send": "first token",
     "reconnect": "reconnection",
-    "recovery": "break",
-    "lost": "stream",
-    "doubled": "stream",
-    "utf8": "stream",
+    "reconnect-rate": "reconnection",
 }
+"""What a sentence calls the units where that is not their name."""
+
+_WELL: Final = {
+    "success": ("ended well", "failed"),
+    "complete": ("came to their end", "did not come to their end"),
+    "goodput": ("succeeded within all limits", "did not"),
+    "errors": ("had no such error", "ended so"),
+    "recovery": ("were recovered", "were not recovered"),
+    "connected": ("were connected again in time", "were not connected again in time"),
+    "utf8": ("are intact", "are not intact"),
+}
+"""What good and bad units of a share did."""
+
+_SLOW: Final = {
+    "token-rate": ("had {} or more", "had less than {}"),
+    "stale": ("were stale for at most {} of their time", "were stale for more than {} of their time"),
+    "attempts": ("took at most {} attempts", "took more than {} attempts"),
+    "retries": ("took at most {} attempts", "took more than {} attempts"),
+    "gap": ("were within {}", "were longer than {}"),
+    "age": ("were at most {} old", "were older than {}"),
+    "fanout": ("were at most {} behind", "were more than {} behind"),
+    "heartbeat": ("were silent for at most {}", "were silent for longer than {} without a heartbeat"),
+}
+"""What good and bad units of a quantile were; others took longer than the limit."""
+_ONE: Final = {"were ": "was ", "are ": "is ", "their ": "its "}
 
 
 class Quantile(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -89,6 +112,18 @@ class Quantile(Struct, kw_only=True, forbid_unknown_fields=True):
     """Ends of the interval, as observed; a None beside `interval` true is +infinity."""
     interval: bool = False
     """False when n is too small for an interval to exist."""
+
+
+class Figure(Struct, kw_only=True, forbid_unknown_fields=True):
+    """An observed value that is no duration, with the interval of its order statistics."""
+
+    unit: Literal["per-second", "share", "number"]
+    value: float
+    q: float | None = None
+    """None is the highest of all."""
+    low: float | None = None
+    high: float | None = None
+    """Ends of the interval, as observed; None when n is too small for one."""
 
 
 class GroupSplit(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -143,6 +178,8 @@ class Verdict(Struct, kw_only=True, forbid_unknown_fields=True):
     """Two-sided score interval of k of n, for display."""
     limit_ns: int | None = None
     quantile: Quantile | None = None
+    figure: Figure | None = None
+    """The observed rate, portion or number, where that is claimed."""
     beside: Quantile | None = None
     """TTFT from send, where it is judged from plan."""
     amount: Count | None = None
@@ -212,7 +249,7 @@ def _guarded(
         unit=claim.unit,
         p0=claim.required_share(),
         confidence=claim.confidence,
-        limit_ns=claim.limit_ns if claim.form == "quantile" else None,
+        limit_ns=claim.limit_ns if claim.form == "quantile" and claim.value_kind == "duration" else None,
     )
     try:
         _judge(claim, variant, history, facts, verdict)
@@ -338,13 +375,15 @@ def _fill(verdict: Verdict, claim: Claim, scoped: Scoped, measured: Measured, ta
     if tally.total:
         verdict.lower = statistics.lower_bound(tally.worst, tally.total, claim.confidence)
         verdict.upper = statistics.upper_bound(tally.most_good, tally.total, claim.confidence)
-    if METRICS[claim.metric].value == "count":
+    if claim.value_kind == "count":
         verdict.amount = sum(unit.amount for unit in measured.units)
-    if claim.quantile is not None and tally.n:
+    if claim.value_kind in _FIGURES and tally.n:
+        verdict.figure = _figure(claim, measured)
+    elif claim.quantile is not None and tally.n:
         verdict.quantile = _observed_quantile(claim.quantile, scoped, measured, claim.confidence)
         if measured.beside_ns:
             verdict.beside = _quantile_of(measured.beside_ns, claim.quantile, claim.confidence)
-    if claim.metric in _NEEDS_TRUTH:
+    if claim.metric in NEEDS_TRUTH:
         verdict.knows = measured.knows
         verdict.truths = dict(sorted(measured.truths.items()))
         verdict.blind = [what for what in KNOWLEDGE if what not in measured.knows] if measured.streams else []
@@ -357,7 +396,33 @@ def _fill(verdict: Verdict, claim: Claim, scoped: Scoped, measured: Measured, ta
     verdict.groups = _groups(measured.units)
 
 
-_NEEDS_TRUTH: Final = frozenset({"success", "recovery", "lost", "doubled", "utf8"})
+_FIGURES: Final[dict[ValueKind, Literal["per-second", "share", "number"]]] = {
+    "rate": "per-second",
+    "peak": "per-second",
+    "portion": "share",
+    "number": "number",
+}
+
+
+def _figure(claim: Claim, measured: Measured) -> Figure | None:
+    """What was observed of a value that is no duration; None where nothing is known of any unit."""
+    unit = _FIGURES[claim.value_kind]
+    if claim.quantile is None:
+        return None if measured.peak is None else Figure(unit=unit, value=float(measured.peak))
+    values = sorted(
+        each.value for each in measured.units if each.cause in {None, "rig"} and each.value is not None
+    )
+    if not values:
+        return None
+    figure = Figure(
+        unit=unit,
+        q=claim.quantile,
+        value=values[statistics.quantile_rank(len(values), claim.quantile) - 1],
+    )
+    ranks = statistics.quantile_interval(len(values), claim.quantile, claim.confidence)
+    if ranks is not None:
+        figure.low, figure.high = (values[rank - 1] for rank in ranks)
+    return figure
 
 
 def _examples(units: Sequence[Unit]) -> list[int]:
@@ -381,7 +446,7 @@ def _groups(units: Sequence[Unit]) -> list[GroupSplit]:
 
 
 def _observed_quantile(q: float, scoped: Scoped, measured: Measured, confidence: float) -> Quantile:
-    if scoped.claim.metric == "gap":
+    if measured.gap_counts:
         return _gap_quantile(q, scoped.history.plan.gap_edges_ns, measured)
     return _quantile_of(
         [unit.value_ns for unit in measured.units if unit.cause in {None, "rig"}], q, confidence
@@ -404,6 +469,8 @@ def _finite(value: float) -> int | None:
 
 def _gap_quantile(q: float, edges: Sequence[int], measured: Measured) -> Quantile:
     rank = statistics.quantile_rank(sum(measured.gap_counts), q)
+    if rank > sum(measured.gap_counts) - measured.never:
+        return Quantile(q=q, value_ns=None)
     passed = 0
     for bucket, count in enumerate(measured.gap_counts):
         passed += count
@@ -472,7 +539,7 @@ def _code(claim: Claim, history: History, tally: _Tally, worst: Answer, best: An
 
 def _heed_missing_files(verdict: Verdict, claim: Claim, history: History) -> None:
     """Without its files a record can hide what failed: no pass, and no share that others could have lifted."""
-    needed = {"starts", "streams"} | ({"breaks"} if claim.unit == "break" else set())
+    needed = {"starts", "streams"} | ({"breaks"} if claim.unit in {"break", "attempt"} else set())
     missing = sorted(needed & set(history.missing))
     if not missing or (verdict.verdict == "fail" and claim.form in {"all", "none"}):
         return
@@ -489,20 +556,29 @@ def _heed_missing_files(verdict: Verdict, claim: Claim, history: History) -> Non
 
 def _nothing(claim: Claim, verdict: Verdict) -> tuple[str, str]:
     """Nothing counted: what is missing and how to get it."""
-    if verdict.excluded and claim.metric == "e2e":
+    if verdict.excluded and claim.metric in {"e2e", "complete"}:
+        end = "to be timed" if claim.metric == "e2e" else "to come to"
         return (
-            f"{count_of(verdict.excluded, 'subscription')} stayed open: an open stream has no end to be timed.",
+            f"{count_of(verdict.excluded, 'subscription')} stayed open: an open stream has no end {end}.",
             "Claim ttft, gap or success for subscriptions.",
         )
+    if verdict.excluded and claim.metric in _LEFT_OUT:
+        found = (
+            f"{count_of(verdict.excluded, 'stream')} {_LEFT_OUT[claim.metric]}: there is nothing to judge."
+        )
+        return found, _NOT_MEASURED_NEXT[claim.metric]
     if verdict.excluded:
         return (
             f"Not one event came in {count_of(verdict.excluded, 'stream')}: there is nothing to judge.",
             "See the outcomes for what stopped the streams.",
         )
-    if claim.unit == "break":
+    if claim.unit in {"break", "attempt"}:
         return "No connection broke.", "Add a fault that cuts connections ([[fault]] in the scenario)."
     if claim.unit == "gap":
         return "No stream had two events.", "See the outcomes for what stopped the streams."
+    if claim.unit == "event":
+        what = "a send time" if claim.metric == "age" else "a first subscriber to be behind of"
+        return f"No event had {what}.", _NOT_MEASURED_NEXT[claim.metric]
     scope = claim.text.partition(" in ")[2] or claim.text.partition(" after ")[2]
     if scope:
         return (
@@ -512,19 +588,33 @@ def _nothing(claim: Claim, verdict: Verdict) -> tuple[str, str]:
     return "No stream was recorded.", "Run longer, or with more users."
 
 
+_NOT_MEASURED_NEXT: Final = {
+    "ttft-plan": "Start streams by a schedule (--rate), or claim ttft-send.",
+    "token-rate": "Ask for longer answers, or claim e2e.",
+    "heartbeat": "Hold the streams through silences longer than the limit (--duration), or claim gap.",
+    "goodput": "Leave out the limit that nobody measured: ttft-plan needs --rate, age needs target.sent_at.",
+    "age": "Name the send time inside the events: --set target.sent_at=json:FIELD.",
+    "fanout": "Name what subscribers share, and hold several in a worker: --set target.topic=NAME --users N.",
+}
+
+
 def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally) -> str:
     bad = tally.n - tally.worst
-    noun = _NOUNS[claim.metric]
     if tally.n == 0:
         text = ""
     elif bad == 0:
-        text = _clean(verdict, claim, noun)
+        text = _clean(verdict, claim)
     else:
-        text = _bad_ones(verdict, claim, bad, noun)
+        text = _bad_ones(verdict, claim, bad)
     parts = [text] if text else []
     parts += _open_parts(verdict, claim, measured)
-    if claim.metric == "gap" and tally.n:
-        parts.append(f"The gaps come from {count_of(verdict.streams, 'stream')}.")
+    if claim.unit in {"gap", "event"} and tally.n:
+        parts.append(f"The {plural(claim.unit)} come from {count_of(verdict.streams, 'stream')}.")
+    if claim.metric == "reconnect-rate" and measured.peak is not None:
+        parts.append(f"{count_of(measured.peak, 'reconnection')} began within the worst second.")
+    if claim.metric == "attempts" and tally.n:
+        made = sum(unit.value or 0.0 for unit in measured.units)
+        parts.append(f"{made / tally.n:.3g} attempts a stream in the mean.")
     if claim.metric == "utf8" and measured.without_text and tally.n:
         blind = "" if measured.without_text == tally.n else f" ({count_of(measured.without_text, 'stream')})"
         parts.append(f"Without a truth{blind} only ill-formed bytes and U+FFFD show.")
@@ -535,12 +625,29 @@ def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally)
             f"Other subscribers of the topic tell the loss {witnesses}(at least {least_text(measured.witnessed)} of a "
             "stream's numbers had another witness); what none of them received does not show."
         )
-    if verdict.excluded and claim.metric != "e2e":
-        parts.append(f"{count_of(verdict.excluded, 'stream')} without any event left out.")
+    if verdict.excluded:
+        why = _LEFT_OUT.get(claim.metric, "without any event")
+        parts.append(f"{count_of(verdict.excluded, 'stream')} {why} left out.")
     return " ".join(parts)
 
 
-def _clean(verdict: Verdict, claim: Claim, noun: str) -> str:
+_LEFT_OUT: Final = {
+    "complete": "still open",
+    "e2e": "still open",
+    "ttft-plan": "without a planned start",
+    "token-rate": "with fewer than two tokens",
+    "heartbeat": "in which no heartbeat was due",
+    "goodput": "without a measure of a limit",
+}
+"""Why streams are not counted; without any event unless said."""
+
+
+def _noun(claim: Claim) -> str:
+    return _NOUNS.get(claim.metric, claim.unit)
+
+
+def _clean(verdict: Verdict, claim: Claim) -> str:
+    noun = _noun(claim)
     if claim.form in {"all", "none"}:
         most = 1.0 - statistics.lower_bound(verdict.n, verdict.n, claim.confidence)
         return (
@@ -548,46 +655,76 @@ def _clean(verdict: Verdict, claim: Claim, noun: str) -> str:
             f"at most {most_text(most)} at {share_text(claim.confidence)}."
         )
     if claim.form == "quantile":
-        return f"{_all_of(verdict.n, noun)} within {_limit(claim)}."
-    well = {"success": "ended well", "recovery": "were recovered", "utf8": "are intact"}[claim.metric]
-    if verdict.n == 1:
-        well = well.replace("are ", "is ").replace("were ", "was ")
-    return f"{_all_of(verdict.n, noun)} {well}."
+        well = (
+            _SLOW[claim.metric][0].format(_limit(claim))
+            if claim.metric in _SLOW
+            else f"within {_limit(claim)}"
+        )
+    else:
+        well = _WELL[claim.metric][0]
+    return f"{_all_of(verdict.n, noun)} {_numbered(well, verdict.n)}."
 
 
-def _bad_ones(verdict: Verdict, claim: Claim, bad: int, noun: str) -> str:
-    out_of = f"of {count_of(verdict.n, noun)}"
+def _numbered(words: str, count: int) -> str:
+    """A phrase about several, or about one."""
+    if count == 1:
+        for many, one in _ONE.items():
+            words = words.replace(many, one)
+    return words
+
+
+def _bad_ones(verdict: Verdict, claim: Claim, bad: int) -> str:
+    out_of = f"of {count_of(verdict.n, _noun(claim))}"
     of = f"{bad:,} {out_of}"
     if claim.form == "quantile":
         return _too_slow(verdict, claim, out_of)
-    if METRICS[claim.metric].value == "count":
+    if claim.value_kind == "peak":
+        return f"{of} began in a second with more than {_limit(claim).removesuffix('/s')}."
+    if claim.value_kind == "count":
         verb = "lost" if claim.metric == "lost" else "received"
         twice = "" if claim.metric == "lost" else " twice"
         return f"{of} {verb} {count_of(verdict.amount or 0, 'event')}{twice}."
-    if claim.metric == "utf8":
-        return f"{of} {'is' if bad == 1 else 'are'} not intact: {_reasons(verdict.reasons)}."
-    verb = "failed" if claim.metric == "success" else ("was" if bad == 1 else "were") + " not recovered"
-    return f"{of} {verb}: {_reasons(verdict.reasons)}.{_allowed(verdict, claim)}"
+    ill = _numbered(_WELL[claim.metric][1], bad)
+    return f"{of} {ill}: {_reasons(verdict.reasons)}.{_allowed(verdict, claim)}"
 
 
 def _too_slow(verdict: Verdict, claim: Claim, of: str) -> str:
     late = verdict.reasons.get("late", 0)
     never = {reason: count for reason, count in verdict.reasons.items() if reason != "late"}
     if claim.metric == "gap":
-        bad = verdict.n - verdict.k
-        return f"{bad:,} {of} {'was' if bad == 1 else 'were'} longer than {_limit(claim)}.{_allowed(verdict, claim)}"
+        late, never = verdict.n - verdict.k, {}
+    if claim.unit == "event":
+        late = verdict.n - verdict.k - sum(never.values())
     parts = []
     if late:
-        parts.append(f"{late:,} {of} took longer than {_limit(claim)}")
+        slow = (
+            _SLOW[claim.metric][1].format(_limit(claim))
+            if claim.metric in _SLOW
+            else f"took longer than {_limit(claim)}"
+        )
+        parts.append(f"{late:,} {of} {_numbered(slow, late)}")
     if never:
         lead = "" if late else f" {of}"
-        verb = "did not end well" if claim.metric == "e2e" else "never came"
+        verb = _NEVER.get(claim.metric, "never came")
         parts.append(f"{sum(never.values()):,}{lead} {verb} ({_reasons(never)})")
     return f"{'; '.join(parts)}.{_allowed(verdict, claim)}"
 
 
+_NEVER: Final = {
+    "e2e": "did not end well",
+    "token-rate": "did not end well",
+    "stale": "had no token",
+    "heartbeat": "had no heartbeat",
+}
+"""What became of units without a value; others never came."""
+
+
 def _limit(claim: Claim) -> str:
-    return duration_text(claim.limit_ns)
+    if claim.value_kind == "duration":
+        return duration_text(claim.limit_ns)
+    if claim.value_kind in {"rate", "peak"}:
+        return f"{digits(claim.value)}/s"
+    return share_text(claim.value) if claim.value_kind == "portion" else f"{claim.value:.0f}"
 
 
 def _allowed(verdict: Verdict, claim: Claim) -> str:
@@ -606,6 +743,8 @@ def _reasons(reasons: dict[str, int]) -> str:
 
 
 def _why_untold(claim: Claim, measured: Measured) -> str:
+    if claim.metric == "complete":
+        return "no terminal marker is known"
     if claim.metric == "lost" and measured.alone:
         return "no other subscriber of their topic witnessed enough of them"
     return "no numbers, no witness"
@@ -622,23 +761,31 @@ def _open_parts(verdict: Verdict, claim: Claim, measured: Measured) -> list[str]
             )
         )
     if verdict.untold:
-        what = "lost events" if claim.metric == "lost" else "received events twice"
+        what = _UNTOLD[claim.metric]
         parts.append(
             f"Whether {count_of(verdict.untold, 'stream')} {what} can't be told: {_why_untold(claim, measured)}."
         )
     if verdict.k_best != verdict.k:
         late = verdict.k_best - verdict.k
+        side = "of a limit" if claim.form in {"share", "all"} else f"of {_limit(claim)}"
         parts.append(
-            f"{count_of(late, _NOUNS[claim.metric])} may lie on either side of {_limit(claim)}: "
-            "our own measurement was that late."
+            f"{count_of(late, _noun(claim))} may lie on either side {side}: our own measurement was that late."
         )
     return parts
 
+
+_UNTOLD: Final = {
+    "lost": "lost events",
+    "doubled": "received events twice",
+    "complete": "came to their end",
+}
 
 _UNFINISHED: Final[dict[UnitName, str]] = {
     "stream": "{} did not end within the run.",
     "break": "Up to {} of unfinished streams may be missing.",
     "gap": "Up to {} of unfinished streams may be missing.",
+    "event": "Up to {} of unfinished streams may be missing.",
+    "attempt": "Those of up to {} of unfinished streams may be missing.",
 }
 
 
@@ -653,11 +800,15 @@ def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, 
         return _where_to_look(verdict, history)
     if verdict.code == "rig-late":
         widest = max(unit.width_ns for unit in measured.units if unit.cause == "rig")
-        return (
-            f"Our brackets are up to {duration_text(widest)} wide here: use fewer users or more workers "
-            "(--workers), or run the generator on a machine of its own."
+        wide = (
+            f"Our brackets are up to {duration_text(widest)} wide here"
+            if widest
+            else "We were too late to see"
         )
+        return f"{wide}: use fewer users or more workers (--workers), or run the generator on a machine of its own."
     if verdict.code == "no-truth":
+        if claim.metric == "complete":
+            return "Name the terminal marker: --set target.terminal=event:done, or data:[DONE]."
         if claim.metric == "lost" and measured.alone:
             return "Hold more subscriptions of each topic, at the same time and longer (--users, --duration)."
         return "Name the events' sequence: --set target.sequence=id, or json:FIELD."

@@ -305,7 +305,7 @@ def _claim_lines(plan: ClaimPlan, *, fixed: bool, phase: str | None = None) -> l
     )
     rate = f"if {share_text(plan.expected_rate)} of them are good"
     if plan.n is None or plan.chance_if_good is None:
-        reason = "breaks and gaps come as they come" if plan.unit != "stream" else "fix it with --streams"
+        reason = f"{unit} come as they come" if plan.unit != "stream" else "fix it with --streams"
         if phase is not None:
             reason = "how many streams a phase gets is known only of the schedule of an open loop (--rate)"
         return [f"{need}{advice}, {rate}.", f"The plan does not fix their number: {reason}."]

@@ -8,6 +8,7 @@
 - Gaps: from a reference server of the run that was asked for so many events, one before each event after the first
   token, the terminal one included, in groups whose connections nothing ends. Otherwise, and in
   closed loops by duration, they depend on the target and are not known before the run.
+- Events with an age and attempts after breaks come as they come.
 """
 
 import math
@@ -143,7 +144,7 @@ def fixed_units(resolved: Resolved, claim: Claim) -> int | None:
         if cuts and not any(isinstance(spec.fault, EndsConnections) for spec in others):
             return _share_of(streams, cuts)
         return None
-    return _fixed_gaps(resolved, claim, streams)
+    return _fixed_gaps(resolved, claim, streams) if claim.unit == "gap" else None
 
 
 def expected_units(resolved: Resolved, claim: Claim) -> int | None:

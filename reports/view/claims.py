@@ -7,7 +7,7 @@ from sseproof.reports import statistics
 from sseproof.reports.charts.bars import Bar, interval_bar, share_scale, time_scale
 from sseproof.reports.charts.svg import FAIL, PASS, UNKNOWN, Scale, Table, short
 from sseproof.reports.checks import CheckFailedError, Measured, Scoped, measure
-from sseproof.reports.claims import Claim, ClaimError, parse_claim
+from sseproof.reports.claims import ClaimError, parse_claim
 from sseproof.reports.summary import bound_text, count_text, observed_text
 from sseproof.reports.verdicts import Answer, Verdict
 from sseproof.reports.view.latency import ttft_figure
@@ -141,7 +141,7 @@ def _row(index: int, verdict: Verdict, record: Record, bar: Bar | None, scale: S
 
 def _bar(verdict: Verdict, record: Record) -> tuple[Bar | None, bool]:
     """The bar, and whether it is one of times."""
-    if verdict.form == "quantile":
+    if verdict.form == "quantile" and verdict.figure is None:
         return _time_bar(verdict, record), True
     if verdict.lower is None or verdict.upper is None:
         return None, False
@@ -165,8 +165,8 @@ def _time_bar(verdict: Verdict, record: Record) -> Bar | None:
     total = verdict.n + open_
     allowed = statistics.allowed_failures(total, verdict.p0, verdict.confidence)
     refuting = statistics.refuting_failures(total, verdict.p0, verdict.confidence)
-    low = 0.0 if refuting is None else _at_rank(claim, measured, record, total - refuting + 1 - open_)
-    high = None if allowed is None else _at_rank(claim, measured, record, total - allowed)
+    low = 0.0 if refuting is None else _at_rank(measured, record, total - refuting + 1 - open_)
+    high = None if allowed is None else _at_rank(measured, record, total - allowed)
     return Bar(
         low=low,
         high=high,
@@ -176,12 +176,14 @@ def _time_bar(verdict: Verdict, record: Record) -> Bar | None:
     )
 
 
-def _at_rank(claim: Claim, measured: Measured, record: Record, rank: int) -> float | None:
+def _at_rank(measured: Measured, record: Record, rank: int) -> float | None:
     """The value of this rank (from 1) among those that ended; None is +infinity, 0 below the first."""
     if rank < 1:
         return 0.0
-    if claim.metric == "gap":
+    if measured.gap_counts:
         edges = record.history.plan.gap_edges_ns
+        if rank > sum(measured.gap_counts) - measured.never:
+            return None
         passed = 0
         for index, count in enumerate(measured.gap_counts):
             passed += count

@@ -5,10 +5,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sseproof.reports.claims import (
+    ERROR_CLASSES,
     LONGEST_CLAIM_CHARS,
     METRICS,
     Claim,
     ClaimError,
+    Limit,
     Scope,
     gap_edges,
     help_claims,
@@ -52,6 +54,31 @@ UNDERSTOOD = {
     'lost = 0 in group ">=" after "كلّ شيء"': {"scope": Scope(group=">=", after="كلّ شيء")},
     "lost = 0 in group نجاح in variant می‌خواهم": {"scope": Scope(group="نجاح", variant="می‌خواهم")},
     "utf8 = 100% in group margin": {"scope": Scope(group="margin")},
+    "complete >= 99%": {"metric": "complete", "form": "share"},
+    "errors <= 1% of throttled": {"form": "share", "op": "<=", "value": 0.01, "of": "throttled"},
+    "errors < 0.5% of rst margin 0.25%": {"op": "<", "of": "rst", "margin": 0.0025},
+    "errors = 0 over 300": {"form": "none", "value": 0.0, "of": None, "over": 300},
+    "ttft-plan p95 <= 1s": {"metric": "ttft-plan", "quantile": 0.95},
+    "ttft-send p99 < 500ms in phase baseline": {"scope": Scope(phase="baseline")},
+    "token-rate p5 >= 20/s": {"form": "quantile", "op": ">=", "value": 20.0, "quantile": 0.05},
+    "token-rate p0.5 > 12.5/s": {"op": ">", "value": 12.5, "quantile": 0.005},
+    "stale p95 <= 5%": {"form": "quantile", "value": 0.05, "quantile": 0.95},
+    "age p99 <= 500ms": {"value": 500e6},
+    "fanout p99 <= 200ms": {"value": 200e6},
+    "heartbeat p95 <= 20s": {"value": 20e9},
+    "attempts p99 <= 3": {"form": "quantile", "value": 3.0},
+    "retries p95 < 2 after cut": {"value": 2.0, "scope": Scope(after="cut")},
+    "reconnect-rate <= 50/s over 100": {"form": "none", "op": "<=", "value": 50.0, "over": 100},
+    "connected >= 99% within 5s after refused": {"within_ns": 5 * S, "value": 0.99},
+    "connected = 100% within 500ms": {"form": "all", "within_ns": 500 * MS},
+    "goodput >= 95% with ttft <= 1s, gap < 500ms, token-rate >= 5.5/s in group a,b": {
+        "limits": (
+            Limit(metric="ttft", op="<=", value=1e9),
+            Limit(metric="gap", op="<", value=500e6),
+            Limit(metric="token-rate", op=">=", value=5.5),
+        ),
+        "scope": Scope(group="a,b"),
+    },
 }
 
 
@@ -79,6 +106,17 @@ def test_normal_forms_read_back_as_themselves(text, expected):
         ("duplicates events = 0", "doubled = 0"),
         ("reconnection p95.0 < 1s", "reconnect p95 < 1s"),
         ("success >= 98% confidence 95%", "success >= 98%"),
+        ("goodput>=95% with ttft<=1s,gap<=500 ms", "goodput >= 95% with ttft <= 1s, gap <= 500ms"),
+        (
+            "goodput >= 95% with staleness < 3 % , amplification<=2",
+            "goodput >= 95% with stale < 3%, attempts <= 2",
+        ),
+        ("errors <= 0% of throttled", "errors = 0 of throttled"),
+        ("error-rate = 0%", "errors = 0"),
+        ("token-rate p5.0 >= 20.00 /sec", "token-rate p5 >= 20/s"),
+        ("reconnects <= 50/second", "reconnect-rate <= 50/s"),
+        ("Retry-Amplification p99 <= 3", "attempts p99 <= 3"),
+        ("connected >= 99% after cut within 5000 ms", "connected >= 99% within 5s after cut"),
         ('utf8 = 100% in group "clean"', "utf8 = 100% in group clean"),
         (
             "success >= 98% over_is_a_name_only".replace(
@@ -96,23 +134,48 @@ def test_other_spellings_are_printed_normalised(written, normal):
 NAMES = st.text(alphabet="aZ09 -_.,%<>=~≥\u200cكلّشيء表示é🤝\u200d", min_size=1, max_size=12).filter(str.strip)
 
 
+RATES = st.integers(1, 10**12).map(lambda millionths: f"{millionths / 10**6:.6f}/s")
+
+
+@st.composite
+def _limits(draw, metric):
+    """The comparison and the value that a unit is held against."""
+    kind = METRICS[metric].value
+    op = draw(st.sampled_from([">=", ">"] if kind == "rate" else ["<=", "<"]))
+    if kind == "duration":
+        return op, f"{draw(st.integers(1, LONGEST_NS))}ns"
+    if kind == "rate":
+        return op, draw(RATES)
+    return op, f"{draw(st.integers(1, 99_999_999)) / 1_000_000:f}%" if kind == "portion" else str(
+        draw(st.integers(1, 10**6))
+    )
+
+
 @st.composite
 def _claims(draw):
     metric = draw(st.sampled_from(sorted(METRICS)))
     words = [metric]
     exact = True
-    match METRICS[metric].value:
-        case "count":
-            words += ["=", "0"]
-        case "share":
-            exact = draw(st.booleans())
-            percent = draw(st.integers(3_000_000, 99_999_999)) / 1_000_000
-            words += ["=", "100%"] if exact else [draw(st.sampled_from([">=", ">"])), f"{percent:f}%"]
-        case "duration":
-            exact = False
-            quantile = draw(st.integers(30_000, 999_999)) / 10_000
-            words += [f"p{quantile:.4f}", draw(st.sampled_from(["<=", "<"]))]
-            words.append(f"{draw(st.integers(1, LONGEST_NS))}ns")
+    kind = METRICS[metric].value
+    percent = draw(st.integers(3_000_000, 96_999_999)) / 1_000_000
+    if kind in {"count", "peak"}:
+        words += ["=", "0"] if kind == "count" else [draw(st.sampled_from(["<=", "<"])), draw(RATES)]
+    elif kind in {"share", "bad-share"}:
+        exact = draw(st.booleans())
+        every, some = ("100%", [">=", ">"]) if kind == "share" else ("0", ["<=", "<"])
+        words += ["=", every] if exact else [draw(st.sampled_from(some)), f"{percent:f}%"]
+    else:
+        exact = False
+        quantile = draw(st.integers(30_000, 500_000 if kind == "rate" else 969_999)) / 10_000
+        words += [f"p{quantile:.4f}", *draw(_limits(metric))]
+    if metric == "errors" and draw(st.booleans()):
+        words += ["of", draw(st.sampled_from(ERROR_CLASSES))]
+    if metric == "connected":
+        words += ["within", f"{draw(st.integers(1, 10**12))}ns"]
+    if metric == "goodput":
+        of_stream = [name for name, each in METRICS.items() if each.of_stream]
+        names = draw(st.lists(st.sampled_from(of_stream), min_size=1, max_size=4, unique=True))
+        words += ["with", ", ".join(" ".join([name, *draw(_limits(name))]) for name in names)]
     for place in ("in group", "in variant", "in phase", "after"):
         if draw(st.booleans()):
             words += [place, f'"{draw(NAMES)}"']
@@ -160,7 +223,44 @@ REFUSED = [  # claim, the word it points at, a part of the sentence
     ("", "", "success >= 98%"),
     ("sucess >= 98%", "sucess", "did you mean success?"),
     ("duplicate = 0", "duplicate", "did you mean doubled?"),
-    ("latency < 1s", "latency", "success, ttft, gap, e2e, reconnect, recovery, lost, doubled, utf8"),
+    ("latency < 1s", "latency", "known are success, complete, goodput, errors, ttft,"),
+    ("token_rate p5 >= 20/s", "token_rate", "did you mean token-rate?"),
+    ("token-rate p95 >= 20/s", "p95", 'write "token-rate p5 >= …" to ask 95% of them'),
+    ("token-rate p5 <= 20/s", "<=", ">= or >"),
+    ("token-rate p5 >= 20", "20", "write 20/s"),
+    ("token-rate p5 >= 0/s", "0/s", "no rate"),
+    ("token-rate p5 >= 1s", "1s", "no rate"),
+    ("token-rate >= 20/s", "token-rate", 'write "token-rate p5 >= 20/s"'),
+    ("stale <= 5%", "stale", 'write "stale p95 <= 5%"'),
+    ("stale p95 <= 100%", "100%", "decides nothing"),
+    ("stale p95 <= 5s", "5s", "no share"),
+    ("attempts p99 <= 1.5", "1.5", "no number"),
+    ("attempts p99 < 0", "0", "below 0"),
+    ("attempts p99 >= 3", ">=", "<= or <"),
+    ("reconnect-rate <= 50", "50", "write 50/s"),
+    ("reconnect-rate p95 <= 50/s", "p95", "no quantile"),
+    ("reconnect-rate = 0/s", "=", "<= or <"),
+    ("errors >= 1%", ">=", "errors <= or <, or errors = 0"),
+    ("errors = 1%", "1%", 'write "errors <= 1%" or "errors = 0"'),
+    ("errors <= 100%", "100%", "says nothing"),
+    ("errors <= 1% of throtled", "throtled", "did you mean throttled?"),
+    ("errors <= 1% of complete", "complete", "no class of errors"),
+    ("errors <= 1% of", "", "of what?"),
+    ("success >= 98% of cut", "of", "of belongs to errors"),
+    ("errors <= 1% margin 99%", "99%", "below the floor of 99%"),
+    ("connected >= 99%", "", "needs the time within which"),
+    ("connected >= 99% within 5", "5", "5ms or 5s"),
+    ("recovery = 100% within 5s", "within", "within belongs to connected"),
+    ("goodput >= 95%", "", "needs the limits"),
+    ("goodput >= 95% with", "", "with what?"),
+    ("goodput >= 95% with ttft <= 1s,", "", "with what?"),
+    ("goodput >= 95% with success >= 98%", "success", "no limit of a stream"),
+    ("goodput >= 95% with tfft <= 1s", "tfft", "did you mean ttft?"),
+    ("goodput >= 95% with ttft p95 <= 1s", "p95", "leave p95 out"),
+    ("goodput >= 95% with ttft >= 1s", ">=", "write <= or <"),
+    ("goodput >= 95% with ttft <= 1s, ttft <= 2s", "ttft", "said twice"),
+    ("goodput >= 95% with ttft <= 5%", "5%", "not a duration"),
+    ("ttft p95 <= 1s with gap <= 1s", "with", "with belongs to goodput"),
     ('"success" >= 98%', '"success"', "quotes"),
     ("success", "", "says nothing yet"),
     ("success >=", "", "success >= what?"),
@@ -289,6 +389,12 @@ def test_several_claims_keep_their_order_and_count_once():
         ("ttft p95 <= 1s margin 1.3%", 0.937),
         ("utf8 = 100%", 1.0),
         ("lost = 0", 1.0),
+        ("errors <= 1% of throttled", 0.99),
+        ("errors <= 1% margin 0.3%", 0.987),
+        ("token-rate p5 >= 20/s", 0.95),
+        ("token-rate p0.1 >= 20/s margin 0.4%", 0.995),
+        ("stale p95 <= 1%", 0.95),
+        ("reconnect-rate <= 50/s", 1.0),
     ],
 )
 def test_the_share_that_must_be_shown(text, share):
@@ -307,15 +413,45 @@ def test_limits_include_their_edge_or_not():
         _ = parse_claim("success >= 98%").edge_ns
 
 
+def test_limits_of_rates_portions_and_numbers_include_their_edge_or_not():
+    def kept(text, *values):
+        limit = parse_claim(text).limit
+        return [limit.keeps(value) for value in values]
+
+    assert kept("token-rate p5 >= 20/s", 19.999, 20.0, 21.0) == [False, True, True]
+    assert kept("token-rate p5 > 20/s", 20.0, 20.001) == [False, True]
+    assert kept("stale p95 <= 5%", 0.05, 0.0501) == [True, False]
+    assert kept("stale p95 < 5%", 0.0499, 0.05) == [True, False]
+    assert kept("attempts p99 <= 3", 3, 4) == [True, False]
+    with pytest.raises(ValueError, match="no limit"):
+        _ = parse_claim("success >= 98%").limit
+    with pytest.raises(ValueError, match="no time limit"):
+        _ = parse_claim("attempts p99 <= 3").limit_ns
+
+
 def test_units_and_kinds_come_from_the_metric():
     kinds = {metric.name: (metric.unit, metric.value) for metric in METRICS.values()}
     assert kinds == {
         "success": ("stream", "share"),
+        "complete": ("stream", "share"),
+        "goodput": ("stream", "share"),
+        "errors": ("stream", "bad-share"),
         "ttft": ("stream", "duration"),
+        "ttft-plan": ("stream", "duration"),
+        "ttft-send": ("stream", "duration"),
+        "token-rate": ("stream", "rate"),
         "gap": ("gap", "duration"),
+        "stale": ("stream", "portion"),
+        "age": ("event", "duration"),
+        "fanout": ("event", "duration"),
+        "heartbeat": ("stream", "duration"),
         "e2e": ("stream", "duration"),
         "reconnect": ("break", "duration"),
+        "connected": ("break", "share"),
         "recovery": ("break", "share"),
+        "attempts": ("stream", "number"),
+        "retries": ("break", "number"),
+        "reconnect-rate": ("attempt", "peak"),
         "lost": ("stream", "count"),
         "doubled": ("stream", "count"),
         "utf8": ("stream", "share"),
@@ -323,7 +459,8 @@ def test_units_and_kinds_come_from_the_metric():
     for metric in METRICS.values():
         claim = parse_claim(metric.example)
         assert (claim.metric, claim.unit, claim.value_kind) == (metric.name, metric.unit, metric.value)
-        assert (metric.default_quantile is not None) == (metric.value == "duration")
+        of_each = metric.value in {"duration", "rate", "portion", "number"}
+        assert (metric.default_quantile is not None) == of_each
 
 
 @pytest.mark.parametrize(
@@ -351,16 +488,18 @@ def test_gap_edges_hold_the_grid_and_every_claimed_gap():
         "gap p95 < 400ms",
         "gap p95 <= 2s",
         "gap p50 <= 3h",
+        "age p99 <= 7ms",
+        "fanout p99 < 9ms",
         "ttft p95 <= 777ms",
         "lost = 0",
     ])  # fmt: skip
     edges = gap_edges(claims)
     assert edges == sorted(set(edges))
-    assert set(edges) - set(GAP_GRID_NS) == {123 * MS, 400 * MS - 1, 3 * 3600 * S}
+    assert set(edges) - set(GAP_GRID_NS) == {123 * MS, 400 * MS - 1, 3 * 3600 * S, 7 * MS, 9 * MS - 1}
     assert gap_edges([]) == list(GAP_GRID_NS)
     assert max(gap_edges([])) == 60 * S
     for claim in claims:  # a claim is a sum of whole buckets: (edge before, edge]
-        if claim.metric == "gap":
+        if claim.unit in {"gap", "event"}:
             assert claim.edge_ns in edges
             assert claim.within(claim.edge_ns)
             assert not claim.within(claim.edge_ns + 1)
@@ -424,15 +563,14 @@ def test_help_fits_and_names_everything_and_its_examples_parse():
     assert all(len(line) <= 80 for line in text.splitlines())
     for metric in METRICS.values():
         assert any(
-            line.startswith(f"{metric.name:<10} {metric.unit:<7} {metric.value}")
+            line.startswith(f"{metric.name:<14} {metric.unit:<7} {metric.value}")
             for line in text.splitlines()
         )
         assert f'"{metric.example}"' in text
     quoted = [line.strip().strip('"') for line in text.splitlines() if line.strip().startswith('"')]
-    assert (
-        len([parse_claim(example) for example in quoted if example in {m.example for m in METRICS.values()}])
-        == 9
-    )
+    assert len(
+        [parse_claim(example) for example in quoted if example in {m.example for m in METRICS.values()}]
+    ) == len(METRICS)
     for word in ("in group", "in variant", "in phase", "after", "margin", "confidence", "over"):
         assert word in text
 
