@@ -137,6 +137,8 @@ class Injector:
         self._rows = rows
         self._lock = threading.RLock()
         self._stop = threading.Event()
+        self._over = threading.Event()
+        """Nothing more is broken by the timetable."""
         self._thread: threading.Thread | None = None
         self._problem: RigError | None = None
         self._disk_problem: RigError | None = None
@@ -147,6 +149,7 @@ class Injector:
         self._standing: set[Side] = set()
         self._is_set = False
         self._healed = False
+        self._aborted = False
         self._sides: dict[Side, list[ProxyPlan]] = {}
         for proxy in plan.proxies:
             self._sides.setdefault((proxy.variant, proxy.group), []).append(proxy)
@@ -318,7 +321,7 @@ class Injector:
         """The timer thread: sleeps until the next call is due; ends when told to, when done, or when broken."""
         while due:
             wait_s = max(due[0].at_s - time.monotonic(), 0)
-            if self._stop.wait(min(wait_s, OVER_POLL_S) if self._may_be_over() else wait_s):
+            if self._over.wait(min(wait_s, OVER_POLL_S) if self._may_be_over() else wait_s):
                 return
             if self._may_be_over() and any(each.is_over() for each in self._services.values()):
                 due = [msgspec.structs.replace(one, at_s=0) if not one.begins else one for one in due]
@@ -328,7 +331,7 @@ class Injector:
             one = heapq.heappop(due)
             window = self._plan.windows[one.position]
             with self._lock:
-                if self._stop.is_set():
+                if self._over.is_set():
                     return
                 sent_s = time.monotonic()
                 try:
@@ -385,7 +388,7 @@ class Injector:
         else:
             errand = _Errand(service.bring_back)
             self._errands.put(errand)
-            errand.wait(self._stop)
+            errand.wait(self._over)
         return _Bracket(sent_ns, now_ns(), {})
 
     def _bracketed(self, side: Side, act: Callable[[ProxyPlan], ProxyState]) -> _Bracket:
@@ -433,8 +436,7 @@ class Injector:
     def heal(self) -> None:
         """Takes back everything, verifies and records it. Idempotent; never raises: look at `problem` afterwards."""
         self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(THREAD_LIMIT_S)
+        self._end_timetable()
         with self._lock:
             if self._healed:
                 return
@@ -451,6 +453,39 @@ class Injector:
                 self._heal_by_force(sides, error)
             self._open.clear()
 
+    def abort(self, reason: str) -> None:
+        """Takes back every fault before its time; nothing more is broken, and streams go on through clean proxies.
+
+        From the main thread. Idempotent; never raises: look at `problem` afterwards. `heal` still has to be called.
+        """
+        self._end_timetable()
+        with self._lock:
+            if self._healed or self._aborted or self._needs_restart or self._problem is not None:
+                return
+            self._aborted = True
+            standing = [side for side in self._sides if self._standing_kind(side) != CLEAN_KIND]
+            try:
+                self._heal_windows(reason)
+                self._open.clear()
+                self._write_quietly(
+                    [self._row(side, "heal-intent", detail=reason) for side in standing], sync=True
+                )
+                there = self._client.proxies()
+                self._count_firings(standing, there)
+                for side in standing:
+                    bracket = self._bracketed(side, lambda proxy: self._cleaned(there[proxy.name]))
+                    self._write_quietly([self._row(side, "healed", bracket=bracket, ok=True)])
+                there = self._client.proxies()
+                self._write_quietly([self._verified(side, there=there, stays=True) for side in self._sides])
+            except RigError as error:
+                self._broken(self._failed_rows(), self._left_behind(error))
+
+    def _end_timetable(self) -> None:
+        """A call in flight ends, and none follows."""
+        self._over.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(THREAD_LIMIT_S)
+
     def close(self) -> None:
         """Heals, then ends a private server."""
         try:
@@ -459,11 +494,11 @@ class Injector:
             if self._private is not None:
                 self._private.close()
 
-    def _heal_windows(self) -> None:
+    def _heal_windows(self, reason: str = "") -> None:
         """Windows that are open now: what a stall holds has to be let go before its proxy can be taken apart."""
         for window in self._open.values():
             for side in self._sides_of(window):
-                self._write_quietly([self._row(side, "heal-intent", window=window)], sync=True)
+                self._write_quietly([self._row(side, "heal-intent", window=window, detail=reason)], sync=True)
                 bracket = self._bracketed_step(side, "healed")
                 self._write_quietly([self._row(side, "healed", window=window, bracket=bracket, ok=True)])
 
@@ -506,11 +541,14 @@ class Injector:
         if self._external is not None:
             self._client.delete(state.name)
             return {}
+        return {state.name: self._cleaned(state)}
+
+    def _cleaned(self, state: ProxyState) -> ProxyState:
         if state.toxics:
             self._client.set_enabled(state.name, False)
         for toxic in state.toxics:
             self._client.remove_toxic(state.name, toxic.name)
-        return {state.name: self._client.set_enabled(state.name, True)}
+        return self._client.set_enabled(state.name, True)
 
     def _heal_by_force(self, sides: Sequence[Side], error: RigError) -> None:
         """Ending a private server takes back all it did; somebody else's we can only report."""
@@ -523,23 +561,33 @@ class Injector:
         self._write_quietly([self._row(side, "healed", ok=True, detail=detail) for side in sides])
 
     def _verified(
-        self, side: Side, *, window: Window | None = None, there: dict[str, ProxyState] | None = None
+        self,
+        side: Side,
+        *,
+        window: Window | None = None,
+        there: dict[str, ProxyState] | None = None,
+        stays: bool = False,
     ) -> FaultRow:
-        """Reads the state back and connects: clean, as planned (after a window) or gone (on somebody else's server)."""
+        """Reads the state back and connects: clean, as planned (after a window, or where it `stays`) or gone."""
         try:
             seen = self._client.proxies() if there is None else there
             for proxy in self._sides[side]:
-                if window is None and self._external is not None:
+                if window is None and self._external is not None and not stays:
                     if proxy.name in seen:
                         raise MismatchError(f"The proxy {proxy.name} is still there.")
                 elif proxy.name in self._made:
-                    wanted = _wanted(proxy) if window is not None else _clean(proxy)
+                    wanted = self._outside(proxy) if window is not None or stays else _clean(proxy)
                     same_proxy(wanted, seen.get(proxy.name, _absent(proxy)))
                     _connect(proxy)
         except ServerError as error:
             self._note_problem(error)
             return self._row(side, "verified", window=window, ok=False, detail=str(error))
         return self._row(side, "verified", window=window, ok=True)
+
+    def _outside(self, proxy: ProxyPlan) -> ProxyState:
+        """A proxy as it is to be outside of windows; a fault that stood is gone after an abort."""
+        stood = self._standing_kind((proxy.variant, proxy.group)) != CLEAN_KIND
+        return _clean(proxy) if self._aborted and stood else _wanted(proxy)
 
     # --- when it breaks ---
 
@@ -551,6 +599,7 @@ class Injector:
             row.call_sent_ns, row.call_answered_ns = self._well_ns, now_ns()
         self._write_quietly(rows)
         self._stop.set()
+        self._over.set()
         if self._private is not None:
             # Before it is gone, so that `check` does not take it for a second failure.
             self._needs_restart = True

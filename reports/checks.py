@@ -147,7 +147,7 @@ def fault_windows(faults: Sequence[FaultRow]) -> list[FaultWindow]:
     for row in faults:
         key = (row.fault, row.variant, row.group, row.window)
         if row.step == "healed" and row.call_answered_ns is not None:
-            healed[key] = max(row.call_answered_ns, healed.get(key, 0))
+            healed.setdefault(key, row.call_answered_ns)  # after an abort the end heals once more
         elif row.step == "applied" and row.ok is not False and row.kind != NO_FAULT:
             since = row.at_ns if row.call_sent_ns is None else row.call_sent_ns
             window = FaultWindow(kind=row.kind, group=row.group, variant=row.variant, since_ns=since)

@@ -62,6 +62,7 @@ from sseproof.chaos.faults import (
     SplitCharacters,
     Stall,
     StallEvents,
+    Windowed,
     kind_of,
 )
 from sseproof.chaos.plan import FaultPlan, GroupPlan
@@ -120,14 +121,21 @@ def evidence_of(history: History) -> list[Evidence]:
         return []
     found = []
     for variant in history.plan.variants:
-        records = [record for record in history.streams if record.variant == variant.name]
+        every = [record for record in history.streams if record.variant == variant.name]
         for group in plan.groups:
             if isinstance(group.fault, Clean):
                 continue
             rows = [row for row in history.faults if row.variant == variant.name and row.group == group.name]
+            records = every if isinstance(group.fault, Windowed) else _before_abort(every, history)
             look = _Look(group, variant, records, rows, clocks=history.clocks)
             found.append(look.evidence())
     return found
+
+
+def _before_abort(records: list[StreamRecord], history: History) -> list[StreamRecord]:
+    """Streams that were over when a run gave up: from then on what had stood was gone."""
+    aborted = None if history.run is None else history.run.aborted
+    return records if aborted is None else [each for each in records if each.ended.hi_ns < aborted.at_ns]
 
 
 class _Look:

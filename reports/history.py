@@ -25,6 +25,7 @@ from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History, How
 from sseproof.reports.phases import Phases, phases_of
+from sseproof.reports.words import aborted_text
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import (
     BREAKS,
@@ -101,6 +102,8 @@ def read_history(directory: Path) -> History:
         history.problems.append(f"The suite itself failed: {printable(history.run.problem)}")
     elif history.how in ENDED:
         history.problems.append(ENDED[history.how])
+    if history.run is not None and history.run.aborted is not None:
+        history.problems.append(printable(aborted_text(history.run.aborted)))
     # A hundred thousand live structs make each pass of the cyclic collector expensive, and rows hold no cycles.
     collecting = gc.isenabled()
     gc.disable()
@@ -286,7 +289,7 @@ def _place_in_phases(history: History) -> None:
     if not history.plan.phases:
         return
     try:
-        history.phases = phases_of(history.plan, history.faults, history.clocks)
+        history.phases = phases_of(history.plan, history.faults, history.clocks, _aborted_ns(history))
     except msgspec.DecodeError as error:
         history.phases = Phases(history.plan.phases)
         history.problems.append(
@@ -297,6 +300,10 @@ def _place_in_phases(history: History) -> None:
     found = {_key(record): record.phase for record in history.streams}
     for row in history.breaks:
         row.phase = found.get((row.variant, row.stream), row.phase)
+
+
+def _aborted_ns(history: History) -> int | None:
+    return None if history.run is None or history.run.aborted is None else history.run.aborted.at_ns
 
 
 def _note_workers(history: History) -> None:

@@ -32,7 +32,7 @@ from sseproof.reports.history import read_history
 from sseproof.reports.phases import PhaseResult, ttft_quantile
 from sseproof.reports.steadiness import Steadiness, steadiness_of
 from sseproof.reports.verdicts import Count, Verdict, judge_claim, unreadable_claim
-from sseproof.reports.words import count_of
+from sseproof.reports.words import aborted_text, count_of
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
 from sseproof.rundir.files import PLAN_NAME, VERDICT_NAME, write_document
 from sseproof.rundir.rows import SUCCESSES, GeneratorRow, StreamRecord
@@ -132,6 +132,8 @@ class RunVerdict(Struct, kw_only=True, forbid_unknown_fields=True):
     ended_ns: int | None = None
     load_began_ns: int
     """The first stream's start."""
+    aborted: str = ""
+    """Why the run gave up, in a sentence; empty where it did not."""
     verdicts: list[Verdict] = []
     variants: list[VariantResult] = []
     totals: Summary
@@ -184,6 +186,7 @@ def judge(history: History, on_unknown: OnUnknown | None = None) -> RunVerdict:
         started_ns=None if run is None else run.started_ns,
         ended_ns=None if run is None else run.ended_ns,
         load_began_ns=load_began_ns(history),
+        aborted="" if run is None or run.aborted is None else printable(aborted_text(run.aborted)),
         verdicts=verdicts,
         variants=_variants(history, facts),
         totals=totals,

@@ -169,9 +169,12 @@ class Phases:
         )
 
 
-def phases_of(plan: Plan, faults: Sequence[FaultRow], clocks: Clocks) -> Phases:
+def phases_of(
+    plan: Plan, faults: Sequence[FaultRow], clocks: Clocks, aborted_ns: int | None = None
+) -> Phases:
     """The phases of a recorded run. Raises msgspec.DecodeError where its fault plan can't be read."""
-    return Phases(plan.phases, msgspec.json.decode(plan.faults, type=FaultPlan | None), faults, clocks)
+    decoded = msgspec.json.decode(plan.faults, type=FaultPlan | None)
+    return Phases(plan.phases, decoded, faults, clocks, aborted_ns)
 
 
 def has_quantile(n: int, q: float) -> bool:

@@ -54,6 +54,7 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
     """The whole answer of `sseproof run` and `sseproof judge`, ending with a line end."""
     lines = wrapped(verdict.decision)
     lines += wrapped(_about(verdict))
+    lines += wrapped(verdict.aborted) if verdict.aborted else []
     if verdict.findings:
         lines += ["", *(line for each in verdict.findings for line in wrapped(printable(each, 2_000)))]
     counting = [each for each in verdict.verdicts if each.counts]
@@ -75,9 +76,9 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
         lines += _evidence(verdict)
     lines += _outside(verdict)
     lines += _rig(verdict.rig, verdict.load_began_ns)
-    if verdict.problems:
+    if problems := [each for each in verdict.problems if each != verdict.aborted]:
         lines += ["", "Problems of the record:"]
-        for problem in verdict.problems:
+        for problem in problems:
             lines += wrapped(printable(problem), first="- ", rest="  ")
     lines += ["", *_path_lines("Run: ", str(directory))]
     lines += _path_lines("Report: ", str(Path(directory) / REPORT_NAME))

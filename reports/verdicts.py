@@ -253,11 +253,37 @@ def _guarded(
     )
     try:
         _judge(claim, variant, history, facts, verdict)
+        _heed_abort(claim, history, verdict)
     except CheckFailedError as error:
         _unchecked(verdict, str(error))
     except Exception as error:  # noqa: BLE001  # Jepsen's check-safe: a check that raises is unknown, not a crash
         _unchecked(verdict, type(error).__name__)
     return verdict
+
+
+def _heed_abort(claim: Claim, history: History, verdict: Verdict) -> None:
+    """What was planned for after an abort did not happen: nothing passes for it, and no number of units is too small for it.
+
+    A fail stands, and so does what is claimed of a phase that was over by then.
+    """
+    aborted = None if history.run is None else history.run.aborted
+    if aborted is None or verdict.verdict == "fail" or verdict.code not in _OF_SHORT_RUNS:
+        return
+    phase = claim.scope.phase
+    lived = (*history.streams, *history.unfinished)
+    if phase is not None and history.phases.was_over(phase, lived, aborted.at_ns):
+        return
+    verdict.verdict, verdict.code = "unknown", "interrupted"
+    when = duration_text(aborted.load_ns)
+    lead = f"The run was aborted at {when}, before all that was planned had happened."
+    verdict.sentence = f"{lead} {verdict.sentence}".strip()
+    verdict.next = "Find out what failed, then run again to its end."
+
+
+_OF_SHORT_RUNS: Final[frozenset[Code | None]] = frozenset(
+    {None, "too-few", "not-measured", "fault-not-seen", "interrupted"}
+)
+"""Of a pass, and of an unknown that the rest of the run might have decided."""
 
 
 def _unchecked(verdict: Verdict, what: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Final
 
+from sseproof.rundir.rows import Aborted
+
 NOT_MEASURED: Final = "–"  # noqa: RUF001  # an en dash, as report-style.md asks for
 NEVER: Final = "never"
 
@@ -65,6 +67,17 @@ def count_of(count: int, noun: str) -> str:
 def plural(noun: str) -> str:
     """The plural of the nouns that reports use."""
     return f"{noun}s"
+
+
+def aborted_text(aborted: Aborted) -> str:
+    """Why a run gave up and what it stopped, as a sentence."""
+    stopped = (
+        "the faults were healed" if aborted.stop == "faults" else "faults were healed and the load ended"
+    )
+    return (
+        f"Aborted at {duration_text(aborted.load_ns)}: success {share_text(aborted.k / aborted.n)} of "
+        f"{count_of(aborted.n, 'stream')} over {duration_text(aborted.over_ns)} ({aborted.when}); {stopped}."
+    )
 
 
 def joined(texts: Sequence[str]) -> str:

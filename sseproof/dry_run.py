@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from sseproof.abort import FEWEST, Abort
 from sseproof.calibration import PlannedLoad, calibration_path, warning
 from sseproof.chaos.faults import FaultError
 from sseproof.chaos.plan import plan_faults
@@ -88,6 +89,8 @@ class DryRun(Struct):
     """Each group of streams and when its fault acts; empty without faults."""
     phases: list[PlannedPhase] = []
     """Parts of the load that claims may name."""
+    abort: Abort | None = None
+    """When the run would give up."""
     refusal: str | None = None
     """Which limit of this machine would refuse the run now, and how to raise it."""
     warning: str | None = None
@@ -129,6 +132,9 @@ class DryRun(Struct):
         if self.unknown_load:
             lines.append(self.unknown_load)
         lines.append(_time_line(needs))
+        if self.abort is not None:
+            over = "" if " over " in self.abort.when else f", of {FEWEST} streams or more"
+            lines.append(f"Stops the {self.abort.stop} when {self.abort.when}{over}.")
         if not self.claims:
             lines.append("No claim: the run would only be recorded.")
         for planned in self.claims:
@@ -192,6 +198,7 @@ def dry_run(
         claims=[_planned(resolved, claim, expected_rate) for claim in resolved.claims],
         faults=planned_faults(resolved.groups),
         phases=planned_phases(resolved.phases),
+        abort=scenario.abort,
         refusal=_refusal(demand),
         warning=None if planned is None else warning(planned, environ),
         unknown_load=OPEN_LOAD if planned is None and calibration_path(environ).exists() else None,

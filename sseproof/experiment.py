@@ -34,6 +34,7 @@ import msgspec
 from msgspec import Struct
 
 from sseproof import environment
+from sseproof.abort import Abort, Watch, parse_condition
 from sseproof.calibration import warning
 from sseproof.chaos.faults import Command, FaultError, ReadsText, ServerRestart
 from sseproof.chaos.plan import FaultPlan, addresses, plan_faults, planned_connect_ns, with_ports
@@ -54,7 +55,7 @@ from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings
 from sseproof.reports.claims import gap_edges
 from sseproof.reports.judge import RunVerdict, judge_directory
-from sseproof.reports.words import count_of
+from sseproof.reports.words import aborted_text, count_of
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import (
     EXIT_INTERRUPTED,
@@ -68,6 +69,8 @@ from sseproof.rundir.files import FAULTS, LOG_NAME, PLAN_NAME, RUN_NAME, WITNESS
 from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE, alive, create_run_directory, new_run_id
 from sseproof.rundir.machine import host_facts, versions
 from sseproof.rundir.rows import (
+    Aborted,
+    AbortPlan,
     AddressPlan,
     FaultRow,
     Plan,
@@ -191,6 +194,42 @@ class _Side(Struct, kw_only=True):
         return self.variant.server is not None or (
             self.variant.hop is not None and not self.faults_behind_hop
         )
+
+
+class _AbortWatch:
+    """The run's condition for giving up, by this process's clock; without one it is never met."""
+
+    def __init__(self, abort: Abort | None, variant: str | None) -> None:
+        self._abort = abort
+        self._variant = variant
+        self._condition = None if abort is None else parse_condition(abort.when)
+        self._watch = None if self._condition is None else Watch(self._condition)
+        self.aborted: Aborted | None = None
+
+    def ended(self, variant: str | None, good: bool) -> None:  # what RowCounter says
+        """A stream's row came in."""
+        if self._watch is not None and variant == self._variant:
+            self._watch.ended(time.monotonic(), good=good)
+
+    def is_met(self, *, begun: bool) -> bool:
+        """Whether it is met now, for the first time."""
+        if self._watch is None or self._condition is None or self._abort is None or not begun:
+            return False
+        now_s = time.monotonic()
+        self._watch.began(now_s)
+        met = self._watch.look(now_s) if self.aborted is None else None
+        if met is None:
+            return False
+        self.aborted = Aborted(
+            when=self._condition.text,
+            stop=self._abort.stop,
+            at_ns=now_ns(),
+            load_ns=round(self._watch.elapsed_s(now_s) * 1e9),
+            n=met.n,
+            k=met.k,
+            over_ns=self._condition.length.ns,
+        )
+        return True
 
 
 class _Experiment:
@@ -451,6 +490,9 @@ class _Experiment:
             if self._faults
             else msgspec.Raw(b"null"),
             phases=self._resolved.phases,
+            abort=None
+            if scenario.abort is None
+            else AbortPlan(when=scenario.abort.when, stop=scenario.abort.stop),
             on_unknown=scenario.on_unknown,
             locustfile=scenario.locustfile,
             locustfile_sha256=_sha256_of(scenario.locustfile),
@@ -643,7 +685,8 @@ class _Experiment:
 
     def _watched(self, masters: list[Child], workers: list[Child]) -> str:
         """Waits for the masters' end; notes lost workers; ends early on a signal or a rig error."""
-        rows = RowCounter(self._directory)
+        watch = self._watch_for_abort()
+        rows = RowCounter(self._directory, watch.ended)
         begun = False
         with Progress(
             expected_s=self._expected_s(), streams=self._all_streams(), quiet=self._quiet
@@ -653,11 +696,7 @@ class _Experiment:
                 counts = rows.update()
                 progress.show(counts)
                 if self._interruption.signal is not None:
-                    if self._scenario.remote_workers:
-                        # Else Locust hands the users of our own workers to those elsewhere, who know of no end yet.
-                        for master in masters:
-                            master.terminate()
-                    end_all(workers, INTERRUPT_GRACE_S)
+                    self._end_load(masters, workers)
                     return ""
                 if problem := _said_problem([*masters, *workers]):
                     return problem
@@ -668,6 +707,9 @@ class _Experiment:
                     self._injector.check()  # what it finds is told at the end; the load goes on
                     if self._injector.is_lost:
                         return str(self._injector.problem)
+                if watch.is_met(begun=counts.started > 0) and self._abort(watch):
+                    self._end_load(masters, workers)
+                    return ""
                 self._note_lost(masters, workers)
                 if len(self._info.workers_lost) == len(self._sides) * self._plan.workers:
                     return f"Every worker ended early; {LOG_NAME} in the run directory says why."
@@ -679,6 +721,31 @@ class _Experiment:
         if rows.update().started == 0:
             return f"No stream was started; {LOG_NAME} in the run directory says why."
         return ""
+
+    def _end_load(self, masters: list[Child], workers: list[Child]) -> None:
+        """Ends the workers before their time: what is open is closed, and put on record."""
+        if self._scenario.remote_workers:
+            # Else Locust hands the users of our own workers to those elsewhere, who know of no end yet.
+            for master in masters:
+                master.terminate()
+        end_all(workers, INTERRUPT_GRACE_S)
+
+    def _watch_for_abort(self) -> "_AbortWatch":
+        variant = next(each.name for each in self._plan.variants if each.judged)
+        return _AbortWatch(self._scenario.abort, variant)
+
+    def _abort(self, watch: "_AbortWatch") -> bool:
+        """Puts on record that the run gives up, heals what is broken, and says whether the load ends too."""
+        self._info.aborted = aborted = watch.aborted
+        assert aborted is not None
+        sentence = aborted_text(aborted)
+        if self._injector is not None:
+            self._injector.abort(sentence)
+        if not self._quiet:
+            _say(sentence)
+        # Whatever becomes of this process, what came afterwards must not be judged as if it had been planned.
+        write_document(self._directory / RUN_NAME, self._info)
+        return aborted.stop == "load"
 
     def _say_what_follows(self) -> None:
         """One line after the bar, which would else leave the terminal silent for some seconds."""
@@ -759,6 +826,8 @@ class _Experiment:
         info.how = "failed" if problem else "finished"
         if self._interruption.signal is not None:
             info.how = "interrupted" if self._interruption.signal == signal.SIGINT else "terminated"
+        elif info.aborted is not None and info.aborted.stop == "load" and not problem:
+            info.how = "interrupted"
         try:
             if self._scenario.marks is not None and (
                 left := take_marks(Path(self._scenario.marks), self._directory, info)

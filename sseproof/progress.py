@@ -20,9 +20,10 @@ PLAIN_LINE_EVERY_S: Final = 10
 
 
 class _Ended(msgspec.Struct):
-    """The one field of a stream row that progress needs."""
+    """The fields of a stream row that progress needs, and who watches."""
 
     outcome: str
+    variant: str | None = None
 
 
 class _Planned(msgspec.Struct):
@@ -54,7 +55,11 @@ class Counts(msgspec.Struct):
 class RowCounter:
     """Counts rows of a growing run directory, reading only what is new."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, on_end: "Callable[[str | None, bool], None]" = lambda _variant, _good: None
+    ) -> None:
+        """`on_end` is told each stream's variant and whether it ended well."""
+        self._on_end = on_end
         self.counts = Counts()
         self._starts = _Tail(directory / STARTS.name)
         self._streams = _Tail(directory / STREAMS.name)
@@ -73,9 +78,12 @@ class RowCounter:
         for line in self._streams.lines():
             self.counts.ended += 1
             try:
-                self.counts.good += self._decoder.decode(line).outcome in SUCCESSES
+                ended = self._decoder.decode(line)
             except msgspec.DecodeError:
                 continue
+            good = ended.outcome in SUCCESSES
+            self.counts.good += good
+            self._on_end(ended.variant, good)
         return self.counts
 
 

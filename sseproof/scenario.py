@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import msgspec
 from msgspec import Struct
 
+from sseproof.abort import Abort, parse_condition
 from sseproof.chaos.faults import Clean, Command, FaultError, ReadsEvents, ServerRestart, kind_of
 from sseproof.chaos.hop_config import HopKind, check_route
 from sseproof.chaos.install import check_address
@@ -119,6 +120,8 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     """Each table is a fault and the share of streams that meet it; `sseproof.chaos.plan` reads them."""
     phases: dict[str, Duration] = {}
     """Name and length, in their order; without any they follow from the times of the faults."""
+    abort: Abort | None = None
+    """When the run gives up."""
     server: ServerChoice | None = None
     hop: HopKind | None = None
     fault_side: FaultSide = "client"
@@ -206,6 +209,7 @@ def load_scenario(
     groups = _groups(scenario, written, origin)
     phases = with_faults(written, groups)
     _check_scopes(placed, scenario, groups, phases)
+    _check_abort(scenario, origin)
     replays = [
         [] if variant.load.replay is None else read_replay(Path(variant.load.replay))
         for variant in scenario.variant
@@ -399,6 +403,21 @@ def _groups(scenario: Scenario, phases: list[PhasePlan], origin: "_Origins") -> 
             "the proxy: use a fault that counts bytes or time (cut, cut-time, slice, stall), or an http:// target."
         )
     return groups
+
+
+def _check_abort(scenario: Scenario, origin: "_Origins") -> None:
+    """The condition can be watched, and there is something to stop; its text is normalised."""
+    if scenario.abort is None:
+        return
+    try:
+        scenario.abort.when = parse_condition(scenario.abort.when).text
+    except ValueError as error:
+        raise UsageError(f"{origin.of('abort.when')}: abort.when {error}") from None
+    if scenario.abort.stop == "faults" and not scenario.fault:
+        raise UsageError(
+            f'{origin.of("abort")}: abort stops the faults, and there is no [[fault]]: write stop = "load" in it, or leave '
+            "it out."
+        )
 
 
 def _check_command(fault: Command, origin: "_Origins") -> None:

@@ -528,6 +528,13 @@ class PlannedClaim(Row, kw_only=True):
     planned_n: int | None = None
 
 
+class AbortPlan(Row, kw_only=True):
+    """When the run would give up, and what it would stop then."""
+
+    when: str
+    stop: Literal["faults", "load"]
+
+
 class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are defaults, and must be on disk
     """plan.json: everything decided before the first judged connection."""
 
@@ -551,12 +558,27 @@ class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are de
     """rundir.groups.GroupRule: the seeded rule that gives every stream number its group."""
     phases: list[PhasePlan] = []
     """In their order; none in a run without phases."""
+    abort: AbortPlan | None = None
     on_unknown: Literal["fail", "warn"] = "fail"
     locustfile: str | None = None
     locustfile_sha256: str | None = None
     """Digest of the user's own locustfile; a worker on another machine must have the same."""
     notes: list[str] = []
     """What could not be measured on this machine, and what would make it possible."""
+
+
+class Aborted(AbortPlan, kw_only=True):
+    """That it gave up."""
+
+    at_ns: int
+    """When it was decided, before the first call that heals."""
+    load_ns: int
+    """Since the load had begun."""
+    n: int
+    """Streams that had ended in the last `over_ns`."""
+    k: int
+    """Good ones among them."""
+    over_ns: int
 
 
 class RunInfo(Row, kw_only=True, omit_defaults=False):  # as Plan
@@ -576,6 +598,8 @@ class RunInfo(Row, kw_only=True, omit_defaults=False):  # as Plan
     host: dict[str, str] = {}
     command: list[str] = []
     """The command that repeats the run, secrets left out."""
+    aborted: Aborted | None = None
+    """None where no condition was met, or none was given."""
     workers_lost: list[int] = []
     pid: int | None = None
     """Of the process that makes the run and ends it."""

@@ -332,6 +332,100 @@ def test_an_interrupt_while_a_window_waits_for_its_end_ends_it(
     assert row_of(tmp_path, "healed", 1).ok is True
 
 
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_an_abort_ends_a_window_at_once_and_lets_no_other_begin(
+    server: Server, lease: PortLease, tmp_path: Path, whose: str
+) -> None:
+    table = {"kind": "refused", "after": "0s", "duration": "300ms", "every": "600ms", "times": 9}
+    with Upstream(at_once(answer(5))) as upstream:
+        plan = one_group(table, upstream.place, lease)
+        (proxy,) = plan.proxies
+        appender = journal(tmp_path)
+        with Injector(plan, server if whose == "ours" else server.client, appender) as injector:
+            injector.setup()
+            injector.begin()
+            await_row(tmp_path, "applied", 1)
+            injector.abort("it was enough")
+            injector.abort("and again")
+            assert server.client.proxies()[proxy.name].enabled
+            assert fetch(proxy.port).data == answer(5), "the link is up while the run goes on"
+            threading.Event().wait(0.8)  # when the second window would act: that it does not is no event
+            assert server.client.proxies()[proxy.name].enabled
+            assert injector.check() is None
+        appender.close()
+    assert {row.window for row in rows(tmp_path) if row.step == "applied"} == {None, 1}
+    assert row_of(tmp_path, "heal-intent", 1).detail == "it was enough"
+    healed = row_of(tmp_path, "healed", 1)
+    assert healed.ok is True
+    assert [row.ok for row in rows(tmp_path) if row.step == "verified"] == [True, True]
+    assert whose == "ours" or server.client.proxies() == {}
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_an_abort_takes_away_what_stands_and_keeps_the_link(
+    server: Server, lease: PortLease, tmp_path: Path, whose: str
+) -> None:
+    whole = answer(50)
+    table = {"kind": "cut", "after_bytes": 300, "on": "every"}
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group(table, upstream.place, lease)
+        (proxy,) = plan.proxies
+        appender = journal(tmp_path)
+        with Injector(plan, server if whose == "ours" else server.client, appender) as injector:
+            injector.setup()
+            injector.begin()
+            assert len(fetch(proxy.port).data) == 300
+            injector.abort("it was enough")
+            state = server.client.proxies()[proxy.name]
+            assert (state.toxics, state.enabled) == ([], True)
+            assert fetch(proxy.port).data == whole
+            assert injector.problem is None
+        appender.close()
+    # Healed and verified by the abort, and once more at the end, when a proxy on somebody else's server goes away.
+    assert steps(tmp_path) == ["intent", "applied", *["heal-intent", "healed", "verified"] * 2]
+    assert row_of(tmp_path, "heal-intent").detail == "it was enough"
+    assert all(row.ok for row in rows(tmp_path) if row.step in {"healed", "verified"})
+
+
+def test_an_abort_undoes_a_command_whose_end_is_waited_for(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """The window's end is an errand of the main thread, which aborts in that moment."""
+    table = {"kind": "command", "do": ["true"], "after": "0s", "max": "300ms", "shows": "breaks"}
+    table["undo"] = ["touch", str(tmp_path / "undone")]
+    plan = one_group(table, "127.0.0.1:9", lease)
+    (group,) = plan.groups
+    assert isinstance(group.fault, Command)
+    command = CommandBracket(group.fault, say=lambda line: None, environ=os.environ)
+    appender = journal(tmp_path)
+    try:
+        with Injector(plan, server, appender, {None: command}) as injector:
+            injector.setup()
+            injector.begin()
+            await_row(tmp_path, "heal-intent", 1)
+            injector.abort("it was enough")
+            assert (tmp_path / "undone").exists()
+            assert injector.problem is None
+    finally:
+        command.close()
+        appender.close()
+    assert row_of(tmp_path, "healed", 1).ok is True
+
+
+def test_a_server_that_hangs_in_an_abort_is_replaced(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    with Upstream(at_once(answer(5))) as upstream:
+        plan = one_group({"kind": "cut", "after_bytes": 30, "on": "every"}, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGSTOP)
+            injector.abort("it was enough")
+            assert injector.check() is not None
+            assert fetch(plan.proxies[0].port).data == answer(5)
+    assert "failed" in steps(tmp_path)
+
+
 def test_the_intent_is_on_disk_before_the_call(server: Server, lease: PortLease, tmp_path: Path) -> None:
     """Without a server every call fails; the intent is there all the same."""
     server.close()
@@ -461,7 +555,7 @@ def test_a_server_that_ends_while_errands_wait_holds_nobody_up(
             await_row(tmp_path, "heal-intent", 1, 2)
             server.kill()
             # A main thread that waits for the timer, which waits for it, is freed by this and the test fails.
-            freed = threading.Timer(10, injector._stop.set)
+            freed = threading.Timer(10, injector._over.set)
             freed.start()
             await_problem(injector)
             assert freed.is_alive()

@@ -27,6 +27,7 @@ baseline = "2s"
 fault = "2s"
 recovery = "2s"
 """
+NEVER = '[abort]\nwhen = "success < 1% for 5s over 5"\n'
 AWAY = '[[fault]]\nkind = "refused"\nshare = "100%"\nphase = "fault"\n'
 
 
@@ -39,7 +40,7 @@ def ran(cwd: Path, scenario: str, *options: str):
 
 def test_the_service_was_well_was_not_and_is_well_again(tmp_path):
     """Every stream that met the link while it was down failed, and no other did."""
-    done, directory, verdict = ran(tmp_path, THREE + AWAY)
+    done, directory, verdict = ran(tmp_path, THREE + AWAY + NEVER)
     assert [(v.verdict, v.code) for v in verdict.verdicts] == [
         ("pass", None),
         ("fail", None),
@@ -64,6 +65,8 @@ def test_the_service_was_well_was_not_and_is_well_again(tmp_path):
     for row in met:  # while a call is on its way either may be
         certain = row.ended.lo_ns > applied.call_answered_ns and row.intended.hi_ns < healed.call_sent_ns
         assert row.outcome != "complete" or not certain, row
+    assert verdict.aborted == "", "a condition that is not met changes nothing"
+    assert abs((healed.call_sent_ns - applied.call_sent_ns) / 1e6 - 2_000) < 500
     assert {row.phase for row in rows(directory, STARTS)} == set(NAMES)
     assert [phase["start_ms"] for phase in plan_of(directory)["phases"]] == [0, 2_000, 4_000]
     assert "streams by phase" in done.stdout

@@ -45,6 +45,8 @@ REQUIRED = {
     "AddressPlan": "host port",
     "PreflightResult": "ok",
     "VariantPlan": "target load client",
+    "AbortPlan": "when stop",
+    "Aborted": "when stop at_ns load_ns n k over_ns",
     "PhasePlan": "name start_ms",
     "PlannedClaim": "text",
     "Plan": "run scenario seed created_ns",

@@ -166,6 +166,14 @@ def test_a_fault_takes_the_streams_that_it_finds_open():
     assert [each.plan.n for each in dry_run(resolved).claims] == [60, 100, 80, 50]
 
 
+def test_when_the_run_would_give_up_is_said():
+    found = planned('abort={when="success < 50% for 10s", stop="load"}')
+    assert "Stops the load when success < 50% for 10s, of 20 streams or more." in found.to_text()
+    assert found.abort.stop == "load"
+    few = planned('abort={when="success < 50% for 10s over 3", stop="load"}')
+    assert "Stops the load when success < 50% for 10s over 3." in few.to_text()
+
+
 def test_a_closed_loop_does_not_say_before_how_many_streams_a_phase_gets():
     found = planned("phases.a=4s", "phases.b=4s", 'claims=["success >= 90% in phase b"]')
     assert found.claims[0].plan.n is None

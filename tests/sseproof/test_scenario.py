@@ -400,6 +400,25 @@ def test_phases_that_can_not_be_are_refused(tmp_path, text, words):
     assert sentence.count("\n") == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[abort]\nwhen = "success < 50%"\nstop = "load"\n', ["abort.when 'success < 50%' is no condition"]),
+        ('[abort]\nwhen = "success < 50% for 10s"\n', ["there is no [[fault]]", 'stop = "load"']),
+        ('[abort]\nwhen = "success < 50% for 10s"\nstop = "all"\n', ["'all' is not one of faults, load"]),
+        ('[abort]\nwhem = "success < 50% for 10s"\n', ["'whem'", "did you mean 'when'?"]),
+        ('[abort]\nstop = "load"\n', ["when"]),
+        ('abort = "success < 50% for 10s"\n', ["abort is a table"]),
+    ],
+)
+def test_an_abort_that_can_not_be_is_refused(tmp_path, text, words):
+    table = f'[target]\nurl = "{URL}"\n'
+    sentence = refused(text + table if text.startswith("abort") else table + text, tmp_path)
+    for word in words:
+        assert word in sentence
+    assert sentence.count("\n") == 0
+
+
 def test_a_phase_that_was_misspelt_is_offered(tmp_path):
     text = f"claims = ['success >= 98% in phase recovry']\n[target]\nurl = \"{URL}\"\n"
     assert "did you mean 'recovery'?" in refused(text + PHASES, tmp_path)

@@ -1,0 +1,140 @@
+"""A run that gave up: what failed stands, what was over stands, nothing passes for what did not happen."""
+
+import msgspec
+import pytest
+
+from sseproof.chaos.phases import parse_phases, with_faults
+from sseproof.chaos.plan import parse_groups, plan_faults
+from sseproof.reports.checks import fault_windows
+from sseproof.reports.history import read_history
+from sseproof.reports.judge import judge
+from sseproof.reports.summary import summary_text
+from sseproof.rundir.rows import Aborted, AddressPlan
+from sseproof.rundir.units import parse_duration
+from tests.reports.conftest import MS, T0, at
+
+TEXT = "Aborted at 6 s: success 31.2 % of 48 streams over 2 s (success < 50% for 2s); the faults were healed."
+
+
+@pytest.fixture
+def aborted(run):
+    """Three phases of 4, 4 and 2 s, given up at 6 s; its fault stood from the begin on."""
+    specs = parse_groups([{"kind": "cut", "share": "100%", "after_bytes": 900, "on": "every"}])
+    lengths = {name: parse_duration(f"{s}s") for name, s in (("baseline", 4), ("fault", 4), ("recovery", 2))}
+    run.plan.phases = with_faults(parse_phases(lengths), specs)
+    run.plan.faults = msgspec.Raw(
+        msgspec.json.encode(
+            plan_faults(specs, run="r", seed=7, upstreams={None: "127.0.0.1:1"}, connect_ns=1, at_once=1)
+        )
+    )
+    run.plan.variants[0].addresses = [
+        AddressPlan(host="127.0.0.1", port=9, group="cut", proxy="p", cut_after_bytes=900)
+    ]
+    run.info.aborted = Aborted(
+        when="success < 50% for 2s",
+        stop="faults",
+        at_ns=T0 + 6_000 * MS,
+        load_ns=6_000 * MS,
+        n=48,
+        k=15,
+        over_ns=2_000 * MS,
+    )
+    told = {"fault": "cut", "kind": "cut", "group": "cut"}
+    run.fault("applied", call_sent_ns=T0, call_answered_ns=T0 + MS, ok=True, **told)
+    for healed_ms in (6_010, 12_000):
+        run.fault("healed", call_sent_ns=T0, call_answered_ns=T0 + healed_ms * MS, ok=True, **told)
+    return run
+
+
+def lived(run, count: int, phase: str, from_ms: float, *, good: bool = True) -> None:
+    for _ in range(count):
+        attempt = run.attempt(
+            address="127.0.0.1:9",
+            started=at(from_ms),
+            ended=at(from_ms + 100),
+            end="terminal" if good else "fin",
+            received_bytes=5_000 if good else 900,
+        )
+        told = {} if good else {"outcome": "cut", "end": "fin"}
+        run.stream(
+            group="cut",
+            phase=phase,
+            dispatched=at(from_ms),
+            ended=at(from_ms + 100),
+            attempts=[attempt],
+            **told,
+        )
+
+
+def test_nothing_passes_that_needed_the_rest_of_the_run(aborted):
+    aborted.claims(
+        "success >= 50%",
+        "success >= 90% in phase baseline",
+        "success >= 90% in phase fault",
+        "success >= 10% in phase fault",
+        "success >= 90% in phase recovery",
+        "success >= 90%",
+        "utf8 = 100%",
+        "success >= 99.99% in phase baseline",
+    )
+    lived(aborted, 60, "baseline", 1_000)
+    lived(aborted, 40, "fault", 5_000, good=False)
+    lived(aborted, 10, "fault", 5_100)
+    lived(aborted, 50, "fault", 6_500)
+    lived(aborted, 50, "recovery", 8_500)
+    found = {each.claim: each for each in judge(read_history(aborted.write())).verdicts}
+    assert [(each.verdict, each.code) for each in found.values()] == [
+        ("unknown", "interrupted"),
+        ("pass", None),
+        ("fail", None),
+        ("unknown", "interrupted"),
+        ("unknown", "interrupted"),
+        ("fail", None),
+        ("unknown", "interrupted"),
+        ("unknown", "too-few"),
+    ]
+    assert (found["success >= 90% in phase fault"].n, found["success >= 90% in phase recovery"].n) == (50, 0)
+    assert found["success >= 50%"].sentence.startswith("The run was aborted at 6 s, before all that")
+    assert "again to its end" in found["success >= 50%"].next
+
+
+def test_a_phase_in_which_it_was_aborted_was_not_over(aborted):
+    aborted.claims("success >= 10% in phase fault", "success >= 10% in phase baseline")
+    lived(aborted, 60, "baseline", 1_000)
+    assert [each.code for each in aborted.judge().verdicts] == ["interrupted", "interrupted"]
+
+
+def test_what_stood_is_looked_for_only_while_it_stood(aborted):
+    """Afterwards the same proxies cut nothing: that is no fault without effect."""
+    aborted.claims("success >= 90% after cut", "recovery >= 1% after cut")
+    lived(aborted, 40, "fault", 5_000, good=False)
+    lived(aborted, 400, "fault", 6_500)
+    result = aborted.judge()
+    (window,) = fault_windows(read_history(aborted.directory).faults)
+    assert window.healed_ns == T0 + 6_010 * MS, "and not when the end healed once more"
+    (evidence,) = result.faults
+    assert (evidence.acted, evidence.count, evidence.of) == (True, 40, 40)
+    assert result.verdicts[1].code == "interrupted"
+
+
+def test_the_answer_says_when_and_why_once(aborted):
+    lived(aborted, 3, "baseline", 1_000)
+    result = judge(read_history(aborted.write()))
+    assert result.aborted == TEXT
+    assert TEXT in result.problems, "where a view shows problems alone"
+    text = " ".join(summary_text(result, "runs/x").split())
+    assert text.count(TEXT) == 1
+    assert text.index(TEXT) < text.index("3 streams: 3 complete")
+
+
+def test_the_load_was_ended_too(aborted):
+    aborted.info.aborted.stop = "load"
+    lived(aborted, 3, "baseline", 1_000)
+    result = judge(read_history(aborted.write("interrupted")))
+    assert result.aborted.endswith("; faults were healed and the load ended.")
+    assert result.how == "interrupted"
+
+
+def test_a_run_that_did_not_give_up_says_nothing(run):
+    run.stream()
+    assert run.judge().aborted == ""
