@@ -35,6 +35,7 @@ _UNITS: Final = {
     "done_when": "a list of words",
     "max": 'time, such as "30s"',
     "shows": "breaks or silence",
+    "when": "a table of times: after, duration, every, times",
     "by": "fin or rst",
     "on": "first or every",
 }
@@ -57,7 +58,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     wire: str
     """What happens between client and target."""
     windows: bool
-    """It acts at planned moments; else it stands for the whole run."""
+    """It acts at planned moments; else it stands for the whole run, unless it is given `when`."""
     stock: bool
     """A stock Toxiproxy 2.12.0 can do it; else a build of ours is needed."""
     keys: list[Key]
@@ -77,7 +78,7 @@ def to_text(entries: list[Entry]) -> str:
     """As text of 80 columns: a paragraph for each fault."""
     lines = []
     for entry in entries:
-        when = "at planned moments" if entry.windows else "stands for the whole run"
+        when = "at planned moments" if entry.windows else "for the whole run, or at times"
         who = "" if entry.stock else "; needs a build of ours"
         lines.append(f"{entry.kind} ({when}{who})")
         lines += textwrap.wrap(entry.wire, WIDTH, initial_indent="  ", subsequent_indent="  ")

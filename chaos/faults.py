@@ -5,7 +5,7 @@ Rules (style.md "A fault is small data"; toxiproxy.md 1):
 - Units are part of every field's name. In TOML lengths of time are written with their unit (`delay = "1.5s"`), as
   everywhere in a scenario; `parse_fault` turns them into the unit of the field.
 - Two kinds of faults: those that *stand* on their connections for the whole run (latency, cut, slice), and those with
-  *windows*, begun and healed by the injector at planned moments (stall, refused).
+  *windows*, begun and healed by the injector at planned moments (stall, refused). With `when` the former have windows, too.
 - Faults with an `on` meet a stream's first connection only, or each of them.
 """
 
@@ -55,6 +55,21 @@ class FaultError(ValueError):
     """A fault or a group that can't be; the message is one sentence for the person who wrote it."""
 
 
+class When(Struct, frozen=True, kw_only=True):
+    """The times of a fault that would else stand for the whole run: from `after_ms` of load on for `duration_ms`.
+
+    With `every_ms` it acts `times` times, so long from one begin to the next.
+    """
+
+    duration_ms: int
+    after_ms: int = 0
+    every_ms: int | None = None
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        _check_windows(self)
+
+
 class Clean(Struct, frozen=True, tag_field="kind", tag="clean"):
     """Nothing is broken: the control group, behind the same kind of proxy as the others."""
 
@@ -69,9 +84,11 @@ class Latency(Struct, frozen=True, kw_only=True, tag_field="kind", tag="latency"
 
     wire: ClassVar[str] = "each byte of the answer is passed on so much later, at its own pace"
     delay_ms: int
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
+        _check_when(self.when)
 
 
 class Jitter(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jitter"):
@@ -84,10 +101,12 @@ class Jitter(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jitter"):
     wire: ClassVar[str] = "each piece of the answer is passed on later by a time of its own, in order"
     delay_ms: int
     jitter_ms: int
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
         _within("jitter (delay at most)", self.jitter_ms, 1, self.delay_ms, "ms")
+        _check_when(self.when)
 
 
 class Bandwidth(Struct, frozen=True, kw_only=True, tag_field="kind", tag="bandwidth"):
@@ -98,9 +117,11 @@ class Bandwidth(Struct, frozen=True, kw_only=True, tag_field="kind", tag="bandwi
 
     wire: ClassVar[str] = "each connection passes at most so many KB (1000 bytes) of its answer a second"
     rate_kb_s: int
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("rate_kb_s", self.rate_kb_s, 1, FASTEST_RATE_KB_S, "KB/s")
+        _check_when(self.when)
 
 
 class SlowDrip(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slow-drip"):
@@ -109,10 +130,12 @@ class SlowDrip(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slow-dr
     wire: ClassVar[str] = "the answer is passed on in drops of so many bytes, one every so often"
     size_bytes: int
     every_ms: int
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("size_bytes", self.size_bytes, 1, LARGEST_SLICE_BYTES, "bytes")
         _within("every", self.every_ms, 1, LONGEST_SLICE_DELAY_US // 1_000, "ms")
+        _check_when(self.when)
 
 
 class SlowFirstByte(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slow-first-byte"):
@@ -123,9 +146,11 @@ class SlowFirstByte(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sl
 
     wire: ClassVar[str] = "each request is held back before it goes on to the target"
     delay_ms: int
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
+        _check_when(self.when)
 
 
 class Cut(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut"):
@@ -143,6 +168,7 @@ class Cut(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut"):
     to_bytes: int | None = None
     by: CutBy = "fin"
     on: CutOn = "first"
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("after_bytes", self.after_bytes, 1, MOST_BYTES, "bytes")
@@ -150,6 +176,7 @@ class Cut(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut"):
             _within("the end of after_bytes", self.to_bytes, self.after_bytes, MOST_BYTES, "bytes")
         _one_of("by", self.by, get_args(CutBy))
         _one_of("on", self.on, get_args(CutOn))
+        _check_when(self.when, self.by)
 
 
 class CutEvents(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut-events"):
@@ -167,11 +194,13 @@ class CutEvents(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut-ev
     offset_bytes: int | None = None
     by: CutBy = "fin"
     on: CutOn = "first"
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _check_place(self)
         _one_of("by", self.by, get_args(CutBy))
         _one_of("on", self.on, get_args(CutOn))
+        _check_when(self.when, self.by)
 
 
 class CutTime(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut-time"):
@@ -181,11 +210,13 @@ class CutTime(Struct, frozen=True, kw_only=True, tag_field="kind", tag="cut-time
     after_ms: int
     by: CutBy = "fin"
     on: CutOn = "first"
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("after", self.after_ms, 1, LONGEST_WINDOW_MS, "ms")
         _one_of("by", self.by, get_args(CutBy))
         _one_of("on", self.on, get_args(CutOn))
+        _check_when(self.when, self.by)
 
 
 class AcceptThenClose(Struct, frozen=True, kw_only=True, tag_field="kind", tag="accept-then-close"):
@@ -196,10 +227,12 @@ class AcceptThenClose(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     )
     by: CutBy = "fin"
     on: CutOn = "first"
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _one_of("by", self.by, get_args(CutBy))
         _one_of("on", self.on, get_args(CutOn))
+        _check_when(self.when, self.by)
 
 
 class Slice(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slice"):
@@ -211,10 +244,12 @@ class Slice(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slice"):
     wire: ClassVar[str] = "the answer is passed on in small pieces with a pause between them"
     size_bytes: int
     delay_us: int = SHORTEST_SLICE_DELAY_US
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("size_bytes", self.size_bytes, 1, LARGEST_SLICE_BYTES, "bytes")
         _within("delay", self.delay_us, SHORTEST_SLICE_DELAY_US, LONGEST_SLICE_DELAY_US, "us")
+        _check_when(self.when)
 
 
 class SplitCharacters(Struct, frozen=True, kw_only=True, tag_field="kind", tag="split-characters"):
@@ -225,9 +260,11 @@ class SplitCharacters(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 
     wire: ClassVar[str] = "a pause behind the first byte of every character of several bytes"
     delay_ms: int = 5
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
+        _check_when(self.when)
 
 
 class StallEvents(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stall-events"):
@@ -243,10 +280,12 @@ class StallEvents(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stal
     duration_ms: int
     inside: Inside = "boundary"
     offset_bytes: int | None = None
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _check_place(self)
         _within("duration", self.duration_ms, 1, LONGEST_WINDOW_MS, "ms")
+        _check_when(self.when)
 
 
 class SlowClose(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slow-close"):
@@ -257,9 +296,11 @@ class SlowClose(Struct, frozen=True, kw_only=True, tag_field="kind", tag="slow-c
 
     wire: ClassVar[str] = "the target's closing of the connection is passed on later; no byte is"
     delay_ms: int
+    when: When | None = None
 
     def __post_init__(self) -> None:
         _within("delay", self.delay_ms, 1, LONGEST_DELAY_MS, "ms")
+        _check_when(self.when)
 
 
 class Stall(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stall"):
@@ -399,6 +440,9 @@ OfEverybody = ServerRestart | Command
 EndsConnections = Cut | CutEvents | CutTime | AcceptThenClose | BlackHole | Refused | Flapping | ServerRestart
 """After those a stream has fewer events on a connection than its answer."""
 
+STANDING_KINDS: Final = frozenset(str(each.__struct_config__.tag) for each in get_args(Standing))
+"""What acts on whatever passes while it stands, and on nothing else."""
+
 _KINDS: Final[dict[str, type[Struct]]] = {
     str(each.__struct_config__.tag): each
     for each in (
@@ -439,22 +483,42 @@ _TIMES: Final = {
 """Key in TOML → field of the struct → nanoseconds of its unit."""
 
 
+EXAMPLE_WHEN: Final = 'when = { after = "10s", duration = "30s", every = "60s", times = 3 }'
+_TIMING: Final = frozenset({"start", "after", "duration", "max", "every", "times"})
+"""What people write who mean `when`."""
+
+
 def kind_of(fault: Fault) -> str:
     """The fault's word: clean, latency, cut, stall, refused and so on."""
     return str(fault.__struct_config__.tag)
 
 
-def windows_of(fault: Windowed) -> Iterator[tuple[int, int]]:
-    """Begin and length in milliseconds of each time the fault acts, counted from the begin of load."""
+def when_of(fault: Fault) -> When | None:
+    """The times of a fault that would else stand for the whole run; None for one that does, and for the other kinds."""
+    return fault.when if isinstance(fault, Standing) else None
+
+
+def is_timed(fault: Fault) -> bool:
+    """Whether the fault is begun and healed at planned moments."""
+    return isinstance(fault, Windowed) or when_of(fault) is not None
+
+
+def windows_of(fault: Fault) -> Iterator[tuple[int, int]]:
+    """Begin and length in milliseconds of each time the fault acts, counted from the begin of load; none if it stands."""
     if isinstance(fault, Flapping):
         for number in range(fault.times):
             yield fault.after_ms + number * (fault.down_ms + fault.up_ms), fault.down_ms
-        return
-    if isinstance(fault, Command):
+    elif isinstance(fault, Command):
         yield fault.after_ms, fault.max_ms
-        return
-    for number in range(fault.times):
-        yield fault.after_ms + number * (fault.every_ms or 0), fault.duration_ms
+    elif isinstance(fault, Windowed):
+        yield from _times_of(fault)
+    elif isinstance(fault, Standing) and fault.when is not None:
+        yield from _times_of(fault.when)
+
+
+def _times_of(times: When | Stall | BlackHole | Refused | ServerRestart) -> Iterator[tuple[int, int]]:
+    for number in range(times.times):
+        yield times.after_ms + number * (times.every_ms or 0), times.duration_ms
 
 
 def parse_fault(table: Mapping[str, Any]) -> Fault:
@@ -471,6 +535,8 @@ def parse_fault(table: Mapping[str, Any]) -> Fault:
     for key, value in table.items():
         if key == "kind":
             continue
+        if key not in keys and key in _TIMING and "when" in keys:
+            raise FaultError(f"The times of the fault {kind!r} belong into one key: {EXAMPLE_WHEN}.")
         if key not in keys:
             raise FaultError(_unknown(f"key of the fault {kind!r}", key, keys, "key"))
         try:
@@ -519,6 +585,8 @@ def _field(shape: type[Struct], key: str, value: Any) -> dict[str, Any]:
     if key in _TIMES:
         name = next(field for field in _TIMES[key] if field in shape.__struct_fields__)
         return {name: _in_unit(key, parse_duration(value), _TIMES[key][name])}
+    if key == "when":
+        return {"when": _when(value)}
     if key in {"do", "undo", "done_when"}:
         return {key: tuple(value) if isinstance(value, list) else value}
     if key == "after_bytes" and isinstance(value, list):
@@ -526,6 +594,20 @@ def _field(shape: type[Struct], key: str, value: Any) -> dict[str, Any]:
             raise FaultError("after_bytes is a number of bytes, or two of them: [from, to].")
         return {"after_bytes": value[0], "to_bytes": value[1]}
     return {key: value}
+
+
+def _when(value: object) -> When:
+    known = tuple(toml_key(field) for field in When.__struct_fields__)
+    if not isinstance(value, Mapping):
+        raise FaultError(f"when is a table of times: {EXAMPLE_WHEN}.")
+    fields: dict[str, Any] = {}
+    for key, each in value.items():
+        if key not in known:
+            raise FaultError(_unknown("key of when", key, known, "key"))
+        fields.update(_field(When, key, each))
+    if "duration_ms" not in fields:
+        raise FaultError(f"when needs duration, how long the fault acts: {EXAMPLE_WHEN}.")
+    return When(**fields)
 
 
 def _in_unit(key: str, length: Duration, unit_ns: int) -> int:
@@ -546,7 +628,19 @@ def _check_place(fault: CutEvents | StallEvents) -> None:
         _within("offset_bytes", fault.offset_bytes, 1, LARGEST_OFFSET_BYTES, "bytes")
 
 
-def _check_windows(fault: Stall | BlackHole | Refused | ServerRestart) -> None:
+def _check_when(when: When | None, by: CutBy = "fin") -> None:
+    if when is None:
+        return
+    if not isinstance(when, When):
+        raise FaultError(f"when is a table of times: {EXAMPLE_WHEN}.")
+    if by == "rst":
+        raise FaultError(
+            'by = "rst" can\'t come and go: whether a connection ends in a reset is settled when it begins, for all its '
+            'life. Write by = "fin", or leave when out.'
+        )
+
+
+def _check_windows(fault: When | Stall | BlackHole | Refused | ServerRestart) -> None:
     _within("after", fault.after_ms, 0, LATEST_MS, "ms")
     _within("duration", fault.duration_ms, 1, LONGEST_WINDOW_MS, "ms")
     _within("times", fault.times, 1, MOST_WINDOWS, "")

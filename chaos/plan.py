@@ -29,7 +29,6 @@ from sseproof.chaos.faults import (
     FaultError,
     OfEverybody,
     OnFirst,
-    Windowed,
     kind_of,
     parse_fault,
     windows_of,
@@ -363,8 +362,6 @@ def _offsets(fault: Cut, seed: int, group: str, needed: int) -> Iterator[int]:
 
 
 def _windows(group: GroupPlan) -> Iterator[Window]:
-    if not isinstance(group.fault, Windowed):
-        return
     for number, (start_ms, duration_ms) in enumerate(windows_of(group.fault), start=1):
         yield Window(
             group=group.name,

@@ -13,14 +13,18 @@ Rules:
   dropped, and changing it back lets everything go, in order.
 - A black hole is a stall both ways that ends with the proxy off for a moment: what it held dies with its connections.
 - Standing toxics are set while the proxy is disabled: a reset can only be armed before a connection begins (1.6).
-- The toxic `sse` is our own (`toxiproxy_server/sse.go`): it knows events, characters and time, and only a build of ours
-  has it. All others are those of a stock server.
+- So a fault that comes and goes has its toxics stand at rest, where they change nothing, and wakes them. Those that can't
+  rest are never woken: `reset_peer` marks each connection for its life, and a `bandwidth` that is raised can end the
+  server. A rate that comes and goes is `pace`, of our own, and a cut that does is our `sse`, which lets a connection be
+  that has passed its byte before.
+- The toxics `sse` and `pace` are our own (`toxiproxy_server`): events, characters, time, and a rate that may change. Only
+  a build of ours has them. All others are those of a stock server.
 """
 
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sseproof.chaos.faults import (
     DEFAULT_OFFSET_BYTES,
@@ -47,7 +51,10 @@ from sseproof.chaos.faults import (
     SplitCharacters,
     Stall,
     StallEvents,
+    Standing,
+    When,
     Windowed,
+    when_of,
 )
 
 Direction = Literal["downstream", "upstream"]
@@ -61,13 +68,16 @@ _LARGEST_PIECE_BYTES: Final = 32_768
 _LONGEST_PIECE_DELAY_US: Final = 1_000_000
 
 OWN_TOXIC: Final = "sse"
+OWN_TOXICS: Final = frozenset({OWN_TOXIC, "pace"})
 OwnBuildOnly = CutEvents | CutTime | StallEvents | SplitCharacters
 """Faults that stand for that toxic."""
+OwnBuildIfTimed = Cut | Bandwidth
+"""Faults that a stock server can only do for a whole run."""
 _MOST: Final = 1 << 40
 _WORDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     OWN_TOXIC: {
-        "action": ("cut", "stall", "split"),
-        "at": ("boundary", "event", "character", "time"),
+        "action": ("cut", "stall", "split", "rest"),
+        "at": ("boundary", "event", "character", "time", "byte"),
     }
 }
 """Type → attribute that is a word → the words it takes."""
@@ -90,9 +100,11 @@ _BOUNDS: Final[dict[str, dict[str, tuple[int, int]]]] = {
         "after_events": (0, _MOST),
         "offset": (0, _MOST),
         "after_ms": (0, _LONGEST_MS),
+        "after_bytes": (0, _LARGEST_BYTES),
         "delay_ms": (0, _LONGEST_MS),
         "times": (0, _MOST),
     },
+    "pace": {"rate": (0, _FASTEST_KB_S)},  # 0 is as it comes
 }
 """Type → attribute → smallest and largest value that may reach a server."""
 
@@ -160,15 +172,19 @@ def _check_together(toxic: Toxic) -> None:
         raise FaultError(f"{OWN_TOXIC} reads answers: it acts downstream.")
     if toxic.type == OWN_TOXIC and toxic.attributes["at"] == "event" and value["offset"] == 0:
         raise FaultError(f"offset of {OWN_TOXIC} is 1 or more: 0 bytes into an event is before it.")
+    if toxic.type == OWN_TOXIC and toxic.attributes["at"] == "byte" and value["after_bytes"] == 0:
+        raise FaultError(f"after_bytes of {OWN_TOXIC} is 1 or more: 0 bytes are before every connection.")
 
 
 def needs_own_build(fault: Fault) -> bool:
     """Whether only a build of our sources can do it."""
-    return isinstance(fault, OwnBuildOnly)
+    return isinstance(fault, OwnBuildOnly) or (
+        isinstance(fault, OwnBuildIfTimed) and when_of(fault) is not None
+    )
 
 
 def standing_toxics(fault: Fault, cut_after_bytes: int | None = None) -> list[Toxic]:
-    """The toxics that stand on a proxy of this fault's group for the whole run.
+    """The toxics that stand on a proxy of this fault's group for the whole run, at rest where the fault has its times.
 
     `cut_after_bytes` is the proxy's own offset where the group's offsets were drawn by the plan.
     """
@@ -179,6 +195,28 @@ def standing_toxics(fault: Fault, cut_after_bytes: int | None = None) -> list[To
             return [_latency("stall", 0)]
         case BlackHole():
             return [_latency("hole_down", 0), _latency("hole_up", 0, stream="upstream")]
+    acting = _acting(fault, cut_after_bytes)
+    return acting if when_of(fault) is None else [_at_rest(toxic) for toxic in acting]
+
+
+def _at_rest(toxic: Toxic) -> Toxic:
+    """The same toxic, changing nothing."""
+    resting = _RESTING[toxic.type]
+    return checked(structs.replace(toxic, attributes=toxic.attributes | resting))
+
+
+_RESTING: Final[dict[str, dict[str, int | str]]] = {
+    "latency": {"latency": 0, "jitter": 0},
+    "slicer": {"average_size": _LARGEST_PIECE_BYTES, "delay": 0},  # nothing larger is read at once
+    "slow_close": {"delay": 0},
+    "limit_data": {"bytes": _LARGEST_BYTES},
+    "pace": {"rate": 0},
+    OWN_TOXIC: {"action": "rest"},
+}
+
+
+def _acting(fault: Standing, cut_after_bytes: int | None) -> list[Toxic]:
+    match fault:
         case Latency(delay_ms=delay_ms):
             return [_latency("late", delay_ms)]
         case Jitter(delay_ms=delay_ms, jitter_ms=jitter_ms):
@@ -186,6 +224,8 @@ def standing_toxics(fault: Fault, cut_after_bytes: int | None = None) -> list[To
         case SlowFirstByte(delay_ms=delay_ms):
             # Upstream: the answer is not shifted in a buffer but asked for later, so nothing bursts and no gap bends.
             return [_latency("slow_request", delay_ms, stream="upstream")]
+        case Bandwidth(rate_kb_s=rate, when=When()):
+            return [_toxic("rate", "pace", {"rate": rate})]
         case Bandwidth(rate_kb_s=rate):
             return [_toxic("rate", "bandwidth", {"rate": rate})]
         case SlowDrip(size_bytes=size_bytes, every_ms=every_ms):
@@ -194,6 +234,8 @@ def standing_toxics(fault: Fault, cut_after_bytes: int | None = None) -> list[To
             return [_slicer("slices", size_bytes, delay_us)]
         case SlowClose(delay_ms=delay_ms):
             return [_toxic("slow_close", "slow_close", {"delay": delay_ms})]
+        case Cut(after_bytes=after_bytes, when=When()):
+            return [_sse("cut", "byte", after_bytes=cut_after_bytes or after_bytes)]
         case Cut(after_bytes=after_bytes, by=by):
             limit = _toxic("limit", "limit_data", {"bytes": cut_after_bytes or after_bytes})
             return [*_reset(by), limit]
@@ -211,8 +253,12 @@ def standing_toxics(fault: Fault, cut_after_bytes: int | None = None) -> list[To
             return [_sse("split", "character", delay_ms=delay_ms, times=0)]
 
 
-def window_action(fault: Windowed) -> Change | Switch | Outside:
+def window_action(
+    fault: Standing | Windowed, cut_after_bytes: int | None = None
+) -> Change | Switch | Outside:
     """What a window of this fault changes: standing toxics get these attributes, or the proxy is switched off."""
+    if isinstance(fault, Standing):
+        return Change(_acting(fault, cut_after_bytes))
     match fault:
         case Stall():
             return Change([_latency("stall", _STALL_MS)])
@@ -243,7 +289,7 @@ def _at(fault: CutEvents | StallEvents, action: str, delay_ms: int) -> Toxic:
 
 def _sse(action: str, at: str, *, times: int = 1, **numbers: int) -> Toxic:
     attributes: dict[str, int | str] = {"action": action, "at": at, "times": times}
-    for name in ("after_events", "offset", "after_ms", "delay_ms"):
+    for name in ("after_events", "offset", "after_ms", "after_bytes", "delay_ms"):
         attributes[name] = numbers.get(name, 0)
     return _toxic("sse", OWN_TOXIC, attributes)
 

@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 from msgspec import Struct, structs
 
+from sseproof.chaos.faults import STANDING_KINDS
 from sseproof.reports.claims import METRICS, Claim, Limit
 from sseproof.reports.clocks import began
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
@@ -42,6 +43,8 @@ NO_FAULT: Final = "clean"
 LINK_DOWN: Final = frozenset({"refused", "flapping", "black-hole", "stall", "server-restart"})
 """Faults that keep the link down until they are healed: reconnection can't begin before (decision 10)."""
 
+BREAK_SLACK_NS: Final = 100_000_000
+"""How long after the answer to a healing call a break that was made before may be seen, scheduling included."""
 _NS_PER_S: Final = 1_000_000_000
 
 _Of = StreamRecord | StartRow | BreakRow
@@ -128,8 +131,16 @@ class FaultWindow(Struct, kw_only=True, frozen=True):
     healed_ns: int | None = None
     """Answer to the heal call."""
 
-    def covers(self, group: str | None, variant: str | None, until_ns: int) -> bool:
-        """Whether something in this group that was still going on at `until_ns` can have met the fault."""
+    def covers(
+        self, group: str | None, variant: str | None, until_ns: int, began_ns: int | None = None
+    ) -> bool:
+        """Whether something in this group that was still going on at `until_ns` can have met the fault.
+
+        A fault that acts on what passes is not met by what began after its time; one that takes the link away may be
+        followed by others than those that it met.
+        """
+        if self.kind in STANDING_KINDS and began_ns is not None and began_ns > (self.healed_ns or began_ns):
+            return False
         return self.group in {None, group} and self.variant in {None, variant} and until_ns >= self.since_ns
 
 
@@ -207,25 +218,15 @@ class Scoped:
         self.facts = [
             each
             for each in self.every
-            if self._covers(
-                each.record.variant, each.record.group, {each.record.phase}, self.latest_ns(each.record)
-            )
+            if self._covers(each.record, {each.record.phase}, self.latest_ns(each.record))
         ]
         self.unfinished = [
-            start
-            for start in history.unfinished
-            if self._covers(start.variant, start.group, history.phases.may_be(start), None)
+            start for start in history.unfinished if self._covers(start, history.phases.may_be(start), None)
         ]
         self.dropped = [
-            start
-            for start in history.dropped
-            if self._covers(start.variant, start.group, history.phases.may_be(start), None)
+            start for start in history.dropped if self._covers(start, history.phases.may_be(start), None)
         ]
-        self.breaks = [
-            row
-            for row in history.breaks
-            if self._covers(row.variant, row.group, {row.phase}, self.latest_ns(row))
-        ]
+        self.breaks = [row for row in history.breaks if self._covers(row, {row.phase}, self.latest_ns(row))]
         self._steps: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
         for row in history.generator:
             if row.clock_step_ns and row.variant == variant:
@@ -235,21 +236,20 @@ class Scoped:
                 start = row.at_ns - row.interval_ns - behind
                 self._steps[row.worker].append((start, row.at_ns + ahead, row.clock_step_ns))
 
-    def _covers(
-        self, variant: str | None, group: str | None, phases: Collection[str | None], until_ns: int | None
-    ) -> bool:
+    def _covers(self, row: _Of, phases: Collection[str | None], until_ns: int | None) -> bool:
         """Whether the claim speaks of it; `phases` are those that it can have been in."""
         scope = self.claim.scope
-        if variant != self._variant or group in self._without:
+        if row.variant != self._variant or row.group in self._without:
             return False
-        if scope.group is not None and group != scope.group:
+        if scope.group is not None and row.group != scope.group:
             return False
         if scope.phase is not None and scope.phase not in phases:
             return False
         if self.windows is None:
             return True
+        began_ns = self.earliest_ns(row)
         return any(
-            window.covers(group, variant, window.since_ns if until_ns is None else until_ns)
+            window.covers(row.group, row.variant, window.since_ns if until_ns is None else until_ns, began_ns)
             for window in self.windows
         )
 
@@ -257,6 +257,14 @@ class Scoped:
         """The latest that a stream ended, or a break was seen, by the clock of the fault windows."""
         instant = row.ended if isinstance(row, StreamRecord) else row.seen
         return self.history.clocks.across(row.worker, began(row), instant).hi_ns
+
+    def earliest_ns(self, row: _Of) -> int | None:
+        """The earliest that a stream began, or what broke a connection did, by the clock of the fault windows."""
+        instant = began(row)
+        if instant is None:
+            return None
+        ns = self.history.clocks.across(row.worker, instant, instant).lo_ns
+        return ns - BREAK_SLACK_NS if isinstance(row, BreakRow) else ns
 
     def steps(self, worker: int, start: Instant, end: Instant) -> list[int]:
         """Clock steps, in ns, that the time from `start` to `end` may span."""

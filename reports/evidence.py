@@ -25,6 +25,10 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
   of them than break at other times. By silence: as stall, against the streams that were not open in its time.
 - slow-close: connections whose end came at least the planned delay after their last event, and later than in nine of
   ten of the clean group.
+- a fault with times of its own (`when`) is looked for in the connections that began in them, early enough to meet it: what
+  passed before and afterwards proves nothing. Rates need answers that ended in them, too; a cut may come late in a
+  connection, so one that ended in them at the very place counts. Streams that last longer than such a time show a
+  latency by the silence with which it begins.
 - behind a hop the client sees what the hop makes of it: of a cut, an answer that ends before it is over, at no exact byte
   and however the hop ends it, by half of the connections more than in the clean group; of a refusal, a 502 or 503.
 
@@ -64,6 +68,7 @@ from sseproof.chaos.faults import (
     StallEvents,
     Windowed,
     kind_of,
+    when_of,
 )
 from sseproof.chaos.plan import FaultPlan, GroupPlan
 from sseproof.reports.checks import fault_windows
@@ -168,13 +173,67 @@ class _Look:
             return structs.replace(self._made(False, 0, 0, words), failed=True)
         if not self._mine:
             return self._made(None, 0, 0, "met no stream: nobody of its group ran.")
-        found = self._looked()
+        found = self._looked() if when_of(self._group.fault) is None else self._looked_in_time()
         fired = [row.fired for row in self._rows if row.fired is not None]
         if not fired:
             return found
         said = f" Its toxic counts {sum(fired):,} firings."
         acted = found.acted and sum(fired) > 0
         return structs.replace(found, acted=acted, sentence=found.sentence + said)
+
+    def _looked_in_time(self) -> Evidence:
+        """By the connections that can have met a fault with times of its own."""
+        fault, everybody = self._group.fault, self._mine
+        windows = self._windows()
+        self._mine = [
+            structs.replace(record, attempts=met)
+            for record in everybody
+            if (met := [each for each in self._across_clocks([record]) if self._met(each, windows)])
+        ]
+        if self._mine:
+            return self._looked()
+        if isinstance(fault, Latency) and self._others:
+            there = [
+                record
+                for record in everybody
+                if any(self._outlasts(record, since, fault.delay_ms * MS) for since, _ in windows)
+            ]
+            if there:
+                return self._held_still(there, self._others, "that it began with", fault.delay_ms * MS)
+        return self._made(None, 0, 0, "met no connection that could show it: none began in its time.")
+
+    def _met(self, each: Attempt, windows: Sequence[tuple[int, int]]) -> bool:
+        fault = self._group.fault
+        for since_ns, healed_ns in windows:
+            since, healed = since_ns + SWITCH_SLACK_NS, healed_ns - SWITCH_SLACK_NS
+            begun = since <= each.started.lo_ns and each.started.hi_ns <= healed
+            ended = since_ns <= each.ended.lo_ns and each.ended.hi_ns <= healed_ns + SWITCH_SLACK_NS
+            match fault:
+                case Cut() | CutEvents() | CutTime():
+                    place = self._addresses.get(each.address)
+                    hit = (
+                        place is not None
+                        and _at_the_place(fault, each, place)
+                        and each.end in _ENDS[fault.by]
+                    )
+                    met = ended and (begun or bool(hit))
+                case Bandwidth() | SlowDrip():
+                    met = begun and ended
+                case (
+                    Latency(delay_ms=delay_ms) | Jitter(delay_ms=delay_ms) | SlowFirstByte(delay_ms=delay_ms)
+                ):
+                    met = begun and each.started.hi_ns + delay_ms * MS <= healed
+                case SlowClose(delay_ms=delay_ms):
+                    met = since + delay_ms * MS <= each.ended.lo_ns and each.ended.hi_ns <= healed
+                case _:
+                    met = begun
+            if met:
+                return True
+        return False
+
+    def _outlasts(self, record: StreamRecord, since_ns: int, length_ns: int) -> bool:
+        began, ended = self._across(record, record.dispatched), self._across(record, record.ended)
+        return began.hi_ns <= since_ns and ended.lo_ns >= since_ns + length_ns
 
     def _looked(self) -> Evidence:
         """By what shows the fault without any clean group, or in comparison with one."""

@@ -8,21 +8,26 @@ Rules (design.md decision 8):
 
 from collections.abc import Sequence
 
-from sseproof.chaos.faults import kind_of
+from sseproof.chaos.faults import Fault, kind_of
 from sseproof.chaos.install import engine_name, find, has_own_toxic
 from sseproof.chaos.plan import GroupSpec
-from sseproof.chaos.toxics import needs_own_build
+from sseproof.chaos.toxics import OwnBuildIfTimed, needs_own_build
 from sseproof.rundir.errors import UsageError
 
 
 def check_engine(source: object, groups: Sequence[GroupSpec], version: str, where: object) -> None:
     """Raises UsageError when a server that says this version lacks what the faults of a file need."""
-    kinds = dict.fromkeys(kind_of(spec.fault) for spec in groups if needs_own_build(spec.fault))
+    kinds = dict.fromkeys(_named(spec.fault) for spec in groups if needs_own_build(spec.fault))
     if kinds and not has_own_toxic(version):
         raise UsageError(
             f"{source}: the Toxiproxy {where} ({engine_name(version)}) can't do {', '.join(kinds)}: leave "
             "toxiproxy out, so that sseproof takes a build of its own (sseproof setup makes it), or leave those faults out."
         )
+
+
+def _named(fault: Fault) -> str:
+    timed = isinstance(fault, OwnBuildIfTimed)
+    return f"{kind_of(fault)} with when" if timed else kind_of(fault)
 
 
 def check_named_engine(source: object, groups: Sequence[GroupSpec], named: str | None, *, ask: bool) -> None:

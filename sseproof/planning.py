@@ -2,7 +2,7 @@
 
 - Streams: a fixed number of streams, or of starts in the schedule of an open loop without its warm-up, times the share
   of the group that the claim names. A Poisson schedule is fixed by the seed; before there is one, its mean is expected.
-- Breaks: a cut of the first connection breaks each stream of its group exactly once. A link that is away breaks what is
+- Breaks: a cut of the first connection, for the whole run, breaks each stream of its group exactly once. A link that is away breaks what is
   open then: in closed load each window finds as many streams open as there are users, and of those of the group it is
   chance how many (under stages nobody knows before how many are open). What is expected is what so many draws bring nearly always: their mean less three deviations.
 - Gaps: from a reference server of the run that was asked for so many events, one before each event after the first
@@ -139,7 +139,7 @@ def fixed_units(resolved: Resolved, claim: Claim) -> int | None:
         return _share_of(streams, _groups(resolved, claim))
     if claim.unit == "break":
         specs = _groups(resolved, claim)
-        cuts = [spec for spec in specs if isinstance(spec.fault, Cut) and spec.fault.on == "first"]
+        cuts = [spec for spec in specs if _cuts_each(spec)]
         others = [spec for spec in specs if not isinstance(spec.fault, Cut)]
         if cuts and not any(isinstance(spec.fault, EndsConnections) for spec in others):
             return _share_of(streams, cuts)
@@ -161,7 +161,7 @@ def expected_units(resolved: Resolved, claim: Claim) -> int | None:
     streams = expected_streams(resolved)
     found = 0
     for spec in _groups(resolved, claim):
-        if isinstance(spec.fault, Cut) and spec.fault.on == "first" and streams is not None:
+        if _cuts_each(spec) and streams is not None:
             found += int(streams * spec.fraction)
         elif isinstance(spec.fault, Refused | Flapping) and not (load.is_open or load.is_staged):
             found += _met(load, spec, spec.fault)
@@ -211,6 +211,10 @@ def _begins_ns(phases: Sequence[PhasePlan], index: int, length_s: float) -> floa
         return math.inf
     met = index > 0 and phases[index].groups and not phases[index - 1].groups
     return max(phases[index].start_ms * 1e6 - (length_s * 1e9 if met else 0.0), 0.0)
+
+
+def _cuts_each(spec: GroupSpec) -> bool:
+    return isinstance(spec.fault, Cut) and spec.fault.on == "first" and spec.fault.when is None
 
 
 def _share_of(streams: int, specs: list[GroupSpec]) -> int:

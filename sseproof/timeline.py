@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from sseproof.chaos.faults import Clean, Windowed, kind_of, windows_of
+from sseproof.chaos.faults import Clean, is_timed, kind_of, windows_of
 from sseproof.chaos.plan import GroupSpec
 from sseproof.rundir.rows import PhasePlan
 
@@ -57,8 +57,8 @@ def planned_faults(groups: Sequence[GroupSpec]) -> list[PlannedFault]:
             group=spec.name,
             share=spec.share,
             kind=kind_of(spec.fault),
-            stands=not isinstance(spec.fault, Windowed | Clean),
-            windows_ms=list(windows_of(spec.fault)) if isinstance(spec.fault, Windowed) else [],
+            stands=not (isinstance(spec.fault, Clean) or is_timed(spec.fault)),
+            windows_ms=list(windows_of(spec.fault)),
         )
         for spec in groups
     ]

@@ -34,7 +34,7 @@ import (
 
 const (
 	// build counts what this folder changes about the stock server; toxics of our own raise it.
-	build  = "sseproof-2"
+	build  = "sseproof-3"
 	engine = "github.com/Shopify/toxiproxy/v2"
 
 	// Those of the stock server.

@@ -26,6 +26,8 @@ import (
 //   - A call of the API is answered at once, whatever this toxic is doing: what it holds lies in the connection's state,
 //     which outlives an interrupt. If it is taken away while its client does not read, it ends that connection rather than
 //     leave a hole in it.
+//   - At rest it counts and passes everything on: a place that a connection passes meanwhile is behind it for good, and what
+//     was held is let go.
 //   - It can't send a reset: stand a reset_peer with toxicity 0 beside it, which makes every close one.
 
 const (
@@ -33,10 +35,12 @@ const (
 	atEvent     = "event"     // offset bytes into an event that follows that many
 	atCharacter = "character" // behind the first byte of a character of several bytes, after that many events
 	atTime      = "time"      // after_ms after the connection began, whatever passes on it
+	atByte      = "byte"      // after after_bytes of the connection, whatever they are
 
 	actionCut   = "cut"   // the connection ends
 	actionStall = "stall" // nothing passes for delay_ms
 	actionSplit = "split" // the same, meant as a pause that makes two reads of one
+	actionRest  = "rest"  // nothing, until the attributes say otherwise
 
 	longestHead = 64 << 10
 	longestLine = 4 << 10
@@ -53,14 +57,22 @@ type Settings struct {
 	AfterEvents int64  `json:"after_events"`
 	Offset      int64  `json:"offset"`
 	AfterMs     int64  `json:"after_ms"`
+	AfterBytes  int64  `json:"after_bytes"`
 	DelayMs     int64  `json:"delay_ms"`
 	Times       int64  `json:"times"` // in one answer; 0 is every time
 }
 
 // SSEToxic is one toxic on one proxy, shared by its connections.
 type SSEToxic struct {
-	Settings
-	fired atomic.Int64
+	settings atomic.Pointer[Settings] // replaced whole: connections read them while the API changes them
+	fired    atomic.Int64
+}
+
+func (t *SSEToxic) now() *Settings {
+	if settings := t.settings.Load(); settings != nil {
+		return settings
+	}
+	return &Settings{}
 }
 
 // MarshalJSON adds how often the toxic fired, on all connections.
@@ -68,7 +80,7 @@ func (t *SSEToxic) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Settings
 		Fired int64 `json:"fired"`
-	}{t.Settings, t.fired.Load()})
+	}{*t.now(), t.fired.Load()})
 }
 
 // UnmarshalJSON refuses what a stock toxic would take in silence: unknown attributes and values without a meaning.
@@ -76,7 +88,7 @@ func (t *SSEToxic) UnmarshalJSON(data []byte) error {
 	next := struct {
 		Settings
 		Fired json.RawMessage `json:"fired"` // ours to count: what is sent back is ignored
-	}{Settings: t.Settings}
+	}{Settings: *t.now()}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&next); err != nil {
@@ -85,26 +97,29 @@ func (t *SSEToxic) UnmarshalJSON(data []byte) error {
 	if err := next.Settings.check(); err != nil {
 		return err
 	}
-	t.Settings = next.Settings
+	t.settings.Store(&next.Settings)
 	return nil
 }
 
 func (s *Settings) check() error {
 	switch s.Action {
-	case actionCut, actionStall, actionSplit:
+	case actionCut, actionStall, actionSplit, actionRest:
 	default:
-		return fmt.Errorf("action is cut, stall or split, not %q", s.Action)
+		return fmt.Errorf("action is cut, stall, split or rest, not %q", s.Action)
 	}
 	switch s.At {
-	case atBoundary, atEvent, atCharacter, atTime:
+	case atBoundary, atEvent, atCharacter, atTime, atByte:
 	default:
-		return fmt.Errorf("at is boundary, event, character or time, not %q", s.At)
+		return fmt.Errorf("at is boundary, event, character, time or byte, not %q", s.At)
 	}
 	if s.AfterEvents < 0 || s.Times < 0 || s.AfterMs < 0 || s.AfterMs > longestMs || s.DelayMs < 0 || s.DelayMs > longestMs {
 		return fmt.Errorf("after_events and times are 0 or more, after_ms and delay_ms from 0 to %d", longestMs)
 	}
 	if s.At == atEvent && s.Offset < 1 {
 		return fmt.Errorf("offset is 1 or more, not %d", s.Offset)
+	}
+	if s.At == atByte && s.AfterBytes < 1 {
+		return fmt.Errorf("after_bytes is 1 or more, not %d", s.AfterBytes)
 	}
 	return nil
 }
@@ -147,6 +162,7 @@ type state struct {
 	timed   bool // the place in time is behind us
 	held    time.Time
 	pending []byte // received and not yet sent
+	sent    int64  // bytes of the connection
 	stamp   time.Time
 	ready   int  // so many of them are free to go
 	fires   bool // the place lies behind those
@@ -160,8 +176,12 @@ func (t *SSEToxic) NewState() interface{} { return &state{begun: time.Now()} }
 func (t *SSEToxic) Pipe(stub *toxics.ToxicStub) {
 	s := stub.State.(*state)
 	for {
-		due, stop := t.due(s)
-		again, over := t.step(s, stub, due)
+		now := t.now()
+		if now.Action == actionRest {
+			s.held = time.Time{}
+		}
+		due, stop := due(now, s)
+		again, over := t.step(now, s, stub, due)
 		stop()
 		if over {
 			drain(stub)
@@ -173,10 +193,10 @@ func (t *SSEToxic) Pipe(stub *toxics.ToxicStub) {
 }
 
 // due is the next moment at which something happens without any byte: the end of a stall, or the place in time.
-func (t *SSEToxic) due(s *state) (<-chan time.Time, func()) {
+func due(now *Settings, s *state) (<-chan time.Time, func()) {
 	at := s.held
-	if at.IsZero() && t.At == atTime && !s.timed {
-		at = s.begun.Add(time.Duration(t.AfterMs) * time.Millisecond)
+	if at.IsZero() && now.At == atTime && !s.timed {
+		at = s.begun.Add(time.Duration(now.AfterMs) * time.Millisecond)
 	}
 	if at.IsZero() {
 		return nil, func() {}
@@ -186,9 +206,9 @@ func (t *SSEToxic) due(s *state) (<-chan time.Time, func()) {
 }
 
 // step waits for one thing and does it. again is false when Pipe must return, over is true when it ended the connection.
-func (t *SSEToxic) step(s *state, stub *toxics.ToxicStub, due <-chan time.Time) (again, over bool) {
+func (t *SSEToxic) step(now *Settings, s *state, stub *toxics.ToxicStub, due <-chan time.Time) (again, over bool) {
 	if s.held.IsZero() && s.ready == 0 {
-		t.scan(s)
+		now.scan(s)
 	}
 	var input <-chan *stream.StreamChunk
 	var output chan<- *stream.StreamChunk
@@ -212,14 +232,15 @@ func (t *SSEToxic) step(s *state, stub *toxics.ToxicStub, due <-chan time.Time) 
 			return true, false
 		}
 		s.timed = true
-		return t.act(s, stub)
+		return t.act(now, s, stub)
 	case output <- piece:
+		s.sent += int64(s.ready)
 		s.pending, s.ready = s.pending[s.ready:], 0
 		if !s.fires {
 			return true, false
 		}
 		s.fires = false
-		return t.act(s, stub)
+		return t.act(now, s, stub)
 	case c := <-input:
 		if c == nil {
 			s.ended = true
@@ -230,14 +251,17 @@ func (t *SSEToxic) step(s *state, stub *toxics.ToxicStub, due <-chan time.Time) 
 	}
 }
 
-// act fires.
-func (t *SSEToxic) act(s *state, stub *toxics.ToxicStub) (again, over bool) {
+// act fires, unless it has come to rest since the place was found.
+func (t *SSEToxic) act(now *Settings, s *state, stub *toxics.ToxicStub) (again, over bool) {
+	if now.Action == actionRest {
+		return true, false
+	}
 	t.fired.Add(1)
-	if t.Action == actionCut {
+	if now.Action == actionCut {
 		stub.Close()
 		return false, true
 	}
-	s.held = time.Now().Add(time.Duration(t.DelayMs) * time.Millisecond)
+	s.held = time.Now().Add(time.Duration(now.DelayMs) * time.Millisecond)
 	return true, false
 }
 
@@ -266,24 +290,34 @@ func (t *SSEToxic) Cleanup(stub *toxics.ToxicStub) {
 }
 
 // scan frees the pending bytes up to the next place, or all of them.
-func (t *SSEToxic) scan(s *state) {
-	if t.At == atTime || s.phase == opaque {
+func (now *Settings) scan(s *state) {
+	if now.At == atByte {
+		s.ready = len(s.pending)
+		if left := now.AfterBytes - s.sent; left > 0 && left <= int64(s.ready) && now.Action != actionRest {
+			s.ready, s.fires = int(left), true
+		}
+		return
+	}
+	if now.At == atTime || s.phase == opaque {
 		s.ready = len(s.pending)
 		return
 	}
 	for i, b := range s.pending {
 		payload, headEnded := s.frame(b)
-		hit := headEnded && t.At == atBoundary && t.AfterEvents == 0
+		hit := headEnded && now.At == atBoundary && now.AfterEvents == 0
 		if payload && s.readable {
 			completed := s.event(b)
-			hit = t.hits(s, b, completed)
+			hit = now.hits(s, b, completed)
 		}
-		if !hit || !s.readable || (t.Times > 0 && s.fired >= t.Times) {
+		if !hit || !s.readable || (now.Times > 0 && s.fired >= now.Times) {
 			continue
 		}
 		s.fired++
+		if now.Action == actionRest {
+			continue
+		}
 		s.ready, s.fires = i+1, true
-		if s.afterCR && t.At == atBoundary && i+1 < len(s.pending) && s.pending[i+1] == '\n' && s.inPayload() {
+		if s.afterCR && now.At == atBoundary && i+1 < len(s.pending) && s.pending[i+1] == '\n' && s.inPayload() {
 			s.frame('\n')
 			s.event('\n')
 			s.ready++
@@ -294,15 +328,15 @@ func (t *SSEToxic) scan(s *state) {
 }
 
 // hits says whether the place lies behind the payload byte b.
-func (t *SSEToxic) hits(s *state, b byte, completed bool) bool {
-	if s.events < t.AfterEvents {
+func (now *Settings) hits(s *state, b byte, completed bool) bool {
+	if s.events < now.AfterEvents {
 		return false
 	}
-	switch t.At {
+	switch now.At {
 	case atBoundary:
 		return completed
 	case atEvent:
-		return s.inEvent == t.Offset
+		return s.inEvent == now.Offset
 	default:
 		return b >= 0xC2 && b <= 0xF4 // leads a character of two to four bytes
 	}

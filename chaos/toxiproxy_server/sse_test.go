@@ -67,10 +67,11 @@ type rig struct {
 
 func rigged(settings Settings) *rig {
 	r := &rig{
-		toxic: &SSEToxic{Settings: settings},
+		toxic: &SSEToxic{},
 		input: make(chan *stream.StreamChunk),
 		out:   make(chan *stream.StreamChunk),
 	}
+	r.toxic.settings.Store(&settings)
 	r.stub = toxics.NewToxicStub(r.input, r.out)
 	r.stub.State = r.toxic.NewState()
 	return r
@@ -399,13 +400,104 @@ func TestAttributesAreStrictAndSayHowOftenItFired(t *testing.T) {
 	}
 	for _, bad := range []string{
 		`{"actoin":"cut"}`, `{"action":"cuts"}`, `{"at":"noon"}`, `{"after_events":-1}`, `{"delay_ms":-1}`, `{"times":-1}`,
-		`{"after_ms":99999999999}`, `{"offset":0}`, `{"offset":"2"}`, `{`, `[]`,
+		`{"after_ms":99999999999}`, `{"at":"byte"}`, `{"offset":0}`, `{"offset":"2"}`, `{`, `[]`,
 	} {
 		if json.Unmarshal([]byte(bad), toxic) == nil {
 			t.Errorf("%s was taken", bad)
 		}
 	}
-	if toxic.Settings != (Settings{"stall", "event", 3, 2, 0, 9, 1}) {
-		t.Fatalf("changed to %+v", toxic.Settings)
+	if *toxic.now() != (Settings{"stall", "event", 3, 2, 0, 0, 9, 1}) {
+		t.Fatalf("changed to %+v", toxic.now())
 	}
+}
+
+func TestCutsAfterSoManyBytes(t *testing.T) {
+	wire := bytes.Repeat([]byte("whatever they are\r\n"), 9)
+	for _, size := range []int{1, 7, 1 << 20} {
+		for _, place := range []int{1, 18, len(wire) - 1, len(wire)} {
+			r := rigged(Settings{Action: "cut", At: "byte", AfterBytes: int64(place), Times: 1})
+			if got := joined(r.pass(wire, size)); !bytes.Equal(got, wire[:place]) || r.toxic.fired.Load() != 1 {
+				t.Fatalf("%d by %d: %d bytes, fired %d times", place, size, len(got), r.toxic.fired.Load())
+			}
+		}
+		r := rigged(Settings{Action: "cut", At: "byte", AfterBytes: int64(len(wire)) + 1, Times: 1})
+		if got := joined(r.pass(wire, size)); !bytes.Equal(got, wire) || r.toxic.fired.Load() != 0 {
+			t.Fatalf("%d bytes of a shorter connection", len(got))
+		}
+	}
+}
+
+// change is what a call of the API does on a live connection.
+func (r *rig) change(t *testing.T, action string) {
+	t.Helper()
+	next := *r.toxic.now()
+	next.Action = action
+	r.toxic.settings.Store(&next)
+	r.interrupts(t)
+	go r.run()
+}
+
+func TestAPlacePassedAtRestIsBehindForGood(t *testing.T) {
+	wire, places := framed([]byte(strings.Repeat("data: é\n\n", 6)), "length")
+	half := places[3*10-1] + 1 // three events of ten bytes
+	for name, each := range map[string]struct {
+		settings Settings
+		passes   bool // the place lies in the first half
+	}{
+		"events":         {Settings{At: "boundary", AfterEvents: 2, Times: 1}, true},
+		"event":          {Settings{At: "event", AfterEvents: 1, Offset: 3, Times: 1}, true},
+		"character":      {Settings{At: "character", AfterEvents: 1, Times: 1}, true},
+		"bytes":          {Settings{At: "byte", AfterBytes: int64(half) - 5, Times: 1}, true},
+		"later events":   {Settings{At: "boundary", AfterEvents: 5, Times: 1}, false},
+		"later event":    {Settings{At: "event", AfterEvents: 4, Offset: 3, Times: 1}, false},
+		"later bytes":    {Settings{At: "byte", AfterBytes: int64(half) + 5, Times: 1}, false},
+		"later moment":   {Settings{At: "time", AfterMs: 200, Times: 1}, false},
+		"moment already": {Settings{At: "time", AfterMs: 0, Times: 1}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each.settings.Action = "rest"
+			r := rigged(each.settings)
+			go r.run()
+			r.input <- &stream.StreamChunk{Data: wire[:half]}
+			got := (<-r.out).Data
+			if !bytes.Equal(got, wire[:half]) || r.toxic.fired.Load() != 0 {
+				t.Fatalf("%q at rest", got)
+			}
+			if name == "moment already" {
+				time.Sleep(20 * time.Millisecond)
+			}
+			r.change(t, "cut")
+			go func() {
+				if name == "later moment" {
+					time.Sleep(400 * time.Millisecond)
+				}
+				r.input <- &stream.StreamChunk{Data: wire[half:]}
+				close(r.input)
+			}()
+			for c := range r.out {
+				got = append(bytes.Clone(got), c.Data...)
+			}
+			if each.passes != bytes.Equal(got, wire) || each.passes != (r.toxic.fired.Load() == 0) {
+				t.Fatalf("%d of %d bytes, fired %d times", len(got), len(wire), r.toxic.fired.Load())
+			}
+		})
+	}
+}
+
+func TestAtRestAStallLetsGo(t *testing.T) {
+	wire, _ := framed([]byte("data: one\n\ndata: two\n\n"), "length")
+	r := rigged(Settings{Action: "stall", At: "boundary", AfterEvents: 1, DelayMs: longestMs, Times: 1})
+	go r.run()
+	r.input <- &stream.StreamChunk{Data: wire}
+	<-r.out
+	r.change(t, "rest")
+	select {
+	case last := <-r.out:
+		if string(last.Data) != "data: two\n\n" {
+			t.Fatalf("%q", last.Data)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it stalls on")
+	}
+	r.interrupts(t)
 }

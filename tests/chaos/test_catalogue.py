@@ -7,7 +7,7 @@ import pytest
 
 from sseproof.chaos.catalogue import WIDTH, Entry, catalogue, to_json, to_text
 from sseproof.chaos.faults import FAULT_KINDS, FaultError, Windowed, keys_of, parse_fault, shape_of
-from sseproof.chaos.toxics import OWN_TOXIC, needs_own_build, standing_toxics
+from sseproof.chaos.toxics import OWN_TOXICS, needs_own_build, standing_toxics
 from tests.chaos.test_faults import GOOD
 
 
@@ -37,7 +37,7 @@ def test_what_is_needed_and_what_is_default(entry: Entry) -> None:
 def test_who_can_do_it_is_told_by_the_toxics() -> None:
     stock = {entry.kind: entry.stock for entry in catalogue()}
     for table, fault in GOOD:
-        own = any(toxic.type == OWN_TOXIC for toxic in standing_toxics(fault))
+        own = any(toxic.type in OWN_TOXICS for toxic in standing_toxics(fault))
         assert needs_own_build(fault) == own == (not stock[table["kind"]])
 
 

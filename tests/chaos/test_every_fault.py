@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sseproof.chaos.plan import addresses
+from sseproof.chaos.plan import FaultPlan, addresses, parse_groups, plan_faults, with_ports
 from sseproof.chaos.processes import PortLease
 from sseproof.chaos.toxiproxy import CALL_LIMIT_S, Server
 from tests.chaos.test_injector import await_row, connect_and_hear_something, injecting, row_of
 from tests.chaos.wire import (
     HEAD,
     REQUEST,
+    RUN,
     Heard,
     Listener,
     Upstream,
@@ -249,3 +250,127 @@ def test_a_flapping_link(server: Server, lease: PortLease, tmp_path: Path) -> No
                 assert connect_and_hear_something(port)
     first, last = row_of(tmp_path, "applied", 1), row_of(tmp_path, "applied", 3)
     assert abs((last.call_sent_ns - first.call_sent_ns) / 1e6 - 1_000) < 100
+
+
+# --- what has its times ---
+
+WHEN = {"after": "100ms", "duration": "3s"}
+TIMED = {
+    "latency": {"delay": "300ms"},
+    "jitter": {"delay": "300ms", "jitter": "100ms"},
+    "slow-first-byte": {"delay": "300ms"},
+    "bandwidth": {"rate_kb_s": 2},
+    "slow-drip": {"size_bytes": 20, "every": "10ms"},
+    "cut": {"after_bytes": 400},
+    "cut-events": {"after_events": 5},
+    "cut-time": {"after": "200ms"},
+    "accept-then-close": {},
+    "slice": {"size_bytes": 3, "delay": "1ms"},
+    "split-characters": {"delay": "10ms"},
+    "stall-events": {"after_events": 5, "duration": "300ms"},
+    "slow-close": {"delay": "300ms"},
+}
+HELD_S = 0.5
+
+
+def timed_plan(upstream: str, lease: PortLease) -> FaultPlan:
+    """A group for each kind that else stands, all of them in the same time, on one server."""
+    tables = [{"kind": kind, "share": "7.5%", "when": WHEN} | keys for kind, keys in TIMED.items()]
+    plan = plan_faults(
+        parse_groups(tables), run=RUN, seed=1, upstreams={None: upstream}, connect_ns=0, at_once=1
+    )
+    return with_ports(plan, lease.ports[: len(plan.proxies)])
+
+
+def dialled(plan: FaultPlan) -> dict[str, int]:
+    return {each.group: each.port for each in addresses(plan) if each.attempts != "later"}
+
+
+def effect(kind: str, heard: Heard, sent_ns: int, whole: bytes) -> bool:
+    """Whether the fault shows on a connection to a service that keeps its last bytes back for HELD_S."""
+    first_ms = (heard.at_ns[0] - sent_ns) / 1e6 if heard.at_ns else 0.0
+    kept = whole[:-5]
+    match kind:
+        case "cut":
+            return (heard.data, heard.end) == (whole[:400], "fin")
+        case "cut-events":
+            five = "".join(EVENT.format(n=n) for n in range(5)).encode()
+            return (payload(heard.data), heard.end) == (five, "fin")
+        case "cut-time":
+            return (heard.data, heard.end) == (kept, "fin")
+        case "accept-then-close":
+            return (heard.data, heard.end) == (b"", "fin")
+    assert (heard.data, heard.end) == (whole, "fin"), f"{kind} lost something"
+    match kind:
+        case "latency" | "slow-first-byte":
+            return first_ms >= 300
+        case "jitter":
+            return first_ms >= 200
+        case "bandwidth" | "slow-drip":
+            place = next(n for n, total in enumerate(accumulate(heard.reads)) if total >= len(kept))
+            return (heard.at_ns[place] - sent_ns) / 1e6 >= 0.9 * len(kept) / 2_000 * 1e3
+        case "slice":
+            return len(heard.reads) > len(whole) / 3 / 2
+        case "split-characters":
+            leads = {at + 1 for at, byte in enumerate(whole) if byte >= 0xC2}
+            return leads <= set(accumulate(heard.reads))
+        case "stall-events":
+            return payload(heard.data[: heard.reads[0]]).count(b"data:") == 5
+        case _:
+            return (heard.ended_ns - heard.at_ns[-1]) / 1e6 >= 295
+
+
+def test_what_stands_can_come_and_go(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    chunks = [chunk(EVENT.format(n=n).encode()) for n in range(24)]
+    whole = HEAD + b"".join(chunks) + b"0\r\n\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(whole[:-5])
+        time.sleep(HELD_S)  # the pace of the service under test
+        connection.sendall(whole[-5:])
+
+    def seen() -> set[str]:
+        sent_ns = time.time_ns()
+        listeners = {kind: Listener(port) for kind, port in dialled(plan).items()}
+        heard = {kind: each.result() for kind, each in listeners.items()}
+        assert (heard["clean"].data, heard["clean"].end) == (whole, "fin")
+        return {kind for kind in TIMED if effect(kind, heard[kind], sent_ns, whole)}
+
+    with Upstream(serve) as upstream:
+        plan = timed_plan(upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            assert set.intersection(*(seen() for _ in range(ENOUGH))) == set(), "a busy machine is late once"
+            injector.begin()
+            await_row(tmp_path, "applied", 1, len(TIMED))
+            found = seen()
+            while found != set(TIMED) and not any(row.step == "heal-intent" for row in rows(tmp_path)):
+                found |= seen()  # what comes close together may be read as one
+            assert found == set(TIMED)
+            verified = await_row(tmp_path, "verified", 1, len(TIMED))
+            assert all(each.ok for each in verified)
+            assert set.intersection(*(seen() for _ in range(ENOUGH))) == set()
+            assert injector.check() is None
+    for kind in TIMED:
+        of_it = [(row.step, row.window) for row in rows(tmp_path) if row.group == kind and row.window]
+        assert of_it == [(step, 1) for step in ("intent", "applied", "heal-intent", "healed", "verified")]
+    assert {row.kind for row in rows(tmp_path) if row.window is None} == {"clean"}
+
+
+def test_a_stream_that_outlives_a_fault_of_every_kind_loses_nothing(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """Its places lie behind it when they come; and while they act, nobody's connection is ended to begin or heal them."""
+    with Upstream(ticking(300, 0.01)) as upstream:
+        plan = timed_plan(upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            listeners = {kind: Listener(port) for kind, port in dialled(plan).items()}
+            for _ in listeners:
+                upstream.serving.get(timeout=10)
+            time.sleep(HELD_S)  # so that every place of a cut or a stall is behind
+            injector.begin()
+            heard = {kind: each.result() for kind, each in listeners.items()}
+            await_row(tmp_path, "verified", 1, len(TIMED))
+            assert injector.check() is None
+    events = b"".join(b"id: %d\ndata: %d\n\n" % (n, n) for n in range(300))
+    assert {kind for kind, each in heard.items() if payload(each.data) != events} == set()
+    assert heard["latency"].longest_gap_ms >= 290

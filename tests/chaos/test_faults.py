@@ -27,6 +27,7 @@ from sseproof.chaos.faults import (
     SplitCharacters,
     Stall,
     StallEvents,
+    When,
     keys_of,
     kind_of,
     parse_fault,
@@ -49,6 +50,18 @@ GOOD = [
         Refused(after_ms=1000, duration_ms=1000, every_ms=2000, times=4),
     ),
     ({"kind": "latency", "delay": "300ms"}, Latency(delay_ms=300)),
+    (
+        {
+            "kind": "latency",
+            "delay": "300ms",
+            "when": {"after": "1s", "duration": "2s", "every": "5s", "times": 3},
+        },
+        Latency(delay_ms=300, when=When(after_ms=1_000, duration_ms=2_000, every_ms=5_000, times=3)),
+    ),
+    (
+        {"kind": "slow-drip", "size_bytes": 20, "every": "10ms", "when": {"duration": "2s"}},
+        SlowDrip(size_bytes=20, every_ms=10, when=When(duration_ms=2_000)),
+    ),
     ({"kind": "jitter", "delay": "300ms", "jitter": "0.1s"}, Jitter(delay_ms=300, jitter_ms=100)),
     ({"kind": "bandwidth", "rate_kb_s": 2}, Bandwidth(rate_kb_s=2)),
     ({"kind": "slow-drip", "size_bytes": 20, "every": "10ms"}, SlowDrip(size_bytes=20, every_ms=10)),
@@ -93,7 +106,29 @@ GOOD = [
 ]
 
 COMMAND = {"kind": "command", "do": ["true"], "after": "1s", "max": "1s", "shows": "breaks"}
+LATE = {"kind": "latency", "delay": "1s"}
 BAD = [
+    (LATE | {"when": "10s"}, "when is a table of times"),
+    (LATE | {"when": {"after": "1s"}}, "when needs duration"),
+    (LATE | {"when": {"durations": "1s"}}, "did you mean 'duration'"),
+    (LATE | {"when": {"duration": "2h"}}, "duration lies between"),
+    (LATE | {"when": {"duration": "1s", "every": "2s"}}, "every needs times"),
+    (LATE | {"when": {"duration": "1s", "times": 2}}, "needs every"),
+    (LATE | {"when": {"duration": "1s", "every": "1s", "times": 2}}, "200ms of rest"),
+    (LATE | {"when": {"duration": 10**5000}}, "is not a duration|too long|duration"),
+    *(
+        (LATE | {key: "1s"}, "belong into one key: when = {")
+        for key in ("after", "duration", "start", "every")
+    ),
+    *(
+        (table | {"by": "rst", "when": {"duration": "1s"}}, "can't come and go")
+        for table in (
+            {"kind": "cut", "after_bytes": 3},
+            {"kind": "cut-events", "after_events": 3},
+            {"kind": "cut-time", "after": "1s"},
+            {"kind": "accept-then-close"},
+        )
+    ),
     ({}, "needs its kind: latency, jitter, slow-first-byte, .* server-restart or command"),
     ({"kind": "cutt"}, "did you mean 'cut'"),
     ({"kind": "zzz"}, "sseproof chaos list has the kinds"),

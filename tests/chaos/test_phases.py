@@ -2,7 +2,7 @@
 
 import pytest
 
-from sseproof.chaos.faults import FaultError
+from sseproof.chaos.faults import CutTime, FaultError, When
 from sseproof.chaos.phases import (
     MOST_PHASES,
     check_in_phases,
@@ -83,6 +83,18 @@ def test_a_fault_in_a_phase_has_its_times():
     assert split[0][3] == split[2][3] == []
 
 
+def test_what_else_stands_the_whole_run_acts_in_its_phase():
+    late = {"kind": "latency", "share": "30%", "delay": "1s", "phase": "fault"}
+    split, specs = placed(late)
+    assert specs[0].fault.when == When(after_ms=4_000, duration_ms=4_000)
+    assert [each[3] for each in split] == [[], ["latency"], []]
+    _, specs = placed({"kind": "cut-time", "share": "5%", "after": "1s", "phase": "fault"})
+    assert specs[0].fault == CutTime(after_ms=1_000, when=When(after_ms=4_000, duration_ms=4_000))
+    _, specs = placed(late | {"when": {"duration": "1s", "every": "2s", "times": 2}})
+    assert specs[0].fault.when == When(after_ms=4_000, duration_ms=1_000, every_ms=2_000, times=2)
+    assert said({**CUT, "when": {"after": "1s", "duration": "2s"}})[1] == ("fault", 1_000, 3_000, ["cut"])
+
+
 @pytest.mark.parametrize(
     ("told", "length_ms"),
     [
@@ -109,8 +121,10 @@ def test_what_a_fault_says_of_its_length_stands(told, length_ms):
         ({"kind": "refused", "share": "5%", "phase": "fualt"}, "did you mean 'fault'?"),
         ({"kind": "refused", "share": "5%", "phase": "zzz"}, "there are baseline, fault, recovery."),
         ({"kind": "refused", "share": "5%", "phase": 3}, "there are baseline, fault, recovery."),
-        ({**CUT, "phase": "fault"}, "stands the whole run"),
-        ({"kind": "cut-time", "share": "5%", "after": "1s", "phase": "fault"}, "stands the whole run"),
+        ({**CUT, "phase": "fault", "by": "rst"}, "can't come and go"),
+        ({**CUT, "phase": "fault", "when": {"after": "1s"}}, "leave out after, or phase"),
+        ({**CUT, "phase": "fault", "when": {"every": "1s", "times": 2}}, "needs duration"),
+        ({**CUT, "phase": "fault", "when": "4s"}, "when is a table"),
         ({"kind": "stall", "share": "5%", "phase": "fault", "every": "1s", "times": 2}, "needs duration"),
         ({"kind": "stal", "share": "5%", "phase": "fault"}, "did you mean 'stall'?"),
     ],

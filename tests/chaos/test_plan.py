@@ -209,3 +209,21 @@ def test_what_happens_to_the_service_happens_to_all(tables) -> None:
     named = [{"name": f"n{number}", **table} for number, table in enumerate(tables)]
     with pytest.raises(FaultError, match=r"server-restart happens to the service.*share = \"100%\""):
         parse_groups(named)
+
+
+def test_what_stands_may_have_its_windows() -> None:
+    late = {"kind": "latency", "share": "20%", "delay": "1s"}
+    when = {"after": "1s", "duration": "500ms", "every": "2s", "times": 2}
+    plan = planned_of([late | {"when": when}, TABLES[0]])
+    assert [(w.group, w.number, w.start_ms, w.duration_ms) for w in plan.windows] == [
+        ("latency", 1, 1_000, 500),
+        ("latency", 2, 3_000, 500),
+    ]
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=FaultPlan) == plan
+    with pytest.raises(FaultError, match=r"would end 3\.5 s after the begin of load"):
+        planned_of([late | {"when": when}], load_ms=3_400)
+
+
+def planned_of(tables: list[dict], **changes) -> FaultPlan:
+    options = {"run": "r", "seed": 1, "upstreams": {None: "127.0.0.1:80"}, "connect_ns": 0, "at_once": 1}
+    return plan_faults(parse_groups(tables), **(options | changes))

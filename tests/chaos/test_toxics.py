@@ -4,6 +4,7 @@ import pytest
 
 from sseproof.chaos.faults import (
     FAULT_KINDS,
+    STANDING_KINDS,
     AcceptThenClose,
     Bandwidth,
     BlackHole,
@@ -25,6 +26,7 @@ from sseproof.chaos.faults import (
     SplitCharacters,
     Stall,
     StallEvents,
+    Standing,
     kind_of,
     parse_fault,
 )
@@ -47,7 +49,7 @@ def toxic(kind: str, toxicity: float = 1.0, **attributes: int | str) -> Toxic:
 
 def sse(**changes: int | str) -> dict[str, int | str]:
     whole = {"action": "cut", "at": "boundary", "times": 1, "after_events": 0, "offset": 0}
-    return whole | {"after_ms": 0, "delay_ms": 0} | changes
+    return whole | {"after_ms": 0, "after_bytes": 0, "delay_ms": 0} | changes
 
 
 KILLING = [
@@ -177,7 +179,43 @@ def test_windows_change_what_stands(fault) -> None:
     assert window_action(Flapping(after_ms=0, down_ms=1, up_ms=200, times=2)) == Switch()
 
 
+STANDING = [
+    table
+    for table, fault in GOOD
+    if isinstance(fault, Standing) and fault.when is None and table.get("by") != "rst"
+]
+ALL_STANDING = [*STANDING, {"kind": "cut-time", "after": "2s"}, {"kind": "cut-events", "after_events": 1}]
+ALL_STANDING += [{"kind": "accept-then-close"}]
+WHEN = {"after": "1s", "duration": "2s"}
+
+
+@pytest.mark.parametrize("table", ALL_STANDING, ids=lambda table: table["kind"])
+def test_what_comes_and_goes_rests_in_between(table) -> None:
+    """The same toxics by name, so that no toxic is added to a live proxy; no more than their attributes differ."""
+    fault = parse_fault(table | {"when": WHEN})
+    resting, action = standing_toxics(fault, 700), window_action(fault, 700)
+    assert isinstance(action, Change)
+    assert not action.closes
+    for rest, act in zip(resting, action.toxics, strict=True):
+        assert (rest.name, rest.type, rest.stream, rest.toxicity) == (act.name, act.type, act.stream, 1)
+        assert rest.attributes != act.attributes
+        assert rest.type not in {"bandwidth", "reset_peer", "timeout"}, "unfit for a live proxy"
+    if table["kind"] not in {"cut", "bandwidth"}:
+        assert action.toxics == standing_toxics(parse_fault(table))
+    if table["kind"] == "cut":
+        assert action.toxics[0].attributes["after_bytes"] == 700
+
+
+def test_each_standing_kind_has_its_times() -> None:
+    assert {table["kind"] for table in ALL_STANDING} == STANDING_KINDS
+    assert len(STANDING_KINDS) == 13
+
+
 def test_what_a_stock_server_cannot_do() -> None:
+    timed = [parse_fault(table | {"when": WHEN}) for table in ALL_STANDING]
+    assert {kind_of(fault) for fault in timed if needs_own_build(fault)} == {
+        *("bandwidth", "cut", "cut-events", "cut-time", "stall-events", "split-characters")
+    }
     faults = [parse_fault(table) for table, _ in GOOD]
     own = {kind_of(fault) for fault in faults if needs_own_build(fault)}
     assert own == {"cut-events", "cut-time", "stall-events", "split-characters"}

@@ -37,8 +37,8 @@ def run(program: Path, *arguments: str, **options) -> subprocess.Popen:
 
 def test_the_version_is_true(found: Found) -> None:
     said = subprocess.run([found.path, "-version"], capture_output=True, text=True, check=True).stdout
-    assert said == "toxiproxy 2.12.0 sseproof-2\n"
-    assert found.version == "2.12.0 sseproof-2"
+    assert said == "toxiproxy 2.12.0 sseproof-3\n"
+    assert found.version == "2.12.0 sseproof-3"
     assert found.own
 
 
@@ -72,7 +72,7 @@ def test_it_ends_by_sigterm_and_refuses_a_log_level_that_is_none(found: Found) -
 
 
 def test_a_child_answers_on_a_low_loopback_port(server: Server) -> None:
-    assert server.client.version() == "2.12.0 sseproof-2"
+    assert server.client.version() == "2.12.0 sseproof-3"
     assert server.client.proxies() == {}
     host, _, port = server.client.place.rpartition(":")
     assert host == LOOPBACK
@@ -93,7 +93,7 @@ def test_a_program_that_is_no_server_is_an_error(tmp_path: Path) -> None:
     program = tmp_path / "x"
     program.write_text("#!/bin/sh\necho no such luck\nexit 3\n")
     program.chmod(0o755)
-    for version in ("2.12.0", "2.12.0 sseproof-2"):
+    for version in ("2.12.0", "2.12.0 sseproof-3"):
         with pytest.raises(ServerError, match="no such luck"):
             Server(Found(kind="path", path=program, version=version, why=""), say=lambda line: None)
     with pytest.raises(RigError, match="no Toxiproxy server to start"):
@@ -277,7 +277,7 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("version", ["2.12.0 sseproof-2", "2.12.0"])
+@pytest.mark.parametrize("version", ["2.12.0 sseproof-3", "2.12.0"])
 def test_it_never_outlives_a_killed_parent(found: Found, version: str) -> None:
     for _ in range(5):
         with run(Path(sys.executable), "-c", STARTER, str(found.path), version) as parent:

@@ -126,7 +126,7 @@ class Maker:
             versions={
                 "sseproof": "0.1.0",
                 "python": "3.11.9",
-                "toxiproxy": "2.12.0 sseproof-2",
+                "toxiproxy": "2.12.0 sseproof-3",
                 "kernel": "6.8.0",
             },
             host={"cpus": "2", "memory": "8 GiB", "system": "Linux"},

@@ -598,6 +598,24 @@ class TestScopes:
         run.stream(group="b", start_ms=500)
         assert [unit.stream for unit in units_of(run, "success >= 98% after cut").units] == [1]
 
+    @pytest.mark.parametrize(("kind", "met"), [("latency", [1, 2]), ("refused", [1, 2, 3])])
+    def test_who_comes_after_a_fault_that_acted_on_what_passed_has_not_met_it(self, run, kind, met):
+        """One that took the link away has something to answer for afterwards, too."""
+        common = {"kind": kind, "group": "a", "window": 1}
+        run.fault("applied", call_sent_ns=run.t0 + 3_000 * MS, call_answered_ns=run.t0 + 3_001 * MS, **common)
+        run.fault("healed", call_sent_ns=run.t0 + 5_000 * MS, call_answered_ns=run.t0 + 5_001 * MS, **common)
+        for start_ms in (0, 2_000, 4_900, 5_200):
+            run.stream(group="a", start_ms=start_ms)
+        run.stream(group="b", start_ms=4_000)
+        units = units_of(run, f"success >= 98% after {kind}").units
+        assert [unit.stream for unit in units] == met
+        for seen_ms in (2_900, 3_100, 5_050, 5_200):
+            run.break_(1, seen_ms=seen_ms, number=seen_ms, group="a")
+        history = read_history(run.write())
+        scoped = Scoped(parse_claim(f"reconnect p95 < 1s after {kind}"), None, history, all_facts(history))
+        breaks = [row.number for row in scoped.breaks]
+        assert breaks == ([3_100, 5_050] if kind == "latency" else [3_100, 5_050, 5_200])
+
     def test_reconnection_starts_when_the_link_is_healed(self, run):
         run.fault("applied", fault="f", kind="refused", call_sent_ns=run.t0)
         run.fault("healed", fault="f", kind="refused", call_answered_ns=run.t0 + 5_000 * MS)

@@ -470,3 +470,137 @@ def test_behind_a_hop_a_cut_needs_a_clean_group_that_ends_well():
     history.streams = [each for each in history.streams if each.group == "hit"]
     (evidence,) = evidence_of(history)
     assert evidence.acted is None
+
+
+# --- faults with times of their own: from 2,000 to 3,001 ms, as `applied` has it ---
+
+WHEN = {"when": {"after": "1s", "duration": "1s"}}
+
+
+def began(at_ms: int, *, wait_ms: int = 50, until_ms: int = 2_800, end: str = "terminal", **values):
+    """A connection to a proxy that breaks, by when it was made, answered and over."""
+    attempt = values.pop("attempt", {})
+
+    def make(variant, number):
+        place = next(each for each in variant.addresses if each.group == "hit" and each.attempts != "later")
+        at = START + at_ms * MS
+        made = record(
+            number,
+            group="hit",
+            until_ms=until_ms,
+            attempt={
+                "address": f"{place.host}:{place.port}",
+                "started": Instant(at),
+                "connected": Instant(at),
+                "sent": Instant(at),
+                "headers": Instant(at + wait_ms * MS),
+                "ended": Instant(START + until_ms * MS),
+                "end": end,
+                **attempt,
+            },
+            **values,
+        )
+        made.dispatched = Instant(at)
+        return made
+
+    return make
+
+
+EARLY = [
+    began(500, until_ms=1_500, attempt={"received_bytes": 900, "events": 9, "first_byte": Instant(START)})
+]
+LATER = [
+    began(3_200, until_ms=3_900, attempt={"received_bytes": 900, "events": 9, "first_byte": Instant(START)})
+]
+AROUND = EARLY * 40 + LATER * 40
+"""Many that never met the fault."""
+LATE_300 = {"kind": "latency", "delay": "300ms"} | WHEN
+FIRST_300 = {"kind": "slow-first-byte", "delay": "300ms"} | WHEN
+JITTER_300 = {"kind": "jitter", "delay": "300ms", "jitter": "300ms"} | WHEN
+CUT_600 = {"kind": "cut", "after_bytes": 600} | WHEN
+PLACE = {"received_bytes": 600}
+OTHER = {"received_bytes": 900}
+
+
+@pytest.mark.parametrize(
+    ("table", "records", "faults", "acted"),
+    [
+        *(
+            (table, [began(2_150, wait_ms=wait)] * 10 + AROUND, [], acted)
+            for table in (LATE_300, FIRST_300)
+            for wait, acted in ((320, True), (60, False))
+        ),
+        (LATE_300, [began(500, wait_ms=320, until_ms=1_500)] * 10, [], None),
+        (LATE_300, [began(2_800, wait_ms=320, until_ms=3_400)] * 10, [], None),
+        (LATE_300, AROUND, [], None),
+        (LATE_300, [hit(silence_ms=310)] * 10 + AROUND, [], True),
+        (LATE_300, [hit(silence_ms=60)] * 10 + AROUND, [], False),
+        (JITTER_300, [began(2_150, wait_ms=60 * n) for n in range(10)] + AROUND, [], True),
+        (JITTER_300, [began(2_150, wait_ms=60)] * 10 + AROUND, [], False),
+        (CUT_600, [began(2_150, end="fin", attempt=PLACE)] * 5 + AROUND, [fired(5)], True),
+        (CUT_600, [began(1_500, end="fin", attempt=PLACE)] * 5 + AROUND, [fired(5)], True),
+        (CUT_600, [began(1_500, end="fin", attempt=PLACE)] * 5 + AROUND, [fired(0)], False),
+        (CUT_600, [began(2_150, attempt=OTHER)] * 5 + AROUND, [fired(5)], False),
+        (CUT_600, [began(1_500, end="fin", attempt=OTHER)] * 5, [fired(5)], None),
+        (CUT_600, [began(500, until_ms=1_500, end="fin", attempt=PLACE)] * 5, [fired(5)], None),
+        (EVENTS | WHEN, [began(2_150, end="fin", attempt={"events": 4})] * 5 + AROUND, [fired(5)], True),
+        (EVENTS | WHEN, [began(2_150, attempt={"events": 9})] * 5 + AROUND, [fired(5)], False),
+        (
+            {"kind": "cut-time", "after": "300ms"} | WHEN,
+            [began(2_150, until_ms=2_460, end="fin")] * 5 + AROUND,
+            [fired(5)],
+            True,
+        ),
+        ({"kind": "cut-time", "after": "300ms"} | WHEN, [began(2_150)] * 5 + AROUND, [fired(5)], False),
+        (CLOSED | WHEN, [began(2_150, end="fin")] * 5 + AROUND, [], True),
+        (CLOSED | WHEN, [began(2_150, end="fin", attempt=OTHER)] * 5 + AROUND, [], False),
+        (CLOSED | WHEN, [began(3_200, until_ms=3_900, end="fin")] * 5, [], None),
+        *(
+            (table, [began(2_150, until_ms=until, attempt=came(1_500))] * 10 + AROUND, [], acted)
+            for table in (SLOW_RATE | WHEN, DRIP | WHEN)
+            for until, acted in ((3_050, True), (2_400, False), (3_900, None))
+        ),
+        (SLICE | WHEN, [began(2_150, attempt={"split_events": 8})] * 10 + AROUND, [], True),
+        (SLICE | WHEN, [began(2_150)] * 10 + AROUND, [], False),
+        (SPLIT | WHEN, [began(2_150, attempt={"split_chars": 8})] * 10 + AROUND, [fired(80)], True),
+        (SPLIT | WHEN, [began(3_200, until_ms=3_900, attempt={"split_chars": 8})] * 10, [fired(80)], None),
+        (
+            {"kind": "stall-events", "after_events": 5, "duration": "300ms"} | WHEN,
+            [began(2_150, silence_ms=310, events=9)] * 5 + AROUND,
+            [fired(5)],
+            True,
+        ),
+        (
+            {"kind": "stall-events", "after_events": 5, "duration": "300ms"} | WHEN,
+            [began(2_150, silence_ms=60, events=9)] * 5 + AROUND,
+            [fired(5)],
+            False,
+        ),
+        *(
+            (
+                {"kind": "slow-close", "delay": "300ms"} | WHEN,
+                [
+                    began(
+                        500,
+                        until_ms=until,
+                        end="fin",
+                        attempt={"last_event": Instant(START + (until - waited) * MS)},
+                    )
+                ]
+                * 10,
+                [],
+                acted,
+            )
+            for until, waited, acted in ((2_600, 310, True), (2_600, 60, False), (3_900, 310, None))
+        ),
+    ],
+)
+def test_a_fault_that_comes_and_goes_is_looked_for_in_its_time(table, records, faults, acted):
+    (evidence,) = evidence_of(planned(table, records, [*applied(table["kind"]), *faults]))
+    assert evidence.acted is acted, evidence.sentence
+
+
+def test_a_fault_that_never_came_is_not_known_to_have_acted():
+    (evidence,) = evidence_of(planned(LATE_300, [began(2_150, wait_ms=320)] * 10))
+    assert evidence.acted is None
+    assert "none began in its time" in evidence.sentence

@@ -29,6 +29,16 @@ def test_a_fault_stands_where_it_acts_and_nowhere_else():
     assert "clean: nothing is broken" in words
 
 
+def test_what_has_its_times_is_drawn_at_them():
+    timed = {**CUT, "when": {"after": "10s", "duration": "5s", "every": "20s", "times": 2}}
+    _, bar, clean, *words = drawn(timed)
+    columns = len(bar.split()[-1])
+    assert bar.split()[-1].strip(".#") == ""
+    assert abs(bar.count("#") - columns / 4) <= 2
+    assert clean.split()[-1] == "." * columns
+    assert "cut: cut for 5s, first at 10s, every 20s, 2 times" in words
+
+
 def test_each_of_many_short_times_is_seen():
     often = {**STALL, "after": "1s", "duration": "1ms", "every": "4s", "times": 9}
     (_, bar, *words) = drawn(often)
