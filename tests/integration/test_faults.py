@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from sseproof.chaos.hops import find_apache, find_nginx
 from sseproof.chaos.install import install
 from sseproof.chaos.plan import OWN_CONNECT_NS
 from sseproof.chaos.toxiproxy import Server
+from sseproof.reports.checks import fault_windows
 from sseproof.reports.evidence import evidence_of
 from sseproof.reports.history import read_history
 from sseproof.rundir.files import BREAKS, FAULTS, REPORT_NAME, RUN_NAME, STREAMS, read_document
-from sseproof.rundir.rows import OUTCOMES, RunInfo
+from sseproof.rundir.rows import OUTCOMES, RunInfo, StreamRecord
 from tests.integration.suite import (
     carrying,
     claims,
@@ -35,12 +37,121 @@ from tests.integration.suite import (
 
 pytestmark = pytest.mark.integration
 
+SETTLED_NS = 300_000_000
+"""What was under way when a fault was healed is seen within it."""
 SERVED = '[server]\n[target]\nurl = "/api/v1/stream/chat?events=30&interval_ms=20"\n'
 
 
 def run(cwd: Path, scenario: str, *options: str):
     (cwd / "faults.toml").write_text(SERVED + scenario)
     return sseproof("run", "faults.toml", "--quiet", *options, cwd=cwd)
+
+
+def test_what_comes_and_goes_meets_who_is_there_in_its_times(tmp_path):
+    scenario = """
+[load]
+users = 20
+duration = "5s"
+[[fault]]
+name = "slow"
+kind = "latency"
+delay = "600ms"
+share = "40%"
+when = { after = "1s", duration = "2s" }
+[[fault]]
+kind = "cut"
+on = "every"
+after_bytes = [700, 900]
+share = "30%"
+when = { after = "1s", duration = "1s", every = "2s", times = 2 }
+"""
+    done = run(tmp_path, scenario, *claims("success >= 50% after slow", "recovery = 100% over 5 after cut"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    directory = directory_of(tmp_path)
+    history = read_history(directory)
+    evidence = evidence_of(history)
+    assert all(each.acted for each in evidence), [each.sentence for each in evidence]
+    places = {f"{each.host}:{each.port}": each.cut_after_bytes for each in history.plan.variants[0].addresses}
+    windows = {
+        name: [each for each in fault_windows(history.faults) if each.group == name]
+        for name in ("slow", "cut")
+    }
+    assert [len(each) for each in windows.values()] == [1, 2]
+    cut = [
+        each
+        for row in rows(directory, STREAMS)
+        for each in row.attempts
+        if row.group == "cut" and each.end == "fin"
+    ]
+    assert len(cut) > 5
+    for each in cut:
+        assert each.received_bytes == places[each.address]
+        assert any(
+            window.since_ns <= each.ended.hi_ns and each.ended.lo_ns <= window.healed_ns + SETTLED_NS
+            for window in windows["cut"]
+        )
+    (window,) = windows["slow"]
+    slow = [row for row in rows(directory, STREAMS) if row.group == "slow"]
+    met = [
+        row for row in slow if row.dispatched.lo_ns <= window.healed_ns and row.ended.hi_ns >= window.since_ns
+    ]
+    success = next(each for each in verdict_of(directory).verdicts if each.metric == "success")
+    assert 0 < success.n == len(met) < len(slow)
+    verified = [row for row in rows(directory, FAULTS) if row.step == "verified"]
+    assert sorted((row.group, row.window or 0) for row in verified) == [
+        *[("clean", 0), ("cut", 0), ("cut", 1), ("cut", 2), ("slow", 0), ("slow", 1)]
+    ]
+    assert all(row.ok for row in verified)
+
+
+def test_the_same_seed_makes_every_stream_meet_the_same(tmp_path):
+    """In the plan, and by the rows of the streams, on the real server."""
+    scenario = """
+[load]
+streams = 60
+users = 15
+[[fault]]
+name = "bytes"
+kind = "cut"
+by = "rst"
+share = "30%"
+after_bytes = [500, 1500]
+[[fault]]
+kind = "cut-events"
+share = "20%"
+after_events = 9
+inside = "event"
+[[fault]]
+kind = "accept-then-close"
+share = "20%"
+"""
+    plans, met = [], []
+    for name, seed in (("one", "7"), ("two", "7"), ("other", "8")):
+        (tmp_path / name).mkdir()
+        done = run(tmp_path / name, scenario, "--seed", seed)
+        assert done.returncode == 0, done.stdout + done.stderr
+        directory = directory_of(tmp_path / name)
+        plan = plan_of(directory)
+        assert plan["faults"]["connect_ns"] == OWN_CONNECT_NS, "not as late as the machine is busy"
+        plans.append(stripped(plan))
+        met.append({row.stream: (row.group, *first_met(row)) for row in rows(directory, STREAMS)})
+    assert plans[0] == plans[1] != plans[2]
+    assert met[0] == met[1] != met[2]
+    assert Counter(group for group, *_ in met[0].values()) == {
+        "bytes": 18,
+        "clean": 18,
+        "cut-events": 12,
+        "accept-then-close": 12,
+    }
+    assert len({place for group, end, place in met[0].values() if (group, end) == ("bytes", "rst")}) > 3
+
+
+def first_met(row: StreamRecord) -> tuple[str, int]:
+    """How the first connection ended, after how many bytes; for a cut at an event, after how many events."""
+    first = row.attempts[0]
+    if first.end == "terminal" or row.group == "cut-events":
+        return first.end, first.events  # comments that keep it alive may lie between them, or not
+    return first.end, first.received_bytes
 
 
 def test_cuts_are_exact_resumed_and_healed(tmp_path):
@@ -184,35 +295,6 @@ after_bytes = 900000
     ], done.stdout + done.stderr
     assert done.returncode == 2
     assert "did not act" in done.stdout
-
-
-def test_the_same_seed_plans_the_same(tmp_path):
-    scenario = """
-[load]
-streams = 8
-users = 8
-[[fault]]
-kind = "cut"
-share = "50%"
-after_bytes = [600, 1200]
-[[fault]]
-kind = "slice"
-share = "25%"
-size_bytes = 4
-"""
-    plans = []
-    for name in ("one", "two"):
-        cwd = tmp_path / name
-        cwd.mkdir()
-        run(cwd, scenario, "--seed", "7")
-        plan = plan_of(directory_of(cwd))
-        assert plan["faults"]["connect_ns"] == OWN_CONNECT_NS, "not as late as the machine is busy"
-        plans.append(stripped(plan))
-    assert plans[0] == plans[1]
-    other = tmp_path / "other"
-    other.mkdir()
-    run(other, scenario, "--seed", "8")
-    assert stripped(plan_of(directory_of(other))) != plans[0]
 
 
 @pytest.mark.parametrize(
