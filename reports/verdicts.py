@@ -16,8 +16,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from sseproof.loadtests.settings import Load
 from sseproof.reports import statistics
+from sseproof.reports.advice import Effort, further, repeat_text, with_effort
 from sseproof.reports.checks import (
     NEEDS_TRUTH,
     Cause,
@@ -43,7 +43,6 @@ from sseproof.reports.words import (
     share_text,
 )
 from sseproof.rundir.text import printable
-from sseproof.rundir.units import from_raw
 
 Answer = Literal["pass", "fail", "unknown"]
 Code = Literal[
@@ -200,6 +199,8 @@ class Verdict(Struct, kw_only=True, forbid_unknown_fields=True):
     sentence: str = ""
     next: str = ""
     """What would decide; empty for pass."""
+    next_run: Effort | None = None
+    """What the run that `next` asks for takes; None where it asks for none, or where nothing shows it."""
 
 
 class _Tally(Struct, kw_only=True):
@@ -307,12 +308,12 @@ def _judge(
         if evidence.seen != "acted":
             verdict.code = "injector-failed" if evidence.seen == "failed" else "fault-not-seen"
             verdict.sentence = printable(evidence.sentence)
-            verdict.next = _FAULT_NEXT[evidence.seen]
+            verdict.next = _again(_FAULT_NEXT[evidence.seen], verdict, history)
             return
     unseen, acted = _unseen(claim, variant, history)
     scoped = Scoped(claim, variant, history, facts, without=[each.group for each in unseen])
     if unseen and not acted:
-        _doubt(verdict, unseen)
+        _doubt(verdict, history, unseen)
         return
     measured = measure(scoped)
     tally = _tally(measured.units)
@@ -320,7 +321,7 @@ def _judge(
     _decide(verdict, claim, history, measured, tally)
     unseen = unseen or _unseen_in_phase(claim, variant, history)
     if unseen and verdict.verdict != "fail":
-        _doubt(verdict, unseen)
+        _doubt(verdict, history, unseen)
 
 
 def _unseen(claim: Claim, variant: str | None, history: History) -> tuple[list[Evidence], bool]:
@@ -354,13 +355,13 @@ def _unseen_in_phase(claim: Claim, variant: str | None, history: History) -> lis
     ]
 
 
-def _doubt(verdict: Verdict, unseen: Sequence[Evidence]) -> None:
+def _doubt(verdict: Verdict, history: History, unseen: Sequence[Evidence]) -> None:
     """Unknown: what follows on these faults was not seen. What others showed stays counted."""
     failed = [each for each in unseen if each.failed]
     first = (failed or unseen)[0]
     verdict.verdict, verdict.code = "unknown", "injector-failed" if failed else "fault-not-seen"
     verdict.sentence = " ".join(filter(None, [printable(first.sentence), verdict.sentence]))
-    verdict.next = _FAULT_NEXT["failed" if failed else "unproved"]
+    verdict.next = _again(_FAULT_NEXT["failed" if failed else "unproved"], verdict, history)
 
 
 _FAULT_NEXT: Final = {
@@ -514,13 +515,17 @@ def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured
     if measured.gap_edge_missing:
         verdict.code = "not-measured"
         verdict.sentence = "The run did not count gaps against this limit."
-        verdict.next = "Run again with this claim: each run counts gaps against the limits of its own claims."
+        again = (
+            "Run again with this claim: each run counts gaps and ages against the limits of its own claims."
+        )
+        verdict.next = _again(again, verdict, history)
         return
     if tally.total == 0:
         verdict.code = "not-measured"
         _heed_missing_files(verdict, claim, history)
         if not verdict.sentence:
-            verdict.sentence, verdict.next = _nothing(claim, verdict)
+            verdict.sentence, text = _nothing(claim, verdict)
+            verdict.next = _again(text, verdict, history)
         return
     worst = _answer(claim, tally.worst, tally.total)
     best = _answer(claim, tally.most_good, tally.total)
@@ -574,7 +579,7 @@ def _heed_missing_files(verdict: Verdict, claim: Claim, history: History) -> Non
         f"{joined([f'{name}.jsonl' for name in missing])} {'is' if len(missing) == 1 else 'are'} missing: "
         "what is not on record can't be counted."
     )
-    verdict.next = "Run again, and keep the whole run directory."
+    verdict.next = _again("Run again, and keep the whole run directory.", verdict, history)
 
 
 # --- words ---------------------------------------------------------------------------------------------------------------
@@ -824,6 +829,13 @@ def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, 
         return ""
     if verdict.verdict == "fail":
         return _where_to_look(verdict, history)
+    if verdict.code == "too-few":
+        return _further(verdict, claim, history, tally)
+    return _again(_unknown_next(verdict, claim, history, measured), verdict, history)
+
+
+def _unknown_next(verdict: Verdict, claim: Claim, history: History, measured: Measured) -> str:
+    """What would settle an unknown that more units alone would not."""
     if verdict.code == "rig-late":
         widest = max(unit.width_ns for unit in measured.units if unit.cause == "rig")
         wide = (
@@ -831,7 +843,10 @@ def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, 
             if widest
             else "We were too late to see"
         )
-        return f"{wide}: use fewer users or more workers (--workers), or run the generator on a machine of its own."
+        more = f"--workers {2 * max(history.plan.workers, 1)}"
+        return (
+            f"{wide}: use fewer users or more workers ({more}), or run the generator on a machine of its own."
+        )
     if verdict.code == "no-truth":
         if claim.metric == "complete":
             return "Name the terminal marker: --set target.terminal=event:done, or data:[DONE]."
@@ -840,9 +855,8 @@ def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, 
         return "Name the events' sequence: --set target.sequence=id, or json:FIELD."
     if verdict.code == "injector-failed":
         return _FAULT_NEXT["failed"]
-    if verdict.code == "interrupted":
-        return "Run again to its end."
-    return _further(claim, history, tally)
+    repeat = repeat_text(history)
+    return f"Run again to its end{f': {repeat}' if repeat else ''}."
 
 
 def _where_to_look(verdict: Verdict, history: History) -> str:
@@ -863,44 +877,27 @@ _DETAIL_CHARS: Final = 200
 """Enough for a status and the beginning of its body; the row holds more."""
 
 
-def _further(claim: Claim, history: History, tally: _Tally) -> str:
-    """How many more units would decide, and how long a run that is."""
-    if claim.form in {"all", "none"}:
-        more: int | None = max(claim.needed_units() - tally.n, 0)
-    else:
-        more = statistics.further_units(tally.worst, tally.n, claim.required_share(), claim.confidence)
-    if more is None:
-        return "So close to the limit no number of units decides: claim a margin, such as `margin 1%`."
-    if more == 0 and tally.open["dropped"]:
-        return (
+def _further(verdict: Verdict, claim: Claim, history: History, tally: _Tally) -> str:
+    """How many more units would decide, and what run gives them; else what kept the missing ones open."""
+    found = further(claim, history, tally.worst, tally.n, verdict.variant)
+    if found is not None:
+        text, factor = found
+        if not factor:
+            return text
+        text, verdict.next_run = with_effort(text, history, verdict.variant, factor)
+        return text
+    text = "Run again with a higher drain limit (--set load.drain=…), so that no stream is left open."
+    if tally.open["dropped"]:
+        text = (
             "Run again so that every planned start is made: fewer starts, a higher load.max_open (--set load.max_open=N), "
             "or more workers (--workers)."
         )
-    if more == 0 and history.run is not None and history.run.workers_lost:
-        return "Run again with all workers; run.log says what ended the lost one."
-    if more == 0:
-        return "Run again with a higher drain limit (--set load.drain=…), so that no stream is left open."
-    text = f"{more:,} more {_unit_text(claim, more)} like these would decide"
-    command = _longer_run(history, claim, (tally.n + more) / tally.n) if tally.n else ""
-    return f"{text}: {command}." if command else f"{text}."
+    elif history.run is not None and history.run.workers_lost:
+        text = "Run again with all workers; run.log says what ended the lost one."
+    return _again(text, verdict, history)
 
 
-def _unit_text(claim: Claim, count: int) -> str:
-    return claim.unit if count == 1 else plural(claim.unit)
-
-
-def _longer_run(history: History, claim: Claim, factor: float) -> str:
-    """The option that makes the run so many times as long."""
-    name = claim.scope.variant
-    variant = next(
-        (each for each in history.plan.variants if name is None or each.name == name),
-        None,
-    )
-    if variant is None:
-        return ""
-    load = from_raw(variant.load, Load)
-    if load.streams is not None:
-        return f"run with --set load.streams={math.ceil(load.streams * factor)}"
-    if load.duration is not None and not load.stages:
-        return f"run with --duration {math.ceil(load.duration.seconds * factor)}s"
-    return ""
+def _again(text: str, verdict: Verdict, history: History) -> str:
+    """The advice, with what the same run takes once more."""
+    text, verdict.next_run = with_effort(text, history, verdict.variant)
+    return text

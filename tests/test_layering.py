@@ -53,6 +53,7 @@ PURE: Final = frozenset(
             "reference_server.streams",
             "reference_server.wire",
             "reports.charts",
+            "reports.advice",
             "reports.checks",
             "reports.claims",
             "reports.clocks",
@@ -77,7 +78,7 @@ PURE_THIRD_PARTY: Final = {"msgspec": PURE, "jinja2": frozenset({f"{PACKAGE}.rep
 """What pure modules may take from others, and which of them may."""
 _WITHOUT_EFFECTS: Final = (
     "__future__ abc array base64 binascii bisect codecs collections contextlib copy dataclasses decimal difflib enum "
-    "fractions functools hashlib heapq html itertools json keyword math numbers operator random re reprlib secrets "
+    "fractions functools hashlib heapq html itertools json keyword math numbers operator random re reprlib secrets shlex "
     "statistics string struct textwrap types typing unicodedata urllib.parse xml.sax.saxutils zlib"
 )
 PURE_STANDARD: Final = frozenset(_WITHOUT_EFFECTS.split())

@@ -5,6 +5,7 @@ import pytest
 
 from sseproof.chaos.plan import addresses, parse_groups, plan_faults, with_ports
 from sseproof.reports import checks, verdicts
+from sseproof.reports.advice import Effort
 from sseproof.reports.claims import parse_claim
 from sseproof.reports.facts import all_facts
 from sseproof.reports.history import read_history
@@ -63,7 +64,11 @@ class TestShares:
     def test_too_few_says_how_many_more_and_the_run_that_gives_them(self, run):
         plant(run, 100, 0)
         result = run.one("success >= 98%")
-        assert result.next == "49 more streams like these would decide: run with --duration 15s."
+        assert result.next == (
+            "49 more streams like these would decide: run with --duration 15s "
+            "(about 149 streams, 15 s and 149 requests)."
+        )
+        assert result.next_run == Effort(streams=149, seconds=pytest.approx(14.9), requests=149)
 
     def test_a_failure_points_at_streams(self, run):
         plant(run, 10, 12)
@@ -314,7 +319,8 @@ class TestUnfinished:
         assert result.unfinished == unfinished
         assert result.n == good + bad
         if verdict == "unknown":
-            assert (result.code, result.next) == ("interrupted", "Run again to its end.")
+            assert result.code == "interrupted"
+            assert result.next.startswith("Run again to its end: sseproof run --seed 7 (about ")
 
     @pytest.mark.parametrize(
         ("how", "code"),

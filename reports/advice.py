@@ -1,0 +1,163 @@
+"""What would decide an unknown claim, and what the run for it takes: streams, time, requests; pure.
+
+Rules:
+- How many more units would decide is exact at the observed share (`statistics.further_units`); that such units come at
+  the same pace as before is the only assumption, and the words say "about".
+- A run is made longer by its own measure: a number of streams by more of them, a duration by a longer one. Where faults
+  act at planned times, more of their kind come only with a longer plan, which the user has to write.
+- The effort is that of the judged load alone, without the look before it and without other variants.
+"""
+
+import math
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from sseproof.loadtests.arrivals import length_ns
+from sseproof.loadtests.settings import Load
+from sseproof.reports import statistics
+from sseproof.reports.claims import Claim
+from sseproof.reports.facts import History
+from sseproof.reports.words import count_of, digits, plural
+from sseproof.rundir.text import printable
+from sseproof.rundir.units import from_raw
+
+if TYPE_CHECKING:
+    from sseproof.rundir.rows import VariantPlan
+
+_NS_PER_S: Final = 1_000_000_000
+_LONGEST_SECONDS: Final = 120.0
+_MINUTES_IN_HOURS: Final = 120.0
+_COMMAND_CHARS: Final = 300
+"""A longer command stands in the report and in run.json."""
+
+CLOSE: Final = "So close to the limit no number of units decides: claim a margin, such as `margin 1%`."
+
+
+class Effort(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What one run takes, about."""
+
+    streams: int
+    seconds: float
+    """Of load."""
+    requests: int
+    """Attempts, reconnections included."""
+
+    def to_text(self) -> str:
+        """About 149 streams, 15 s and 151 requests."""
+        return (
+            f"about {count_of(self.streams, 'stream')}, {length_text(self.seconds)} and "
+            f"{count_of(self.requests, 'request')}"
+        )
+
+
+def length_text(seconds: float) -> str:
+    """A length as people plan it: 15 s, 12 min, 3 h."""
+    if seconds < _LONGEST_SECONDS:
+        return f"{math.ceil(seconds)} s"
+    minutes = seconds / 60.0
+    return f"{math.ceil(minutes)} min" if minutes < _MINUTES_IN_HOURS else f"{digits(minutes / 60.0)} h"
+
+
+def effort_of(history: History, variant: str | None, factor: float = 1.0) -> Effort | None:
+    """What the same run takes again, so many times as long; None where nothing shows it.
+
+    An interrupted run is taken for whole: at its pace until its planned end.
+    """
+    records = [record for record in history.streams if record.variant == variant]
+    if not records:
+        return None
+    began = min(record.dispatched.ns for record in records)
+    lasted_s = max(record.ended.ns - began for record in records) / _NS_PER_S
+    made = len(records) + sum(start.variant == variant for start in history.unfinished)
+    load = _load_of(history, variant)
+    planned_s = None if load is None else _planned_s(load[0], load[1])
+    scale = 1.0
+    if load is not None and load[0].streams is not None and history.how != "finished":
+        scale = max(1.0, load[0].streams / made)
+    elif planned_s is not None and history.how != "finished":
+        admitted_s = (max(record.dispatched.ns for record in records) - began) / _NS_PER_S
+        scale = max(1.0, planned_s / admitted_s) if admitted_s else 1.0
+    requests = (
+        sum(max(record.attempts_total, len(record.attempts), 1) for record in records) + made - len(records)
+    )
+    factor *= scale
+    seconds = (
+        planned_s
+        if planned_s is not None and load is not None and load[0].streams is None
+        else lasted_s * scale
+    )
+    return Effort(
+        streams=math.ceil(made * factor),
+        seconds=seconds * factor / scale,
+        requests=math.ceil(requests * factor),
+    )
+
+
+def with_effort(
+    advice: str, history: History, variant: str | None, factor: float = 1.0
+) -> tuple[str, Effort | None]:
+    """The advice, with what its run takes before the full stop."""
+    effort = effort_of(history, variant, factor)
+    if effort is None or not advice.endswith("."):
+        return advice, effort
+    return f"{advice[:-1]} ({effort.to_text()}).", effort
+
+
+def repeat_text(history: History) -> str:
+    """The command that repeats the run, as it would be typed; empty where it is not on record, or too long to read."""
+    command = [] if history.run is None else history.run.command
+    text = shlex.join(printable(part, _COMMAND_CHARS) for part in command)
+    return text if len(text) <= _COMMAND_CHARS else ""
+
+
+def further(
+    claim: Claim, history: History, good: int, n: int, variant: str | None
+) -> tuple[str, float] | None:
+    """How many more units would decide and the option that makes them; with the factor by which the run grows.
+
+    None when no more units are missing, and a factor of 0 where no number decides. `good` of `n` units are good.
+    """
+    if claim.form in {"all", "none"}:
+        more: int | None = max(claim.needed_units() - n, 0)
+    else:
+        more = statistics.further_units(good, n, claim.required_share(), claim.confidence)
+    if more is None:
+        return CLOSE, 0.0
+    if more == 0:
+        return None
+    text = f"{more:,} more {claim.unit if more == 1 else plural(claim.unit)} like these would decide"
+    if not n:
+        return f"{text}.", 0.0
+    factor = (n + more) / n
+    option = _longer_run(history, variant, factor)
+    return f"{text}{f': {option}' if option else ''}.", factor
+
+
+def _longer_run(history: History, variant: str | None, factor: float) -> str:
+    """The option that makes the run so many times as long."""
+    found = _load_of(history, variant)
+    if found is None:
+        return ""
+    load = found[0]
+    if load.streams is not None:
+        return f"run with --set load.streams={math.ceil(load.streams * factor)}"
+    if load.duration is not None and not load.stages:
+        return f"run with --duration {math.ceil(load.duration.seconds * factor)}s"
+    return ""
+
+
+def _load_of(history: History, variant: str | None) -> tuple[Load, Sequence[int]] | None:
+    found: VariantPlan | None = next(
+        (each for each in history.plan.variants if variant is None or each.name == variant), None
+    )
+    return None if found is None else (from_raw(found.load, Load), found.replay_ns)
+
+
+def _planned_s(load: Load, replay_ns: Sequence[int]) -> float | None:
+    """How long new streams were to be admitted; None where their number ends the load."""
+    if load.is_open or load.stages:
+        return length_ns(load, replay_ns) / _NS_PER_S
+    return None if load.duration is None else load.duration.seconds

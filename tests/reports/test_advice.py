@@ -1,0 +1,159 @@
+"""What the next run takes: streams, time and requests, for every code that asks for one."""
+
+import pytest
+
+from sseproof.loadtests.settings import Load
+from sseproof.reports.advice import Effort, effort_of, length_text
+from sseproof.reports.history import read_history
+from sseproof.rundir.units import Duration, to_raw
+
+S = 1_000_000_000
+
+
+def loaded(run, **load):
+    run.plan.variants[0].load = to_raw(Load(**load))
+
+
+def effort(run, how="finished", factor=1.0):
+    return effort_of(read_history(run.write(how)), None, factor)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (14.9, "15 s"), (119.0, "119 s"), (121.0, "3 min"), (7_200.0, "2 h"), (9_000.0, "2.5 h")],
+)
+def test_lengths_as_people_plan_them(seconds, text):
+    assert length_text(seconds) == text
+
+
+def test_a_run_by_duration_takes_it_again(run):
+    run.streams(40, attempts_total=2)
+    run.start()
+    assert effort(run) == Effort(streams=41, seconds=10.0, requests=81)
+    assert effort(run, factor=3.0) == Effort(streams=123, seconds=30.0, requests=243)
+
+
+def test_a_run_by_number_takes_as_long_as_it_took(run):
+    loaded(run, users=5, streams=40)
+    for number in range(40):
+        run.stream(start_ms=number * 100.0)
+    assert effort(run) == Effort(streams=40, seconds=5.9, requests=40)
+
+
+def test_an_interrupted_run_is_taken_for_whole(run, build):
+    """Half of the streams, or of the time: the whole run takes twice as much at that pace."""
+    loaded(run, users=5, streams=80)
+    for number in range(40):
+        run.stream(start_ms=number * 100.0)
+    assert effort(run, how="interrupted") == Effort(streams=80, seconds=11.8, requests=80)
+    other = build()
+    for number in range(41):
+        other.stream(start_ms=number * 125.0)  # 41 starts in 5 s of 10
+    assert effort(other, how="interrupted") == Effort(streams=82, seconds=10.0, requests=82)
+
+
+def test_an_open_loop_lasts_as_long_as_its_schedule(run):
+    loaded(run, model="open", rate=4.0, duration=Duration(30 * S))
+    run.streams(3, intended=run.at(0))
+    assert effort(run).seconds == 30.0
+
+
+def test_nothing_is_guessed_of_a_run_without_streams(run):
+    run.start()
+    assert effort(run) is None
+
+
+def test_breaks_are_made_by_a_run_that_is_as_much_longer(run):
+    for _ in range(40):
+        number = run.stream(group="cut", breaks=1).stream
+        run.break_(number, group="cut")
+    run.streams(60)
+    result = run.one("recovery >= 95%")
+    assert result.next == (
+        "19 more breaks like these would decide: run with --duration 15s (about 148 streams, 15 s and 148 requests)."
+    )
+
+
+def test_where_no_number_decides_no_run_is_proposed(run):
+    run.streams(98)
+    run.failed()
+    run.failed()
+    result = run.one("success >= 98%")
+    assert "margin" in result.next
+    assert result.next_run is None
+
+
+def test_a_pass_and_a_fail_ask_for_no_run(run):
+    run.streams(149)
+    run.claims("success >= 98%", "ttft p95 <= 1ms")
+    passed, failed = run.judge().verdicts
+    assert (passed.next, passed.next_run, failed.next_run) == ("", None, None)
+    assert failed.next
+
+
+def test_a_secret_or_an_endless_command_is_not_repeated(run):
+    run.streams(60)
+    run.start()
+    run.info.command = ["sseproof", "run", "x" * 301]
+    assert run.one("success = 100%", how="interrupted").next.startswith(
+        "Run again to its end (about 61 streams"
+    )
+    run.info.command = ["sseproof", "run", "a b", "\x1b[31m$(reboot)"]
+    (verdict,) = run.judge("interrupted").verdicts
+    assert "\x1b" not in verdict.next
+    assert "'a b'" in verdict.next
+    assert "$(reboot)'" in verdict.next
+
+
+class TestEveryUnknownCode:
+    """Each names what would settle it, and what that run takes."""
+
+    def plant_too_few(self, run):
+        run.streams(100)
+
+    def plant_rig_late(self, run):
+        run.streams(100, first_token=run.at(1_000, 50))
+        return "ttft p95 <= 1s"
+
+    def plant_fault_not_seen(self, run):
+        run.streams(100)
+        return "success >= 98% after cut"
+
+    def plant_injector_failed(self, run):
+        run.streams(100)
+        run.fault("failed", ok=False, detail="no answer")
+        return "success >= 98% after cut"
+
+    def plant_no_truth(self, run):
+        run.streams(100, lost=None)
+        return "lost = 0"
+
+    def plant_not_measured(self, run):
+        run.streams(100)
+        return "age p99 <= 1s"
+
+    def plant_interrupted(self, run):
+        run.streams(382)
+        for _ in range(4):
+            run.start()
+
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [
+            ("too-few", "--duration"),
+            ("rig-late", "--workers 2"),
+            ("fault-not-seen", "[[fault]]"),
+            ("injector-failed", "faults.jsonl"),
+            ("no-truth", "--set target.sequence=id"),
+            ("not-measured", "--set target.sent_at=json:FIELD"),
+            ("interrupted", "sseproof run --seed 7"),
+        ],
+    )
+    def test_next(self, run, code, words):
+        claim = getattr(self, f"plant_{code.replace('-', '_')}")(run) or "success >= 98%"
+        result = run.one(claim, how="interrupted" if code == "interrupted" else "finished")
+        assert (result.verdict, result.code) == ("unknown", code)
+        assert words in result.next
+        assert result.next_run is not None
+        assert result.next_run.streams >= 100
+        assert result.next.endswith(f"({result.next_run.to_text()}).")
