@@ -130,6 +130,8 @@ class FaultWindow(Struct, kw_only=True, frozen=True):
     since_ns: int
     healed_ns: int | None = None
     """Answer to the heal call."""
+    episode: str = ""
+    """Which of the times that several streams meet at once; empty for a fault that stands the whole run."""
 
     def covers(
         self, group: str | None, variant: str | None, until_ns: int, began_ns: int | None = None
@@ -161,7 +163,13 @@ def fault_windows(faults: Sequence[FaultRow]) -> list[FaultWindow]:
             healed.setdefault(key, row.call_answered_ns)  # after an abort the end heals once more
         elif row.step == "applied" and row.ok is not False and row.kind != NO_FAULT:
             since = row.at_ns if row.call_sent_ns is None else row.call_sent_ns
-            window = FaultWindow(kind=row.kind, group=row.group, variant=row.variant, since_ns=since)
+            window = FaultWindow(
+                kind=row.kind,
+                group=row.group,
+                variant=row.variant,
+                since_ns=since,
+                episode="" if row.window is None else f"{row.fault} {row.window}",
+            )
             applied.setdefault(key, window)
     return [structs.replace(window, healed_ns=healed.get(key)) for key, window in applied.items()]
 

@@ -188,9 +188,20 @@ def _details(verdict: Verdict) -> list[str]:
             for split in verdict.groups
         )
         lines += wrapped(f"By group: {splits}.", first=_INDENT, rest=_INDENT)
+    if len(verdict.faults) > 1:
+        lines += wrapped(f"By fault: {fault_splits_text(verdict)}.", first=_INDENT, rest=_INDENT)
     if verdict.next:
         lines += wrapped(f"Next: {printable(verdict.next)}", first=_INDENT, rest=_INDENT)
     return lines
+
+
+def fault_splits_text(verdict: Verdict) -> str:
+    """Breaks by the class of fault that made them: cut 100/100, refused 3/10."""
+    return ", ".join(
+        f"{printable(split.kind) or 'none'} {split.k:,}/{split.n:,}"
+        + (f" and {split.unfinished:,} open" if split.unfinished else "")
+        for split in verdict.faults
+    )
 
 
 def count_text(verdict: Verdict) -> str:

@@ -30,6 +30,7 @@ from sseproof.reports.checks import (
 )
 from sseproof.reports.claims import Claim, Form, ValueKind
 from sseproof.reports.claims import Unit as UnitName
+from sseproof.reports.episodes import Episodes, FaultSplit, splits_of
 from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
 from sseproof.reports.words import (
@@ -196,6 +197,10 @@ class Verdict(Struct, kw_only=True, forbid_unknown_fields=True):
     examples: list[Count] = []
     """Numbers of the first streams with a bad unit."""
     groups: list[GroupSplit] = []
+    faults: list[FaultSplit] = []
+    """Breaks by the class of fault that made them."""
+    episodes: Episodes | None = None
+    """The times at which faults hit several units at once; None where no unit met one."""
     sentence: str = ""
     next: str = ""
     """What would decide; empty for pass."""
@@ -318,6 +323,7 @@ def _judge(
     measured = measure(scoped)
     tally = _tally(measured.units)
     _fill(verdict, claim, scoped, measured, tally)
+    verdict.faults, verdict.episodes = splits_of(scoped, measured)
     _decide(verdict, claim, history, measured, tally)
     unseen = unseen or _unseen_in_phase(claim, variant, history)
     if unseen and verdict.verdict != "fail":
@@ -529,7 +535,10 @@ def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured
         return
     worst = _answer(claim, tally.worst, tally.total)
     best = _answer(claim, tally.most_good, tally.total)
-    if worst == "pass":
+    hidden = _hidden_by_pooling(verdict, claim)
+    if hidden:
+        verdict.verdict = "fail"
+    elif worst == "pass":
         verdict.verdict = "pass"
     elif best == "fail":
         verdict.verdict = "fail"
@@ -537,8 +546,24 @@ def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured
         verdict.code = _code(claim, history, tally, worst, best)
     _heed_missing_files(verdict, claim, history)
     if not verdict.sentence:
-        verdict.sentence = _sentence(verdict, claim, measured, tally)
+        verdict.sentence = " ".join(filter(None, [hidden, _sentence(verdict, claim, measured, tally)]))
         verdict.next = _next(verdict, claim, history, measured, tally)
+
+
+def _hidden_by_pooling(verdict: Verdict, claim: Claim) -> str:
+    """The class of faults after which recovery fails by itself, whatever the others show; a sentence, else empty.
+
+    Each of m classes is asked at a confidence of 1 - (1 - c) / m, so that all together err no more often than one claim.
+    """
+    if claim.metric != "recovery" or claim.form != "share" or len(verdict.faults) < 2:
+        return ""
+    confidence = 1.0 - (1.0 - claim.confidence) / len(verdict.faults)
+    for split in verdict.faults:
+        most_good, n = split.k_best + split.unfinished, split.n + split.unfinished
+        if statistics.decide(most_good, n, claim.required_share(), confidence) == "fail":
+            name = f"After {printable(split.kind)} alone" if split.kind else "Without a fault"
+            return f"{name} only {split.k:,} of {count_of(split.n, 'break')} were recovered."
+    return ""
 
 
 def _answer(claim: Claim, good: int, n: int) -> Answer:
@@ -656,10 +681,24 @@ def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally)
             f"Other subscribers of the topic tell the loss {witnesses}(at least {least_text(measured.witnessed)} of a "
             "stream's numbers had another witness); what none of them received does not show."
         )
+    parts += _episode_parts(verdict, claim)
     if verdict.excluded:
         why = _LEFT_OUT.get(claim.metric, "without any event")
         parts.append(f"{count_of(verdict.excluded, 'stream')} {why} left out.")
     return " ".join(parts)
+
+
+def _episode_parts(verdict: Verdict, claim: Claim) -> list[str]:
+    """How many independent faults stand behind units that shared one's fate."""
+    found = verdict.episodes
+    if found is None or found.units <= found.n or claim.form == "none":
+        return []
+    units = claim.unit if claim.unit in {"stream", "break"} else "stream"
+    met = count_of(found.units, units)
+    if found.n == 1:
+        return [f"{met} met the same one episode of faults and share its fate."]
+    all_good = "each" if found.k == found.n else f"{found.k:,} of them"
+    return [f"{met} met {found.n:,} episodes of faults and share their fate; in {all_good} all were good."]
 
 
 _LEFT_OUT: Final = {

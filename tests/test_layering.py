@@ -58,6 +58,7 @@ PURE: Final = frozenset(
             "reports.claims",
             "reports.clocks",
             "reports.evidence",
+            "reports.episodes",
             "reports.facts",
             "reports.findings",
             "reports.percentiles",

@@ -8,7 +8,7 @@ from sseproof.reports.charts.bars import Bar, interval_bar, share_scale, time_sc
 from sseproof.reports.charts.svg import FAIL, PASS, UNKNOWN, Scale, Table, short
 from sseproof.reports.checks import CheckFailedError, Measured, Scoped, measure
 from sseproof.reports.claims import ClaimError, parse_claim
-from sseproof.reports.summary import bound_text, count_text, observed_text
+from sseproof.reports.summary import bound_text, count_text, fault_splits_text, observed_text
 from sseproof.reports.verdicts import Answer, Verdict
 from sseproof.reports.view.latency import ttft_figure
 from sseproof.reports.view.model import MARKS, Block, Chip, ClaimRow, Claims, Grid, Paragraph, Section
@@ -112,6 +112,8 @@ def _row(index: int, verdict: Verdict, record: Record, bar: Bar | None, scale: S
         ]
         rest = len(verdict.groups) - _MOST_GROUPS
         more.append(f"By group: {', '.join(shown)}{f', and {rest} more groups' if rest > 0 else ''}.")
+    if len(verdict.faults) > 1:
+        more.append(f"By fault: {fault_splits_text(verdict)}.")
     chart = None
     if bar is not None:
         sentence = (
