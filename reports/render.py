@@ -14,7 +14,9 @@ from typing import Final
 
 import jinja2
 
+from sseproof.reports.charts.heat import Heat
 from sseproof.reports.facts import History, all_facts
+from sseproof.reports.heats import read_heats
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import RunVerdict, judge
 from sseproof.reports.view.page import build_page
@@ -33,7 +35,7 @@ def render_report(directory: Path) -> bytes:
     Raises UsageError, in one sentence, when it is no run directory or can't be read.
     """
     history = read_history(directory)
-    return render_history(history, judge(history))
+    return render_history(history, judge(history), read_heats(directory, history))
 
 
 def write_report(directory: Path) -> Path:
@@ -46,10 +48,14 @@ def write_report(directory: Path) -> Path:
     return path
 
 
-def render_history(history: History, verdict: RunVerdict) -> bytes:
-    """The report of a history that was judged already; pure but for the templates, which are read once."""
+def render_history(history: History, verdict: RunVerdict, heats: tuple[list[Heat], str] = ([], "")) -> bytes:
+    """The report of a history that was judged already; pure but for the templates, which are read once.
+
+    `heats` as `read_heats` gives them; without, the report has no heat map.
+    """
     facts = all_facts(history)
     record = new_record(history, facts, verdict)
+    record.heats, record.heat_problem = heats
     template = _environment().get_template("report.html.jinja")
     return template.render(page=build_page(record)).encode("utf-8", "backslashreplace")
 

@@ -14,10 +14,11 @@ def judged(directory: Path, on_unknown: OnUnknown | None = None) -> RunVerdict:
 
     Raises UsageError when it is no run directory or can't be read, RigError when a view can't be written.
     """
+    from sseproof.reports.heats import read_heats
     from sseproof.reports.render import render_history
 
     history = read_history(directory)
     verdict = judge(history, on_unknown)
     write_verdict(directory, verdict)
-    write_bytes(directory / REPORT_NAME, render_history(history, verdict))
+    write_bytes(directory / REPORT_NAME, render_history(history, verdict, read_heats(directory, history)))
     return verdict

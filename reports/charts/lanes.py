@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from sseproof.reports.charts.overtime import LANE, Band, draw_bands
+from sseproof.reports.charts.overtime import lanes as bands_lanes
 from sseproof.reports.charts.svg import (
     BAND,
     DATA,
@@ -16,6 +18,7 @@ from sseproof.reports.charts.svg import (
     FOOT,
     PASS,
     QUIET,
+    TOP,
     UNKNOWN,
     Chart,
     Key,
@@ -27,9 +30,10 @@ from sseproof.reports.charts.svg import (
 )
 from sseproof.reports.words import NEVER, digits, duration_text
 
-Step = Literal["connect", "waiting", "streaming", "silent", "broken", "resumed"]
+Step = Literal["late", "connect", "waiting", "streaming", "silent", "broken", "resumed"]
 
 _COLOURS: Final[dict[Step, str]] = {
+    "late": FAIL,
     "connect": QUIET,
     "waiting": BAND,
     "streaming": DATA,
@@ -38,6 +42,7 @@ _COLOURS: Final[dict[Step, str]] = {
     "resumed": PASS,
 }
 _HALF: Final[dict[Step, float]] = {
+    "late": 1.5,
     "connect": 2,
     "waiting": 4,
     "streaming": 8,
@@ -47,6 +52,7 @@ _HALF: Final[dict[Step, float]] = {
 }
 """Half the height of a step's bar, in px."""
 WORDS: Final[dict[Step, str]] = {
+    "late": "planned, not yet started by us (line)",
     "connect": "connecting (thin)",
     "waiting": "waiting for the first event",
     "streaming": "streaming (tall)",
@@ -146,6 +152,95 @@ def _glyph(chart: Chart, x: float, y: float, *, good: bool) -> None:
     chart.text(x, y + 5, "✕", "end" if x > 960 else "start" if x < 40 else "middle", strong=True)
 
 
+# --- lives --------------------------------------------------------------------------------------------------------------
+
+_LIFE: Final = 17.0
+_THINNER: Final = 0.6
+_CHAR: Final = 21.0
+"""A character beside a lane in thousandths, on a page of 400 px."""
+
+
+class Life(Struct, kw_only=True):
+    """One stream on the run's own time: its steps in ms since it was planned, and when that was."""
+
+    number: str
+    variant: str
+    since_s: float
+    segments: list[Segment]
+    good: bool | None
+    """None is not finished."""
+    words: str
+    """What happened, in a sentence."""
+    why: str
+    """Why it is shown."""
+
+
+def lifelines(lives: Sequence[Life], bands: Sequence[Band], length_s: float, of: int) -> Chart | None:
+    """Single streams by their start, behind them the faults; `of` is how many there were in all."""
+    if not lives:
+        return None
+    lives = sorted(lives, key=lambda each: (each.since_s, each.variant, each.number))
+    top = TOP + len(bands_lanes(bands)) * LANE + 6
+    bottom = top + len(lives) * _LIFE + 4
+    chart = Chart(
+        key="lifelines",
+        title="Single streams over the time of the run",
+        description="Streams by their start, step by step; the faults above and behind them.",
+        height=bottom + FOOT,
+    )
+    time = Scale(0.0, max(length_s, 1e-3), _START, _END)
+    draw_bands(chart, bands, time, TOP - 20, bottom)
+    used: set[Step] = set()
+    for index, each in enumerate(lives):
+        used |= _life(chart, each, time, top + index * _LIFE + _LIFE / 2)
+    chart.line([(_START, bottom), (_END, bottom)], QUIET, width=1)
+    for value in linear_ticks(0, time.high):
+        x = time(value)
+        chart.line([(x, bottom), (x, bottom + 5)], QUIET, width=1)
+        chart.text(x, bottom + 18, f"{value:g}", "end" if x > 960 else "start" if x < 40 else "middle")
+    chart.text(1000, bottom + 35, "time since the start of the run, s", "end")
+    chart.keys = [Key(_COLOURS[step], WORDS[step]) for step in WORDS if step in used]
+    chart.table = Table(
+        columns=["stream", "shown as", "start, s", "what happened"],
+        rows=[[_name(each), each.why, digits(max(each.since_s, 0.0)), each.words] for each in lives[:200]],
+        text_columns=4,
+    )
+    kinds = dict.fromkeys(each.why for each in lives)
+    told = [f"{sum(each.why == why for each in lives):,} {why}" for why in kinds]
+    chart.sentence = (
+        f"Showing {len(lives):,} of {of:,} streams: {', '.join(told)}. Each ends in its sign (✓ well, ✕ not well, ? not "
+        "finished) and its number; the table says of each what happened."
+    )
+    return chart
+
+
+def _life(chart: Chart, each: Life, time: Scale, middle: float) -> set[Step]:
+    used: set[Step] = set()
+    begin, end = time(each.since_s), time(each.since_s)
+    for segment in each.segments:
+        start = time(each.since_s + segment.since_ms / 1e3)
+        end = time(each.since_s + segment.until_ms / 1e3)
+        if end - start < 0.7:
+            continue  # less than a pixel
+        used.add(segment.step)
+        half = max(_HALF[segment.step] * _THINNER, 0.8)
+        chart.bar(start, end, middle - half, middle + half, _COLOURS[segment.step], opacity=0.9)
+    sign = {True: "✓", False: "✕", None: "?"}[each.good]
+    label = f"{sign} {_name(each)}"
+    room = _CHAR * len(label)
+    if end < _END - room:
+        chart.text(end + 6, middle + 4, label)
+    elif begin > room:
+        chart.text(begin - 6, middle + 4, label, "end")
+    else:
+        chart.text(_END, middle + 4, label, "end")
+    return used
+
+
+def _name(each: Life) -> str:
+    return each.number + (f" {short(each.variant, 10)}" if each.variant else "")
+
+
 # --- breaks -------------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +252,8 @@ class Episode(Struct, kw_only=True, frozen=True):
     back_ms: float | None
     gave_up_ms: float | None = None
     """How long the client tried, where nothing new ever came and that is known."""
+    censored: bool = False
+    """We ended it while it was open: nobody knows when something new would have come."""
 
 
 def episodes(
@@ -181,7 +278,7 @@ def episodes(
         _episode(chart, each, scale, top + index * height, height)
     x = scale(limit_ms)
     chart.line([(x, 16), (x, bottom)], "currentColor", width=2, dash="6 3")
-    chart.text(x, 12, duration_text(limit_ms * 1e6), "middle")
+    chart.text(x, 12, duration_text(limit_ms * 1e6), "middle" if 40 < x < 960 else "end")
     chart.line([(_START, bottom), (_END, bottom)], QUIET, width=1)
     for value in linear_ticks(0, scale.high):
         place = scale(value)
@@ -193,7 +290,7 @@ def episodes(
     chart.text(1000, bottom + 35, "time since the break, s", "end")
     chart.keys = [Key(BAND, "until connected (thin)"), Key(DATA, "until the first new event (tall)")]
     if any(each.back_ms is None for each in shown):
-        chart.keys.append(Key(FAIL, "no new event ever came (line)"))
+        chart.keys.append(Key(FAIL, "no new event ever came (line; an arrow where we ended it)"))
     chart.table = Table(
         columns=["break", "connected, ms", "first new event, ms"],
         rows=[[each.label, _ms(each.connected_ms), _ms(each.back_ms)] for each in ranked[:200]],
@@ -225,8 +322,10 @@ def _episode(chart: Chart, each: Episode, scale: Scale, top: float, height: floa
     middle = top + height / 2
     title = f"{each.label}: {duration_text(None if each.back_ms is None else each.back_ms * 1e6)}"
     if each.back_ms is None:
-        until = scale.high if each.gave_up_ms is None else each.gave_up_ms
-        chart.bar(_START, scale(until), middle - 0.75, middle + 0.75, FAIL, title=title)
+        until = scale(scale.high if each.gave_up_ms is None else each.gave_up_ms)
+        chart.bar(_START, until, middle - 0.75, middle + 0.75, FAIL, title=title)
+        if each.censored:
+            chart.line([(until - 8, middle - 3), (until, middle), (until - 8, middle + 3)], FAIL, width=1.5)
         return
     connected = min(each.connected_ms if each.connected_ms is not None else each.back_ms, each.back_ms)
     if connected > 0:

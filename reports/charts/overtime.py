@@ -1,7 +1,8 @@
 """What happened when: TTFT, outcomes and the generator's lag over the time of the run, behind them the faults.
 
 Time axes start at 0 s of the run. A fault's band reaches from the call that applied it to the answer of the call that
-healed it (measurement.md 5.3); each has a lane of its own with its name, so that overlapping ones stay apart.
+healed it (measurement.md 5.3), each call's bracket as a dark edge; each has a lane of its own with its name, so that overlapping
+ones stay apart. What stands the whole run shades nothing: it tells no moment from another.
 """
 
 import math
@@ -19,11 +20,13 @@ from sseproof.reports.charts.svg import (
     PASS,
     RIGHT,
     SERIES,
+    SIGNS,
     TOP,
     UNKNOWN,
     Chart,
     Key,
     Scale,
+    Sign,
     Table,
     joined_spans,
     linear_ticks,
@@ -34,13 +37,16 @@ from sseproof.reports.charts.svg import (
 )
 from sseproof.reports.words import NEVER, NOT_MEASURED, digits, duration_text
 
-_LANE: Final = 18.0
+LANE: Final = 18.0
+"""Height of a fault's lane, in px."""
 MOST_LANES: Final = 8
 _NEVER: Final = 22.0
 _PLOT: Final = 210.0
 _FEWEST_IN_BIN: Final = 72
 """Streams in a bin, below which a p95 says nothing (measurement.md 5.3)."""
 _MOST_BINS: Final = 40
+_WHOLE: Final = 0.9
+"""A fault that acts for so much of the run stands."""
 
 
 class Band(Struct, kw_only=True, frozen=True):
@@ -51,6 +57,10 @@ class Band(Struct, kw_only=True, frozen=True):
     until_s: float | None
     several: bool = False
     """Stands for faults of several names."""
+    brackets: tuple[tuple[float, float], ...] = ()
+    """From each call sent to its answer, in seconds: applied and healed somewhere in there."""
+    mark: bool = False
+    """No fault but a moment that somebody marked."""
 
 
 class Point(Struct, frozen=True):
@@ -72,9 +82,10 @@ def lanes(bands: Sequence[Band]) -> list[list[Band]]:
     named: dict[str, list[Band]] = {}
     for band in sorted(bands, key=lambda each: (each.since_s, each.name)):
         named.setdefault(band.name, []).append(band)
-    rows = list(named.values())
+    marks = [row for row in named.values() if row[0].mark]
+    rows = [row for row in named.values() if not row[0].mark]
     if len(rows) <= MOST_LANES:
-        return rows
+        return rows + marks
     rest = rows[MOST_LANES - 1 :]
     kinds = f"{len(rest)} more faults"
     spans = joined_spans(
@@ -84,33 +95,72 @@ def lanes(bands: Sequence[Band]) -> list[list[Band]]:
         Band(name=kinds, since_s=since, until_s=None if until == math.inf else until, several=True)
         for since, until in spans
     ]
-    return [*rows[: MOST_LANES - 1], merged]
+    return [*rows[: MOST_LANES - 1], merged, *marks]
+
+
+def compact(bands: Sequence[Band], length_s: float) -> list[Band]:
+    """The same with one lane for all faults that stand the whole run: enough where their names stood before."""
+    time = Scale(0.0, max(length_s, 1e-3), 0.0, 1.0)
+    standing = [band for band in bands if not band.mark and _stands(band, time)]
+    names = {band.name for band in standing}
+    if len(names) < 2:
+        return list(bands)
+    one = Band(
+        name=f"{len(names)} faults, all the time",
+        since_s=min(band.since_s for band in standing),
+        until_s=None,
+        several=True,
+    )
+    return [one, *(band for band in bands if band not in standing)]
 
 
 def draw_bands(chart: Chart, bands: Sequence[Band], time: Scale, top: float, bottom: float) -> float:
     """The lanes from `top` on, each band down to `bottom`; gives where the lanes end."""
-    spans = [(band.since_s, time.high if band.until_s is None else band.until_s) for band in bands]
-    behind = top + _LANE * len(lanes(bands))
+    rows = lanes(bands)
+    behind = top + LANE * len(rows)
+    passing = [band for band in bands if not band.mark and not _stands(band, time)]
+    spans = [(band.since_s, time.high if band.until_s is None else band.until_s) for band in passing]
     for since, until_s in joined_spans(spans):
         chart.bar(time(since), time(until_s), behind, bottom, BAND, opacity=0.12)
-    for row in lanes(bands):
+    for row in rows:
         for band in row:
-            start, end = time(band.since_s), time(time.high if band.until_s is None else band.until_s)
-            until = "the end" if band.until_s is None else f"{digits(band.until_s)} s"
-            title = f"{short(band.name, 60)}: {digits(band.since_s)} s to {until}"
-            chart.bar(start, end, top + 1, top + _LANE - 1, BAND, opacity=0.4, title=title)
-        first = time(row[0].since_s)
+            _band(chart, band, time, top, bottom)
         times = f", {len(row)} times" if len(row) > 1 and not row[0].several else ""
-        label = short(row[0].name) + times
-        if first < 600:
-            chart.text(first + 4, top + 13, label, halo=False)
-        else:
-            chart.text(first - 6, top + 13, label, "end")
-        top += _LANE
+        _lane_label(chart, short(row[0].name) + times, time(row[0].since_s), top)
+        top += LANE
+    chart.seconds = (time.low, time.high)
     return top
 
 
-def _time_axis(chart: Chart, time: Scale, bottom: float) -> None:
+def _stands(band: Band, time: Scale) -> bool:
+    """Whether a fault acts for practically the whole run."""
+    until = time.high if band.until_s is None else min(band.until_s, time.high)
+    return until - max(band.since_s, time.low) >= _WHOLE * (time.high - time.low)
+
+
+def _band(chart: Chart, band: Band, time: Scale, top: float, bottom: float) -> None:
+    start, end = time(band.since_s), time(time.high if band.until_s is None else band.until_s)
+    if band.mark:
+        chart.line([(start, top + 1), (start, bottom)], "currentColor", width=1, dash="1 3", title=band.name)
+        return
+    until = "the end" if band.until_s is None else f"{digits(band.until_s)} s"
+    title = f"{short(band.name, 60)}: {digits(band.since_s)} s to {until}"
+    chart.bar(start, end, top + 1, top + LANE - 1, BAND, opacity=0.4, title=title)
+    for sent, answered in band.brackets:
+        chart.bar(time(sent), time(answered), top + 1, top + 4, BAND, title="applied or healed in here")
+        if not _stands(band, time):
+            chart.line([(time(answered), top + LANE), (time(answered), bottom)], BAND, width=1, opacity=0.5)
+
+
+def _lane_label(chart: Chart, label: str, first: float, top: float) -> None:
+    if first < 600:
+        chart.text(first + 6, top + 13, label, halo=False)
+    else:
+        chart.text(first - 6, top + 13, label, "end")
+
+
+def time_axis(chart: Chart, time: Scale, bottom: float) -> None:
+    """Round seconds of the run below a plot."""
     ticks = [(value, f"{value:g}") for value in linear_ticks(time.low, time.high)]
     chart.x_axis(time, "time since the start of the run, s", ticks, bottom)
 
@@ -123,7 +173,7 @@ def ttft_over_time(
     if not values:
         return None
     never = any(point.ns is None for each in series for point in each.points)
-    top = TOP + len(lanes(bands)) * _LANE + (_NEVER if never else 6)
+    top = TOP + len(lanes(bands)) * LANE + (_NEVER if never else 6)
     bottom = top + _PLOT
     chart = Chart(
         key="ttft-time",
@@ -146,15 +196,15 @@ def ttft_over_time(
         chart.text(RIGHT, y - 4, f"claimed: {duration_text(limit)}", "end")
     if never:
         chart.text(0, lane_end + 15, NEVER)
-    _time_axis(chart, time, bottom)
+    time_axis(chart, time, bottom)
     rows = []
     notes = []
     for index, each in enumerate(series):
-        colour = SERIES[index % len(SERIES)]
-        notes.append(_scatter(chart, each, (time, scale), colour, lane_end))
+        colour, sign = SERIES[index % len(SERIES)], SIGNS[index % len(SIGNS)]
+        notes.append(_scatter(chart, each, (time, scale), (colour, sign), lane_end))
         rows += _running(chart, each, time, scale, colour)
         if len(series) > 1:
-            chart.keys.append(Key(colour, short(each.name)))
+            chart.keys.append(Key(colour, short(each.name), sign=sign))
     if rows:
         chart.keys.append(Key("currentColor", "p95 of a bin (p50 in dashes)"))
     chart.table = Table(
@@ -168,18 +218,22 @@ def ttft_over_time(
     return chart
 
 
-def _scatter(chart: Chart, each: Series, axes: tuple[Scale, Scale], colour: str, never_y: float) -> str:
+def _scatter(
+    chart: Chart, each: Series, axes: tuple[Scale, Scale], look: tuple[str, Sign], never_y: float
+) -> str:
     """Draws the points, and says so when some are left out."""
     time, scale = axes
+    colour, sign = look
     note = ""
     came = [point for point in each.points if point.ns is not None]
     shown = [came[index] for index in sampled(len(came))]
     if len(shown) < len(came):
         note = f" Showing {len(shown):,} of {len(came):,} points{_of(each)}."
     few = len(shown) < 500
-    chart.dots(
-        ((time(point.at_s), scale(max((point.ns or 0) / 1e6, scale.low))) for point in shown),
+    chart.points(
+        [(time(point.at_s), scale(max((point.ns or 0) / 1e6, scale.low))) for point in shown],
         colour,
+        sign,
         size=5 if few else 3,
         opacity=0.7 if few else 0.4,
     )
@@ -195,7 +249,7 @@ def _running(chart: Chart, each: Series, time: Scale, scale: Scale, colour: str)
     if bins < 1:
         return []
     rows = []
-    lines: dict[float, list[tuple[float, float]]] = {0.5: [], 0.95: []}
+    lines: dict[float, list[tuple[tuple[float, float], tuple[float, float]]]] = {0.5: [], 0.95: []}
     for index in range(bins):
         part = points[index * len(points) // bins : (index + 1) * len(points) // bins]
         ranked = sorted(point.ns if point.ns is not None else float("inf") for point in part)
@@ -205,7 +259,7 @@ def _running(chart: Chart, each: Series, time: Scale, scale: Scale, colour: str)
             cells.append(NEVER if value == float("inf") else duration_text(value))
             if value != float("inf"):
                 y = scale(value / 1e6)
-                line += [(time(part[0].at_s), y), (time(part[-1].at_s), y)]
+                line.append(((time(part[0].at_s), y), (time(part[-1].at_s) + 1.0, y)))
         came = sum(1 for point in part if point.ns is not None)
         rows.append(
             [
@@ -218,7 +272,7 @@ def _running(chart: Chart, each: Series, time: Scale, scale: Scale, colour: str)
             ]
         )
     for q, line in lines.items():
-        chart.line(line, colour, width=2.5 if q > 0.5 else 1.5, dash="" if q > 0.5 else "5 3")
+        chart.strokes(line, colour, width=3.0 if q > 0.5 else 1.5, dash="" if q > 0.5 else "5 3")
     return rows
 
 
@@ -257,7 +311,7 @@ class Ended(Struct, frozen=True):
 
 def busiest(streams: Sequence[Ended], length_s: float) -> int:
     """The most streams that ended in one stretch of the run."""
-    width, count = _stretches(length_s)
+    width, count = stretches(length_s)
     return max((len(part) for part in _bins(streams, width, count)), default=0)
 
 
@@ -270,9 +324,9 @@ def outcomes_over_time(
     """
     if not streams:
         return None
-    width, count = _stretches(length_s)
+    width, count = stretches(length_s)
     bins = _bins(streams, width, count)
-    top = TOP + len(lanes(bands)) * _LANE + 6
+    top = TOP + len(lanes(bands)) * LANE + 6
     bottom = top + 150
     chart = Chart(
         key=key,
@@ -306,7 +360,7 @@ def outcomes_over_time(
             chart.ticks([((x0 + x1) / 2, scale(floor) - 7)], FAIL, length=5, width=2)
         if part:
             rows.append([digits(index * width), f"{good:,}", f"{bad:,}", f"{open_:,}", _kinds(part)])
-    _time_axis(chart, time, bottom)
+    time_axis(chart, time, bottom)
     chart.keys = [Key(PASS, "good")]
     if any(each.good is False for each in streams):
         chart.keys.append(Key(FAIL, "not good (ticked on top)"))
@@ -333,10 +387,10 @@ def _bins(streams: Sequence[Ended], width: float, count: int) -> list[list[Ended
     return bins
 
 
-def _stretches(length_s: float) -> tuple[float, int]:
+def stretches(length_s: float, least_s: float = 0.1) -> tuple[float, int]:
     """Width in seconds and number of stretches: round, and at most 60 of them."""
     for width in (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600):
-        if length_s / width <= 60:
+        if width >= least_s and length_s / width <= 60:
             break
     else:
         width = length_s / 60
@@ -350,63 +404,3 @@ def _kinds(part: Sequence[Ended]) -> str:
     return ", ".join(
         f"{count:,} {word}" for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     )
-
-
-# --- the generator ------------------------------------------------------------------------------------------------------
-
-
-class Line(Struct, kw_only=True):
-    """One indicator of the generator, the worst worker of each second; ms."""
-
-    name: str
-    dash: str
-    points: list[tuple[float, float]]
-    """Seconds of the run, ms."""
-
-
-def lag_over_time(lines: Sequence[Line], bands: Sequence[Band], length_s: float) -> Chart | None:
-    """How late the generator was, second by second."""
-    values = [value for line in lines for _, value in line.points if value > 0]
-    if not values:
-        return None
-    top = TOP + len(lanes(bands)) * _LANE + 6
-    bottom = top + 170
-    chart = Chart(
-        key="lag-time",
-        title="Lag of the generator over time",
-        description="The worst lag of any worker in each second of the run, on a log axis.",
-        height=bottom + FOOT,
-    )
-    time = Scale(0.0, max(length_s, 1e-3), LEFT, RIGHT)
-    low, high = log_ends(values, 0.1, 100.0)
-    scale = Scale(low, high, bottom, top, log=True)
-    draw_bands(chart, bands, time, TOP, bottom)
-    chart.y_axis(
-        scale, "lag, log scale", [(tick, duration_text(tick * 1e6)) for tick in log_ticks(low, high, 6)]
-    )
-    _time_axis(chart, time, bottom)
-    rows = []
-    for index, line in enumerate(lines):
-        if not line.points:
-            continue
-        colour = SERIES[index % len(SERIES)]
-        kept = [line.points[at] for at in sampled(len(line.points), 600)]
-        chart.line([(time(at), scale(max(value, low))) for at, value in kept], colour, dash=line.dash)
-        if len(kept) == 1:
-            chart.dots([(time(kept[0][0]), scale(max(kept[0][1], low)))], colour, size=6)
-        chart.keys.append(Key(colour, line.name, dash=bool(line.dash)))
-        ranked = sorted(value for _, value in line.points)
-        worst = max(line.points, key=lambda point: point[1])
-        median = ranked[statistics.quantile_rank(len(ranked), 0.5) - 1]
-        rows.append(
-            [
-                line.name,
-                f"{len(ranked):,}",
-                duration_text(median * 1e6),
-                duration_text(worst[1] * 1e6),
-                digits(max(worst[0], 0.0)),
-            ]
-        )
-    chart.table = Table(columns=["indicator", "seconds", "median", "worst", "worst at, s"], rows=rows)
-    chart.sentence = " ".join(f"{row[0].capitalize()}: median {row[2]}, worst {row[3]}." for row in rows)
-    return chart

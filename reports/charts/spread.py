@@ -1,7 +1,8 @@
 """Distributions: the percentile spectrum of a latency, and how long the silences between events were.
 
-The spectrum's axis is 1/(1-p), so that each step of ten is one more nine (measurement.md 5.3); a curve ends where the
-streams that never came begin. Bands are distribution-free order statistics, 95 % two-sided.
+The spectrum's axis is 1/(1-p), so that each step of ten is one more nine (measurement.md 5.3). Bands are distribution-free
+order statistics, 95 % two-sided; a curve ends where so few streams are left that such an interval no longer exists, and
+where the streams that never came begin: no percentile is told without its interval (3.4).
 """
 
 import math
@@ -12,14 +13,17 @@ from msgspec import Struct
 
 from sseproof.reports import statistics
 from sseproof.reports.charts.svg import (
+    DASHES,
     FOOT,
     LEFT,
     RIGHT,
     SERIES,
+    SIGNS,
     TOP,
     Chart,
     Key,
     Scale,
+    Sign,
     Table,
     linear_ticks,
     log_ends,
@@ -43,14 +47,17 @@ class Sample(Struct, kw_only=True):
     dash: str = ""
     band: bool = True
 
+    def __post_init__(self) -> None:
+        """In the order of their ranks, those that never came last."""
+        self.values_ns = sorted(self.values_ns, key=lambda value: math.inf if value is None else value)
+
 
 def spectrum(key: str, what: str, samples: Sequence[Sample], limits_ns: Sequence[int]) -> Chart | None:
     """Percentiles from p50 to the last one that the number of streams supports."""
     samples = [sample for sample in samples if any(value is not None for value in sample.values_ns)]
     if not samples:
         return None
-    longest = max(len(sample.values_ns) for sample in samples)
-    most = max(10.0, float(longest))
+    most = max(20.0, *(_last_rest(len(sample.values_ns)) for sample in samples))
     values = [value for sample in samples for value in sample.values_ns if value]
     upper = sorted(values)[len(values) // 4 :]  # below p50 nothing is drawn
     low, high = log_ends([value / 1e6 for value in [*upper, *limits_ns]], 10.0, 1000.0)
@@ -78,8 +85,11 @@ def spectrum(key: str, what: str, samples: Sequence[Sample], limits_ns: Sequence
     rows = []
     for sample in samples:
         _curve(chart, sample, across, scale)
+        sign: Sign = "bar" if sample.dash or len(samples) == 1 else SIGNS[sample.colour % len(SIGNS)]
         chart.keys.append(
-            Key(SERIES[sample.colour % len(SERIES)], short(sample.name, 40), dash=bool(sample.dash))
+            Key(
+                SERIES[sample.colour % len(SERIES)], short(sample.name, 40), dash=bool(sample.dash), sign=sign
+            )
         )
         rows.append(
             [short(sample.name, 40), f"{len(sample.values_ns):,}", *(_quantile(sample, q) for q in marked)]
@@ -87,52 +97,81 @@ def spectrum(key: str, what: str, samples: Sequence[Sample], limits_ns: Sequence
     chart.table = Table(columns=["", "streams", *(f"p{q * 100:g}" for q in marked)], rows=rows)
     chart.sentence = " ".join(_said(sample) for sample in samples)
     if any(sample.band for sample in samples):
-        chart.sentence += " The bands are 95 % intervals of the percentiles."
+        chart.sentence += " The bands are 95 % intervals of the percentiles; a line ends where there is none."
     return chart
 
 
+def _last_rest(n: int) -> float:
+    """1/(1-p) of the highest percentile with an interval; 2 where not even the median has one."""
+    low, high = 2.0, max(float(n), 2.0)
+    if n < 1 or statistics.quantile_interval(n, 0.5) is None:
+        return low
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        if statistics.quantile_interval(n, 1.0 - 1.0 / middle) is None:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
 def _curve(chart: Chart, sample: Sample, across: Scale, scale: Scale) -> None:
-    ranked = sorted(math.inf if value is None else value for value in sample.values_ns)
+    ranked = [math.inf if value is None else value for value in sample.values_ns]
     n = len(ranked)
     colour = SERIES[sample.colour % len(SERIES)]
     line: list[tuple[float, float]] = []
     upper: list[tuple[float, float]] = []
     lower: list[tuple[float, float]] = []
-    for step in range(_STEPS + 1):
-        rest = 2.0 * (n / 2.0) ** (step / _STEPS) if n > 2 else 2.0
-        q = min(1.0 - 1.0 / rest, 1.0 - 1e-9)
+    last = _last_rest(n)
+    for rest in sorted({*(2.0 * (last / 2.0) ** (step / _STEPS) for step in range(_STEPS + 1))}):
+        q = 1.0 - 1.0 / rest
+        ranks = statistics.quantile_interval(n, q)
         value = ranked[statistics.quantile_rank(n, q) - 1]
-        if value == math.inf:
+        if ranks is None or value == math.inf:
             break
         x = across(rest)
         line.append((x, scale(value / 1e6)))
-        ranks = statistics.quantile_interval(n, q) if sample.band else None
-        if ranks is not None:
+        if sample.band:
             ends = [ranked[rank - 1] for rank in ranks]
             lower.append((x, scale(ends[0] / 1e6)))
             upper.append((x, scale(scale.high if ends[1] == math.inf else ends[1] / 1e6)))
     chart.area(upper, lower, colour)
     chart.line(line, colour, dash=sample.dash)
-    if len(line) == 1 or n <= 2:
-        chart.dots(line[:1], colour, size=6)
+    if line and not sample.dash:
+        marked = [(across(1 / (1 - q)), scale(seen / 1e6)) for q in _MARKED
+                  if 1 / (1 - q) <= last and (seen := _value(sample, q)) is not None]  # fmt: skip
+        chart.points(marked, colour, SIGNS[sample.colour % len(SIGNS)], size=7)
+    if not line:  # too few for any interval: the values themselves, each at its rank
+        chart.dots(
+            [
+                (across(n / (n - rank)), scale(value / 1e6))
+                for rank, value in enumerate(ranked)
+                if value != math.inf and 2 * rank >= n
+            ]
+            or [(across(2.0), scale(value / 1e6)) for value in ranked[-1:] if value != math.inf],
+            colour,
+            size=6,
+        )
 
 
 def _value(sample: Sample, q: float) -> float | None:
-    ranked = sorted(math.inf if value is None else value for value in sample.values_ns)
-    value = ranked[statistics.quantile_rank(len(ranked), q) - 1]
-    return None if value == math.inf else value
+    return sample.values_ns[statistics.quantile_rank(len(sample.values_ns), q) - 1]
 
 
 def _quantile(sample: Sample, q: float) -> str:
-    if 1 / (1 - q) > len(sample.values_ns) * 1.0001:
+    """The percentile with its interval; a dash where it has none."""
+    n = len(sample.values_ns)
+    ranks = statistics.quantile_interval(n, q)
+    if ranks is None:
         return NOT_MEASURED
-    return duration_text(_value(sample, q))
+    low, high = (sample.values_ns[rank - 1] for rank in ranks)
+    return f"{duration_text(_value(sample, q))} ({duration_text(low)} to {duration_text(high)})"
 
 
 def _said(sample: Sample) -> str:
     n = len(sample.values_ns)
     parts = [f"p50 {duration_text(_value(sample, 0.5))}"]
-    if n >= 20:
+    if statistics.quantile_interval(n, 0.95) is not None:
         parts.append(f"p95 {duration_text(_value(sample, 0.95))}")
     never = sum(1 for value in sample.values_ns if value is None)
     if never:
@@ -186,7 +225,8 @@ def gap_histogram(
     for each in counts:
         _steps(chart, each, ends, (across, scale), (first, last))
         if len(counts) > 1:
-            chart.keys.append(Key(SERIES[each.colour % len(SERIES)], short(each.name)))
+            dashed = bool(DASHES[each.colour % len(DASHES)])
+            chart.keys.append(Key(SERIES[each.colour % len(SERIES)], short(each.name), dash=dashed))
     for limit in limits_ns:
         x = across(limit)
         chart.line([(x, top - 4), (x, bottom)], "currentColor", width=1.5, dash="6 3")
@@ -216,7 +256,7 @@ def _steps(
         points += [(across(ends[index]), scale(share)), (across(ends[index + 1]), scale(share))]
     points.append((across(ends[buckets[1] + 1]), scale(0)))
     chart.area(points, [points[0]], colour)
-    chart.line(points, colour)
+    chart.line(points, colour, dash=DASHES[each.colour % len(DASHES)])
 
 
 def gap_quantile_ns(each: Counts, edges_ns: Sequence[int], q: float) -> int:

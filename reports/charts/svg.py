@@ -32,6 +32,11 @@ BAND: Final = "#8a80b5"
 QUIET: Final = "#80868f"
 SERIES: Final = (DATA, OTHER, "#7d72c4", "#3c9191")
 """One a variant, in the order of the plan."""
+Sign = Literal["bar", "dot", "tick", "square", "stroke"]
+SIGNS: Final[tuple[Sign, ...]] = ("dot", "tick", "square", "stroke")
+"""The second sign of a series: the form of its points."""
+DASHES: Final = ("", "7 3", "2 3", "9 3 2 3")
+"""The second sign of a series that has only lines."""
 
 LONGEST_LABEL_CHARS: Final = 28
 MOST_TABLE_ROWS: Final = 200
@@ -74,6 +79,8 @@ class Key(Struct, frozen=True):
     colour: str
     text: str
     dash: bool = False
+    sign: Sign = "bar"
+    opacity: float = 1.0
 
 
 class Table(Struct, kw_only=True):
@@ -99,6 +106,8 @@ class Chart(Struct, kw_only=True):
     keys: list[Key] = []
     sentence: str = ""
     table: Table | None = None
+    seconds: tuple[float, float] | None = None
+    """Of a chart over the run's time: its first and last second, for the read-out of the optional script."""
 
     @property
     def pixels(self) -> str:
@@ -123,6 +132,17 @@ class Chart(Struct, kw_only=True):
         path = f"M{_number(x0)} {_number(y0)}H{_number(x1)}V{_number(y1)}H{_number(x0)}Z"
         self.shapes.append(Shape((("d", path), ("fill", colour), *_opacity("fill-opacity", opacity)), title))
 
+    def rectangles(
+        self, boxes: Sequence[tuple[float, float, float, float]], colour: str, *, opacity: float = 1.0
+    ) -> None:
+        """Many filled rectangles as one path: each from x to x and from y to y."""
+        path = "".join(
+            f"M{_number(x0)} {_number(y0)}H{_number(x1)}V{_number(y1)}H{_number(x0)}Z"
+            for x0, x1, y0, y1 in boxes
+        )
+        if path:
+            self.shapes.append(Shape((("d", path), ("fill", colour), *_opacity("fill-opacity", opacity))))
+
     def line(
         self,
         points: Sequence[tuple[float, float]],
@@ -138,6 +158,21 @@ class Chart(Struct, kw_only=True):
             return
         path = "M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
         self._stroke(path, colour, width=width, dash=dash, opacity=opacity, title=title)
+
+    def strokes(
+        self,
+        lines: Iterable[tuple[tuple[float, float], tuple[float, float]]],
+        colour: str,
+        *,
+        width: float = 2.0,
+        dash: str = "",
+    ) -> None:
+        """Straight lines that are not joined, all in one path."""
+        path = "".join(
+            f"M{_number(x0)} {_number(y0)}L{_number(x1)} {_number(y1)}" for (x0, y0), (x1, y1) in lines
+        )
+        if path:
+            self._stroke(path, colour, width=width, dash=dash)
 
     def dots(
         self,
@@ -167,6 +202,27 @@ class Chart(Struct, kw_only=True):
         path = "".join(f"M{_number(x)} {_number(y)}v{_number(length)}" for x, y in points)
         if path:
             self._stroke(path, colour, width=width, opacity=opacity, title=title)
+
+    def points(
+        self,
+        points: Iterable[tuple[float, float]],
+        colour: str,
+        sign: Sign,
+        *,
+        size: float = 4.0,
+        opacity: float = 1.0,
+    ) -> None:
+        """Points in the form of their series, all in one path."""
+        if sign == "dot":
+            self.dots(points, colour, size=size, opacity=opacity)
+        elif sign == "square":
+            path = "".join(f"M{_number(x)} {_number(y)}h0" for x, y in points)
+            if path:
+                self._stroke(path, colour, width=size, opacity=opacity, cap="square")
+        else:
+            length = size * (1.6 if sign == "tick" else 3.0)
+            upright = ((x, y - length / 2) for x, y in points)
+            self.ticks(upright, colour, length=length, width=size * 0.45, opacity=opacity)
 
     def area(
         self, upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, float]], colour: str
@@ -216,9 +272,11 @@ class Chart(Struct, kw_only=True):
 
     # axes ---------------------------------------------------------------------------------------------------------------
 
-    def y_axis(self, scale: "Scale", title: str, ticks: Sequence[tuple[float, str]]) -> None:
+    def y_axis(
+        self, scale: "Scale", title: str, ticks: Sequence[tuple[float, str]], *, title_y: float = 13
+    ) -> None:
         """Gridlines with their labels, and the title above them."""
-        self.text(0, 13, title)
+        self.text(0, title_y, title)
         for value, label in ticks:
             y = scale(value)
             self.line([(LEFT, y), (RIGHT, y)], QUIET, width=1, opacity=0.35)

@@ -6,57 +6,27 @@ from typing import Final
 
 from msgspec import Struct
 
-from sseproof.reports.charts.lanes import Lane, Segment, Step, waterfall
-from sseproof.reports.charts.svg import Table, short
+from sseproof.reports.charts.ends import EndClass, ends_chart
+from sseproof.reports.charts.lanes import Lane, waterfall
+from sseproof.reports.charts.svg import short
 from sseproof.reports.facts import Facts
-from sseproof.reports.view.model import Block, Bullets, Figure, Grid, Paragraph, Section, Subheading
+from sseproof.reports.view.model import Block, Bullets, Figure, Paragraph, Section, Subheading
 from sseproof.reports.view.record import Record, variant_text, window_name
+from sseproof.reports.view.streams import (
+    END_WORDS,
+    MOST_LANE_ATTEMPTS,
+    OUTCOME_WORDS,
+    began,
+    segments,
+    told,
+)
 from sseproof.reports.words import count_of, joined, share_text
-from sseproof.rundir.rows import SUCCESSES, Attempt, AttemptEnd, Instant, Outcome, StartRow, StreamRecord
+from sseproof.rundir.rows import SUCCESSES, AttemptEnd, Outcome, StartRow, StreamRecord
 
 MOST_CLASSES: Final = 8
 EXAMPLES: Final = 3
 _NS_PER_MS: Final = 1e6
-_MOST_LANE_ATTEMPTS: Final = 200
 _LONGEST_NAME_CHARS: Final = 14
-
-OUTCOME_WORDS: Final[dict[Outcome, str]] = {
-    "complete": "complete",
-    "complete-limited": "complete, ended at its length limit",
-    "held": "held open to the end",
-    "damaged": "damaged: it ended, but events are lost, doubled, out of order or ill-formed",
-    "throttled": "throttled: 429 or 503 with Retry-After",
-    "error-http": "refused by an HTTP answer that is no stream",
-    "error-inband": "ended by an error event inside the stream",
-    "declined": "declined by a content filter",
-    "truncated": "truncated: a clean end without the terminal marker",
-    "cut": "cut off and not recovered",
-    "stalled": "stalled until one of our time-outs",
-    "unreachable": "unreachable: no connection came about",
-    "unfinished": "unfinished: we ended it, or it has no end on record",
-    "dropped": "dropped: never started by us",
-}
-END_WORDS: Final[dict[AttemptEnd, str]] = {
-    "refused": "connection refused",
-    "dns": "the name was not resolved",
-    "tls": "the TLS handshake failed",
-    "connect-timeout": "connecting took too long",
-    "status": "an HTTP status that is no stream",
-    "content-type": "a content type that is no event stream",
-    "no-content": "204, no content",
-    "headers-timeout": "no headers in time",
-    "first-event-timeout": "no first event in time",
-    "idle-timeout": "silence for longer than the idle time-out",
-    "total-timeout": "longer than the total time-out",
-    "fin": "closed inside the framing (fin)",
-    "eof": "a clean end (eof)",
-    "rst": "reset (rst)",
-    "protocol": "broken HTTP",
-    "too-big": "an event larger than the limit",
-    "terminal": "the terminal marker",
-    "inband-error": "an error event",
-    "stopped": "stopped by us",
-}
 
 
 class _Class(Struct, kw_only=True):
@@ -84,7 +54,9 @@ def broke_section(record: Record) -> Section | None:
         return None
     shown = classes[:MOST_CLASSES]
     blocks: list[Block] = []
-    blocks.append(_table(record, classes))
+    chart = ends_chart(_bars(record, classes), [variant_text(name) for name in record.variants])
+    if chart is not None:
+        blocks.append(Figure(chart=chart))
     for index, each in enumerate(shown, start=1):
         blocks += _class_blocks(record, each, index)
     if len(classes) > len(shown):
@@ -128,19 +100,22 @@ def _heading(record: Record, classes: Sequence[_Class]) -> str:
     return f"{lead}, most often {most.outcome} ({most.count:,})"
 
 
-def _table(record: Record, classes: Sequence[_Class]) -> Grid:
-    names = record.variants
-    columns = ["outcome", "first end", "streams", *(variant_text(name) for name in names if record.several)]
-    rows = []
-    for each in classes[:200]:
-        row = [each.outcome, "" if each.end is None else each.end, f"{each.count:,}"]
-        if record.several:
-            row += [f"{_in(each, name):,}" for name in names]
-        rows.append(row)
-    return Grid(
-        caption="Streams that broke or did not end well, by outcome and by how their first connection ended.",
-        table=Table(columns=columns, rows=rows, text_columns=2),
-    )
+def _bars(record: Record, classes: Sequence[_Class]) -> list[EndClass]:
+    """Every class as a bar, and those that ended well without a break as one more."""
+    bars = [
+        EndClass(
+            label=each.outcome if each.end is None else f"{each.outcome}, first end {each.end}",
+            good=None if each.outcome in {"unfinished", "dropped"} else each.good,
+            counts=tuple(_in(each, name) for name in record.variants),
+        )
+        for each in classes
+    ]
+    broken = {id(facts) for each in classes for facts in each.streams}
+    whole = Counter(facts.record.variant for facts in record.facts if id(facts) not in broken)
+    if whole:
+        label = "ended well on the first connection"
+        bars.append(EndClass(label=label, good=True, counts=tuple(whole[name] for name in record.variants)))
+    return sorted(bars, key=lambda bar: (bar.good is True, bar.good is None, -sum(bar.counts), bar.label))
 
 
 def _in(each: _Class, name: str | None) -> int:
@@ -169,13 +144,9 @@ def _class_blocks(record: Record, each: _Class, index: int) -> list[Block]:
     if chart is not None:
         chart.sentence = f"Showing {len(examples)} of {each.count:,}. {_active(record, each.streams)}"
         blocks.append(Figure(chart=chart))
-    details = [
-        f"Stream {facts.record.stream}: {short(facts.record.detail, 300)}"
-        for facts in examples
-        if facts.record.detail
-    ]
-    if details:
-        blocks.append(Bullets(items=details))
+    blocks.append(
+        Bullets(items=[f"Stream {_named(record, facts.record)}: {told(record, facts)}" for facts in examples])
+    )
     return blocks
 
 
@@ -228,47 +199,9 @@ def _lane(record: Record, facts: Facts) -> Lane:
     parts = [f"stream {row.stream}"]
     parts += [short(row.variant, _LONGEST_NAME_CHARS)] if record.several else []
     parts += [short(row.group, _LONGEST_NAME_CHARS)] if row.group else []
-    parts.append(f"last end {row.end}")
+    parts += [] if facts.good else [f"end {row.end}"]
     if row.attempts_total > 1 or len(row.attempts) > 1:
         parts.append(count_of(max(row.attempts_total, len(row.attempts)), "attempt"))
-    origin = row.dispatched.ns
-    retries = [(attempt.started.ns - origin) / _NS_PER_MS for attempt in row.attempts[1:_MOST_LANE_ATTEMPTS]]
+    origin = began(row).ns
+    retries = [(attempt.started.ns - origin) / _NS_PER_MS for attempt in row.attempts[1:MOST_LANE_ATTEMPTS]]
     return Lane(label=" · ".join(parts), segments=segments(row), good=facts.good, retries_ms=retries)
-
-
-def segments(row: StreamRecord) -> list[Segment]:
-    """The steps of a stream, in ms since it was dispatched."""
-    origin = row.dispatched.ns
-    steps: list[Segment] = []
-    previous: Instant | None = None
-    seen_events = False
-    for attempt in row.attempts[:_MOST_LANE_ATTEMPTS]:
-        if previous is not None:
-            _step(steps, "broken", previous, attempt.started, origin)
-        _attempt(steps, attempt, origin, again=seen_events)
-        seen_events = seen_events or attempt.first_event is not None
-        previous = attempt.ended
-    if not row.attempts:  # an older or torn record: the stream's own instants
-        _step(steps, "connect", row.dispatched, row.sent, origin)
-        _step(steps, "waiting", row.sent, row.first_event or row.ended, origin)
-        _step(steps, "streaming", row.first_event, row.last_event, origin)
-        _step(steps, "silent", row.last_event, row.ended, origin)
-    return steps
-
-
-def _attempt(steps: list[Segment], attempt: Attempt, origin: int, *, again: bool) -> None:
-    _step(steps, "connect", attempt.started, attempt.sent or attempt.ended, origin)
-    if attempt.sent is None:
-        return
-    _step(steps, "waiting", attempt.sent, attempt.first_event or attempt.ended, origin)
-    _step(steps, "resumed" if again else "streaming", attempt.first_event, attempt.last_event, origin)
-    if attempt.first_event is not None:
-        _step(steps, "silent", attempt.last_event, attempt.ended, origin)
-
-
-def _step(
-    steps: list[Segment], step: Step, since: Instant | None, until: Instant | None, origin: int
-) -> None:
-    if since is None or until is None or until.ns <= since.ns:
-        return
-    steps.append(Segment(step, (since.ns - origin) / _NS_PER_MS, (until.ns - origin) / _NS_PER_MS))

@@ -3,8 +3,18 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from sseproof.reports.charts.back import Backs, back_within
+from sseproof.reports.charts.connected import Holders, Subscriber, connected_over_time
 from sseproof.reports.charts.lanes import Episode, episodes
-from sseproof.reports.charts.overtime import Ended, Point, Series, busiest, outcomes_over_time, ttft_over_time
+from sseproof.reports.charts.overtime import (
+    Ended,
+    Point,
+    Series,
+    busiest,
+    compact,
+    outcomes_over_time,
+    ttft_over_time,
+)
 from sseproof.reports.charts.svg import Table, short
 from sseproof.reports.checks import LINK_DOWN, FaultWindow
 from sseproof.reports.summary import phase_ttft_text
@@ -20,8 +30,9 @@ from sseproof.reports.view.record import (
     variant_text,
     window_name,
 )
+from sseproof.reports.view.streams import lifelines_chart
 from sseproof.reports.words import NOT_MEASURED, duration_text
-from sseproof.rundir.rows import BreakRow
+from sseproof.rundir.rows import BreakRow, StreamRecord
 from sseproof.rundir.text import printable
 
 if TYPE_CHECKING:
@@ -46,6 +57,10 @@ def faults_section(record: Record) -> Section | None:
     if chart is not None:
         blocks.append(Figure(chart=chart))
     blocks += _outcomes(record)
+    blocks += _connected(record)
+    lives = lifelines_chart(record)
+    if lives is not None:
+        blocks.append(Figure(chart=lives))
     if record.windows:
         blocks += [Subheading(text="Before, during and after each fault"), _phases(record)]
     if any(variant.phases for variant in record.verdict.variants):
@@ -92,13 +107,46 @@ def _outcomes(record: Record) -> list[Block]:
             f"outcomes-{index}",
             variant_text(name),
             streams,
-            bands=record.bands(name),
+            bands=compact(record.bands(name), record.length_s),
             length_s=record.length_s,
             most=most,
         )
         if chart is not None:
             blocks.append(Figure(chart=chart))
     return blocks
+
+
+def _connected(record: Record) -> list[Block]:
+    """The share of subscriptions that were connected; nothing in a run of answers."""
+    holders = [
+        Holders(
+            name=variant_text(name),
+            subscribers=[
+                subscriber
+                for each in record.of(name)
+                if each.record.kind == "subscription"
+                and (subscriber := _subscriber(record, each.record)) is not None
+            ],
+            colour=index,
+        )
+        for index, name in enumerate(record.variants)
+    ]
+    chart = connected_over_time(holders, compact(record.bands(), record.length_s), record.length_s)
+    return [] if chart is None else [Figure(chart=chart)]
+
+
+def _subscriber(record: Record, row: StreamRecord) -> Subscriber | None:
+    """None for one that was never connected."""
+    connected = tuple(
+        (record.seconds(attempt.headers.ns), record.seconds(attempt.ended.ns))
+        for attempt in row.attempts
+        if attempt.headers is not None
+        and attempt.status in {None, 200}
+        and attempt.ended.ns > attempt.headers.ns
+    )
+    if not connected:
+        return None
+    return Subscriber(connected[0][0], max(record.seconds(row.ended.ns), connected[-1][1]), connected)
 
 
 # --- the finding --------------------------------------------------------------------------------------------------------
@@ -241,8 +289,13 @@ def _episodes(record: Record) -> list[Block]:
     claimed = limits(record, "reconnect")
     limit_ms = claimed[0] / _NS_PER_MS if claimed else RECONNECT_LINE_MS
     down = [window for window in record.windows if window.kind in LINK_DOWN]
+    stopped = {
+        (each.record.variant, each.record.stream): each.record.ended.ns
+        for each in record.facts
+        if each.record.end == "stopped"
+    }
     by_variant = {
-        name: [_episode(row, down) for row in record.history.breaks if row.variant == name]
+        name: [_episode(row, down, stopped) for row in record.history.breaks if row.variant == name]
         for name in record.variants
     }
     longest = max(
@@ -250,6 +303,15 @@ def _episodes(record: Record) -> list[Block]:
         default=limit_ms,
     )
     blocks: list[Block] = [Subheading(text=_episodes_heading(record, by_variant, limit_ms))]
+    curve = back_within(
+        [
+            _backs(variant_text(name), breaks, index)
+            for index, (name, breaks) in enumerate(by_variant.items())
+        ],
+        limit_ms,
+    )
+    if curve is not None:
+        blocks.append(Figure(chart=curve))
     for index, (name, breaks) in enumerate(by_variant.items()):
         title = f"Reconnection{f', {variant_text(name)}' if name else ''}"
         if breaks and all(each.back_ms is None for each in breaks):
@@ -274,16 +336,31 @@ def _episodes_heading(record: Record, by_variant: dict[str | None, list[Episode]
     return f"Breaks with a new event within {duration_text(limit_ms * _NS_PER_MS)}: {'; '.join(parts)}"
 
 
-def _episode(row: BreakRow, down: Sequence[FaultWindow]) -> Episode:
+def _backs(name: str, breaks: Sequence[Episode], index: int) -> Backs:
+    return Backs(
+        name=name,
+        over_ms=sorted(each.back_ms for each in breaks if each.back_ms is not None),
+        censored_ms=sorted(each.gave_up_ms or 0.0 for each in breaks if each.censored),
+        never=sum(1 for each in breaks if each.back_ms is None and not each.censored),
+        colour=index,
+    )
+
+
+def _episode(
+    row: BreakRow, down: Sequence[FaultWindow], stopped: dict[tuple[str | None, int], int]
+) -> Episode:
     start = row.seen.ns
     for window in down:  # as the claim counts it: a link that is kept down is no fault of the service
         if window.healed_ns is not None and window.covers(row.group, row.variant, row.seen.hi_ns):
             start = max(start, window.healed_ns)
+    ended = stopped.get((row.variant, row.stream)) if row.first_new is None else None
+    gave_up_ms = sum(row.waits_ns) / _NS_PER_MS if row.first_new is None and row.waits_ns else None
     return Episode(
         label=f"stream {row.stream}, break {row.number}",
         connected_ms=None if row.connected is None else max((row.connected.ns - start) / _NS_PER_MS, 0.0),
         back_ms=None if row.first_new is None else max((row.first_new.ns - start) / _NS_PER_MS, 0.0),
-        gave_up_ms=sum(row.waits_ns) / _NS_PER_MS if row.first_new is None and row.waits_ns else None,
+        gave_up_ms=gave_up_ms if ended is None else max((ended - start) / _NS_PER_MS, 0.0),
+        censored=ended is not None,
     )
 
 

@@ -1,13 +1,16 @@
 """Distributions, the ruler, what the run does not show, and how to repeat it."""
 
+import operator
 import shlex
-from collections import defaultdict
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from sseproof.loadtests.settings import Load
-from sseproof.reports.charts.overtime import Line, lag_over_time
+from sseproof.reports.charts.health import Line, health_over_time
+from sseproof.reports.charts.heat import heat_map
+from sseproof.reports.charts.overtime import compact
 from sseproof.reports.charts.spread import Counts, gap_histogram, gap_quantile_ns
 from sseproof.reports.charts.svg import Table, short
 from sseproof.reports.judge import RigRow, rig_advice
@@ -50,6 +53,18 @@ def spread_section(record: Record) -> Section | None:
     histogram = gap_histogram(counts, edges, limits(record, "gap"))
     if histogram is not None:
         blocks.append(Figure(chart=histogram))
+    for index, heat in enumerate(record.heats):
+        chart = heat_map(
+            f"heat-{index}",
+            heat,
+            compact(record.bands(record.variants[index]), record.length_s),
+            record.length_s,
+            limits(record, "gap"),
+        )
+        if chart is not None:
+            blocks.append(Figure(chart=chart))
+    if record.heat_problem:
+        blocks.append(Paragraph(text=record.heat_problem))
     if not blocks:
         return None
     parts = []
@@ -139,12 +154,14 @@ def steady_section(record: Record) -> Section | None:
             table = Table(columns=columns[1:], rows=[row[1:] for row in rows], text_columns=1)
         blocks.append(Grid(caption="Heartbeats and fan-out.", table=table))
     shares = [
-        f"{lead}{share_text(steady.stale_share)} of the time"
+        f"{lead.removesuffix(': ')} {share_text(steady.stale_share)}".strip()
         for lead, (_, steady) in zip(leads, found, strict=True)
         if steady.stale_share is not None
     ]
     heading = (
-        f"The newest event was older than 500 ms in {joined(shares)}" if shares else "Heartbeats and fan-out"
+        f"Share of the time in which the newest event was older than 500 ms: {joined(shares)}"
+        if shares
+        else "Heartbeats and fan-out"
     )
     return Section(key="steady", name="Freshness", heading=heading, blocks=blocks)
 
@@ -192,7 +209,9 @@ def ruler_section(record: Record) -> Section:
             ),
         ),
     ]
-    chart = lag_over_time(_lag_lines(record), record.bands(), record.length_s)
+    chart = health_over_time(
+        _health_lines(record), compact(record.bands(), record.length_s), record.length_s, _dropped_s(record)
+    )
     if chart is not None:
         blocks.append(Figure(chart=chart))
     return Section(key="ruler", name="The ruler", heading=heading, blocks=blocks)
@@ -215,31 +234,48 @@ def _rig_text(row: RigRow, value: float | None) -> str:
     return duration_text(value * _NS_PER_MS) if row.unit == "ms" else digits(value)
 
 
-def _lag_lines(record: Record) -> list[Line]:
-    def read(row: GeneratorRow) -> int | None:
-        return row.read_lag_p99_ns
-
-    def dispatch(row: GeneratorRow) -> int | None:
-        return row.dispatch_lag_p99_ns
-
-    def loop(row: GeneratorRow) -> int | None:
-        return row.loop_lag_max_ns
-
-    lines = []
-    wanted = (
-        ("read lag p99", "", read),
-        ("dispatch lag p99", "6 3", dispatch),
-        ("loop lag, longest", "2 3", loop),
+def _health_lines(record: Record) -> list[Line]:
+    """The worst worker of each second; open streams are those of all."""
+    worst: tuple[tuple[str, str, Callable[[GeneratorRow], float | None]], ...] = (
+        ("read lag p99", "ms", lambda row: _ms(row.read_lag_p99_ns)),
+        ("dispatch lag p99", "ms", lambda row: _ms(row.dispatch_lag_p99_ns)),
+        ("loop lag, longest", "ms", lambda row: _ms(row.loop_lag_max_ns)),
+        ("CPU of a worker", "%", lambda row: _percent(row.cpu_share)),
+        ("waiting for a core", "%", lambda row: _percent(row.run_queue_share)),
     )
-    for name, dash, value in wanted:
-        worst: dict[int, float] = defaultdict(float)
-        for row in record.history.generator:
-            lag = value(row)
-            second = int(record.seconds(row.at_ns))
-            if lag is not None and second >= 0:
-                worst[second] = max(worst[second], lag / _NS_PER_MS)
-        lines.append(Line(name=name, dash=dash, points=sorted((float(at), lag) for at, lag in worst.items())))
+    lines = [Line(name=name, unit=unit, points=_by_second(record, value, max)) for name, unit, value in worst]
+    lines.append(
+        Line(
+            name="open streams",
+            unit="streams",
+            points=_by_second(record, lambda row: float(row.open_streams), operator.add),
+        )
+    )
     return lines
+
+
+def _by_second(
+    record: Record, value: Callable[[GeneratorRow], float | None], joined: Callable[[float, float], float]
+) -> list[tuple[float, float]]:
+    seconds: dict[int, float] = {}
+    for row in record.history.generator:
+        own, second = value(row), int(record.seconds(row.at_ns))
+        if own is not None and second >= 0:
+            seconds[second] = joined(seconds[second], own) if second in seconds else own
+    return [(float(at), own) for at, own in sorted(seconds.items())]
+
+
+def _ms(ns: int | None) -> float | None:
+    return None if ns is None else ns / _NS_PER_MS
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else share * 100
+
+
+def _dropped_s(record: Record) -> list[float]:
+    """The seconds in which streams could not be started."""
+    return [max(record.seconds(row.at_ns), 0.0) for row in record.history.generator if row.dropped]
 
 
 # --- what it does not show ----------------------------------------------------------------------------------------------

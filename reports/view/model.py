@@ -124,8 +124,8 @@ class Page(Struct, kw_only=True):
     answer: str
     """pass, fail, unknown, or none without a claim: colours the decision."""
     about: list[tuple[str, str]]
-    findings: list[str] = []
-    """The result in plain words, for who must decide."""
+    findings: list[tuple[str, str]] = []
+    """The result in plain words, for who must decide: what is made strong, and the rest."""
     chips: list[Chip] = []
     problems: list[str] = []
     sections: list[Section] = []

@@ -47,11 +47,17 @@ def build_page(record: Record) -> Page:
         decision=verdict.decision,
         answer=_answer(record),
         about=_about(record),
-        findings=[*verdict.findings, *figures(record.history, record.facts)],
+        findings=[_led(each) for each in (*verdict.findings, *figures(record.history, record.facts))],
         chips=chips(record),
         problems=problems,
         sections=[section for build in _SECTIONS if (section := build(record)) is not None],
     )
+
+
+def _led(sentence: str) -> tuple[str, str]:
+    """The part that says which claim fails, and the rest."""
+    lead, colon, rest = sentence.partition(": ")
+    return (lead + colon, rest) if " fails" in lead else ("", sentence)
 
 
 def _answer(record: Record) -> str:

@@ -8,16 +8,18 @@ from typing import Final
 from msgspec import Struct
 
 from sseproof.reports import statistics
+from sseproof.reports.charts.heat import Heat
 from sseproof.reports.charts.overtime import Band
 from sseproof.reports.charts.svg import short
 from sseproof.reports.checks import FaultWindow, fault_windows
 from sseproof.reports.facts import Facts, History, load_began_ns
 from sseproof.reports.judge import RunVerdict
 from sseproof.reports.words import NOT_MEASURED, duration_text, share_text
-from sseproof.rundir.rows import StreamRecord
+from sseproof.rundir.rows import BreakRow, StreamRecord
 
 _NS_PER_S: Final = 1e9
 _APART_S: Final = 0.5
+_MOST_MARKS: Final = 100
 _MOST_LIMITS: Final = 3
 """Lines of claims in one chart."""
 
@@ -32,6 +34,18 @@ class Record(Struct, kw_only=True):
     """0 s of the run: when its first stream started."""
     length_s: float
     windows: list[FaultWindow]
+    calls: dict[tuple[object, ...], list[int]] = {}
+    """Of each call that applied or healed a fault, the other end: by its path, its step and the end that a window has."""
+
+    breaks: dict[tuple[str | None, int], list[BreakRow]] = {}
+    """By variant and stream, in their order."""
+    heats: list[Heat] = []
+    """Gaps by second and length, one a variant; empty where the series are not on record."""
+    heat_problem: str = ""
+
+    def breaks_of(self, row: StreamRecord) -> list[BreakRow]:
+        """The breaks of one stream."""
+        return self.breaks.get((row.variant, row.stream), [])
 
     @property
     def variants(self) -> list[str | None]:
@@ -70,10 +84,33 @@ class Record(Struct, kw_only=True):
                 name=window_name(window, several=False),
                 since_s=max(self.seconds(window.since_ns), 0.0),
                 until_s=None if window.healed_ns is None else max(self.seconds(window.healed_ns), 0.0),
+                brackets=self._brackets(window),
             )
             if not any(_same(band, other) for other in bands):
                 bands.append(band)
-        return bands
+        marks = [
+            Band(name="marked", since_s=at, until_s=at, mark=True)
+            for each in self.verdict.marks[:_MOST_MARKS]
+            if 0.0 <= (at := self.seconds(each.at_ns)) <= self.length_s
+        ]
+        return bands + marks
+
+    def _brackets(self, window: FaultWindow) -> tuple[tuple[float, float], ...]:
+        """Between which instants this window was applied and healed, in seconds of the run."""
+        path = (window.kind, window.group, window.variant)
+        calls = [
+            *(
+                (window.since_ns, answered)
+                for answered in self.calls.get((*path, "applied", window.since_ns), [])
+            ),
+            *(
+                (sent, window.healed_ns or 0)
+                for sent in self.calls.get((*path, "healed", window.healed_ns), [])
+            ),
+        ]
+        return tuple(
+            (max(self.seconds(sent), 0.0), max(self.seconds(answered), 0.0)) for sent, answered in calls
+        )
 
     def active(self, record: StreamRecord) -> list[FaultWindow]:
         """The faults that acted on this stream's path while it was open."""
@@ -103,7 +140,27 @@ def new_record(history: History, facts: list[Facts], verdict: RunVerdict) -> Rec
         origin_ns=origin,
         length_s=max(length, 0.001),
         windows=windows,
+        calls=_calls(history),
+        breaks=_breaks(history),
     )
+
+
+def _breaks(history: History) -> dict[tuple[str | None, int], list[BreakRow]]:
+    found: dict[tuple[str | None, int], list[BreakRow]] = {}
+    for row in sorted(history.breaks, key=lambda each: each.number):
+        found.setdefault((row.variant, row.stream), []).append(row)
+    return found
+
+
+def _calls(history: History) -> dict[tuple[object, ...], list[int]]:
+    calls: dict[tuple[object, ...], list[int]] = {}
+    for row in history.faults:
+        sent, answered = row.call_sent_ns, row.call_answered_ns
+        if sent is None or answered is None or row.step not in {"applied", "healed"}:
+            continue
+        known, other = (sent, answered) if row.step == "applied" else (answered, sent)
+        calls.setdefault((row.kind, row.group, row.variant, row.step, known), []).append(other)
+    return calls
 
 
 def _same(one: Band, other: Band) -> bool:

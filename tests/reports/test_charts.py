@@ -7,17 +7,38 @@ import pytest
 
 from sseproof.reports import statistics
 from sseproof.reports.charts import svg
+from sseproof.reports.charts.back import Backs, back_within, steps
 from sseproof.reports.charts.bars import Bar, interval_bar, share_scale, time_scale
-from sseproof.reports.charts.lanes import MOST_EPISODES, Episode, Lane, Segment, episodes, waterfall
+from sseproof.reports.charts.connected import (
+    Dip,
+    Holders,
+    Share,
+    Subscriber,
+    connected_over_time,
+    dips,
+    shares,
+)
+from sseproof.reports.charts.ends import EndClass, ends_chart
+from sseproof.reports.charts.health import Line, health_over_time
+from sseproof.reports.charts.heat import CLASSES, Heat, add, class_edges, heat_map, row_of
+from sseproof.reports.charts.lanes import (
+    MOST_EPISODES,
+    Episode,
+    Lane,
+    Life,
+    Segment,
+    episodes,
+    lifelines,
+    waterfall,
+)
 from sseproof.reports.charts.overtime import (
     MOST_LANES,
     Band,
     Ended,
-    Line,
     Point,
     Series,
     busiest,
-    lag_over_time,
+    compact,
     lanes,
     outcomes_over_time,
     ttft_over_time,
@@ -322,11 +343,241 @@ def test_charts_that_are_compared_have_one_scale() -> None:
     assert (bottom - top) * 10 == pytest.approx(bottom - high, abs=1.5)
 
 
-def test_lag_names_median_and_worst() -> None:
-    chart = lag_over_time([Line(name="read lag p99", dash="", points=[(0, 1.0), (1, 9.0), (2, 2.0)])], [], 3)
+def test_what_stands_the_whole_run_shades_nothing_and_shares_a_lane() -> None:
+    standing = [Band(name=name, since_s=0, until_s=None) for name in ("cut", "slice")]
+    passing = Band(name="stall", since_s=2, until_s=4)
+    chart = ttft_over_time([series(30)], [*standing, passing], 10, [], "")
     assert chart is not None
-    assert chart.sentence == "Read lag p99: median 2 ms, worst 9 ms."
-    assert lag_over_time([Line(name="x", dash="", points=[])], [], 3) is None
+    tall = [bar for bar in bars(chart, svg.BAND) if bar[3] - bar[2] > 100]
+    time = Scale(0, 10, svg.LEFT, svg.RIGHT)
+    assert [bar[:2] for bar in tall] == [pytest.approx((time(2), time(4)), abs=0.1)]
+    joined = compact([*standing, passing], 10)
+    assert [band.name for band in joined] == ["2 faults, all the time", "stall"]
+    assert compact([standing[0], passing], 10) == [standing[0], passing]
+
+
+def test_brackets_are_drawn_where_the_calls_were() -> None:
+    band = Band(name="stall", since_s=2, until_s=4, brackets=((2.0, 2.5), (3.9, 4.0)))
+    chart = ttft_over_time([series(30)], [band], 10, [], "")
+    assert chart is not None
+    time = Scale(0, 10, svg.LEFT, svg.RIGHT)
+    edges = [bar for bar in bars(chart, svg.BAND) if bar[3] - bar[2] == pytest.approx(3)]
+    assert [bar[0] for bar in edges] == [pytest.approx(time(2.0), abs=0.1), pytest.approx(time(3.9), abs=0.1)]
+    assert edges[0][1] == pytest.approx(time(2.5), abs=0.1)
+
+
+def test_a_mark_is_a_line_in_a_lane_of_its_own() -> None:
+    bands = [Band(name=f"f{index}", since_s=index, until_s=index + 1) for index in range(20)]
+    marks = [Band(name="marked", since_s=at, until_s=at, mark=True) for at in (3.0, 5.0)]
+    assert lanes([*bands, *marks])[-1] == marks
+    chart = ttft_over_time([series(30)], marks, 10, [], "")
+    assert chart is not None
+    assert bars(chart, svg.BAND) == []
+    assert "marked, 2 times" in texts(chart)
+
+
+def test_every_series_has_a_form_of_its_own() -> None:
+    names = ["a", "b", "c", "d"]
+    chart = ttft_over_time([series(10, name=name) for name in names], [], 10, [], "")
+    assert chart is not None
+    assert [key.sign for key in chart.keys] == list(svg.SIGNS)
+    drawn = {
+        dict(shape.attributes)["stroke"]: (
+            dict(shape.attributes).get("stroke-linecap", ""),
+            "".join(re.findall("v[0-9.]+", dict(shape.attributes)["d"])[:1]),
+            dict(shape.attributes)["stroke-width"],
+        )
+        for shape in chart.shapes
+        if dict(shape.attributes).get("stroke") in svg.SERIES
+    }
+    assert len(set(drawn.values())) == 4, drawn
+
+
+def test_health_has_a_panel_a_unit_on_one_time() -> None:
+    lines = [
+        Line(name="read lag p99", unit="ms", points=[(0, 1.0), (1, 9.0), (2, 2.0)]),
+        Line(name="CPU of a worker", unit="%", points=[(0, 20.0), (1, 90.0)]),
+        Line(name="open streams", unit="streams", points=[(0, 5.0), (1, 50.0)]),
+    ]
+    chart = health_over_time(lines, [], 3, [1.0])
+    assert chart is not None
+    assert chart.sentence == (
+        "Read lag p99: median 2 ms, highest 9 ms at 1 s. CPU of a worker: median 20 %, highest 90 % at 1 s. "
+        "Open streams: median 5, highest 50 at 1 s."
+    )
+    assert {"lag, log scale", "share of one core, %", "streams that were open"} <= set(texts(chart))
+    assert "streams that could not be started (tick)" in [key.text for key in chart.keys]
+    assert health_over_time([Line(name="x", unit="ms", points=[])], [], 3) is None
+
+
+# --- ends ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_class_of_ends_has_its_sign_its_counts_and_bars_from_zero() -> None:
+    classes = [
+        EndClass(label="cut, first end rst", good=False, counts=(100, 0)),
+        EndClass(label="unfinished", good=None, counts=(0, 10)),
+        EndClass(label="whole", good=True, counts=(50, 200)),
+    ]
+    chart = ends_chart(classes, ["before", "after"])
+    assert chart is not None
+    assert texts(chart)[-3:] == [
+        "✕ cut, first end rst: before 100, after 0",
+        "? unfinished: before 0, after 10",
+        "✓ whole: before 50, after 200",
+    ]
+    scale = Scale(0, 200, 2, 990)
+    assert [bar[:2] for bar in bars(chart, svg.FAIL)] == [pytest.approx((2, scale(100)), abs=0.1)]
+    assert [bar[1] for bar in bars(chart, svg.PASS)] == [pytest.approx(scale(50), abs=0.1), 990]
+    assert chart.sentence == "250 of 360 streams ended well (69.4 %)."
+    assert ends_chart([], []) is None
+
+
+# --- reconnection ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_curve_counts_what_was_over_and_never_what_was_given_up() -> None:
+    backs = Backs(name="", over_ms=[100.0, 200.0, 200.0], never=1)
+    assert steps(backs) == [(0.0, 0.0), (100.0, pytest.approx(0.25)), (200.0, pytest.approx(0.75))]
+
+
+def test_a_censored_break_counts_as_open_until_then() -> None:
+    # Kaplan and Meier by hand: 1 of 4 over at 100, one leaves at 150, then 1 of 2 is over at 200.
+    backs = Backs(name="", over_ms=[100.0, 200.0, 300.0], censored_ms=[150.0])
+    assert steps(backs) == [
+        (0.0, 0.0),
+        (100.0, pytest.approx(0.25)),
+        (200.0, pytest.approx(1 - 0.75 * 0.5)),
+        (300.0, 1.0),
+    ]
+
+
+def test_the_share_of_breaks_is_told_against_the_limit() -> None:
+    backs = Backs(name="after", over_ms=[100.0] * 7 + [3_000.0] * 2, censored_ms=[500.0], never=2)
+    chart = back_within([backs, Backs(name="before", over_ms=[], never=5, colour=1)], 1_000.0)
+    assert chart is not None
+    assert chart.sentence == (
+        "after: 7 of 12 breaks were over within 1 s, the slowest after 3 s; 2 were given up; 1 ended with the run while "
+        "open. before: 0 of 5 breaks were over within 1 s; 5 were given up."
+    )
+    assert "1 s" in texts(chart)
+    assert [key.dash for key in chart.keys if key.sign == "bar"] == [False, True]
+    assert back_within([Backs(name="", over_ms=[], never=5)], 1_000.0) is None
+
+
+# --- subscriptions ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_share_is_of_those_that_are_held() -> None:
+    subscribers = [
+        Subscriber(0.0, 10.0, ((0.0, 4.0), (6.0, 10.0))),
+        Subscriber(2.0, 10.0, ((2.0, 10.0),)),
+    ]
+    line = shares(subscribers)
+    assert line == [Share(0.0, 1, 1), Share(2.0, 2, 2), Share(4.0, 2, 1), Share(6.0, 2, 2)]
+    assert dips(line, 10.0) == [Dip(4.0, 6.0, Share(4.0, 2, 1))]
+    assert dips(line[:3], 10.0) == [Dip(4.0, None, Share(4.0, 2, 1))]
+
+
+def test_a_restart_shows_as_a_dip_with_its_length() -> None:
+    held = [Subscriber(0.0, 20.0, ((0.0, 8.0), (9.5 + index / 100, 20.0))) for index in range(100)]
+    chart = connected_over_time([Holders(name="", subscribers=held)], [], 20.0)
+    assert chart is not None
+    assert chart.sentence == (
+        "At 8 s 0 of 100 subscriptions were connected (0 %), and 2.48 s passed until 99 % were again."
+    )
+    assert chart.table is not None
+    assert chart.table.rows == [["all", "8", "10.5", "0 %", "0 of 100"]]
+    assert connected_over_time([Holders(name="", subscribers=[])], [], 20.0) is None
+
+
+def test_a_thinned_line_keeps_the_deepest_dip() -> None:
+    held = [Subscriber(0.0, 20.0, ((0.0, 1 + n / 60), (1.002 + n / 60, 20.0))) for n in range(1_000)]
+    chart = connected_over_time([Holders(name="", subscribers=held)], [], 20.0)
+    assert chart is not None
+    worst = min(share.share for share in shares(held))
+    (path,) = (
+        dict(shape.attributes)["d"]
+        for shape in chart.shapes
+        if dict(shape.attributes).get("stroke") == svg.DATA
+    )
+    lowest = max(float(y) for y in re.findall(rf"[ML]{NUMBER} ({NUMBER})", path))
+    top = svg.TOP + 8
+    assert lowest == pytest.approx(Scale(0, 100, top + 180, top)(worst * 100), abs=0.1)
+    assert len(path) < 6_000
+
+
+# --- gaps over time -------------------------------------------------------------------------------------------------------
+
+
+def test_every_gap_lies_in_one_cell_of_its_class() -> None:
+    heat = Heat(name="", cells={})
+    add(heat.cells, 0, {40 * MS: 500, 45 * MS: 3})
+    add(heat.cells, 7, {1_500 * MS: 1})
+    chart = heat_map("h", heat, [], 10.0, [250 * MS])
+    assert chart is not None
+    drawn = [shape for shape in chart.shapes if dict(shape.attributes).get("fill") == svg.DATA]
+    cells = [
+        cell
+        for shape in drawn
+        for cell in re.findall(rf"M({NUMBER}) ({NUMBER})H", dict(shape.attributes)["d"])
+    ]
+    assert len(cells) == 2, "500 and 3 in one class of length, 1 in another"
+    time = Scale(0, 10, svg.LEFT, svg.RIGHT)
+    assert sorted(float(x) for x, _ in cells) == [
+        pytest.approx(time(0), abs=0.1),
+        pytest.approx(time(7), abs=0.1),
+    ]
+    assert len({dict(shape.attributes).get("fill-opacity") for shape in drawn}) == 2
+    assert chart.sentence.startswith("504 in all; the longest, between ")
+    assert "ended between 7 and 8 s. 1 lie in rows above that of 250 ms." in chart.sentence
+    assert "claimed: 250 ms" in texts(chart)
+    assert heat_map("h", Heat(name="", cells={}), [], 10.0, []) is None
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 6, 40, 1_000, 123_456])
+def test_classes_of_counts_leave_none_out(most: int) -> None:
+    edges = class_edges(most)
+    assert 1 <= len(edges) <= CLASSES
+    assert edges[0][0] == 1
+    assert edges[-1][1] == most
+    for (_, high), (low, _) in itertools.pairwise(edges):
+        assert low == high + 1
+
+
+def test_a_row_holds_its_lengths() -> None:
+    assert row_of(0) == row_of(10_000) == 0
+    assert row_of(100_000) == 6
+    assert row_of(99_999) == 5
+
+
+# --- lives ------------------------------------------------------------------------------------------------------------------
+
+
+def test_lives_lie_on_the_time_of_the_run_by_their_start() -> None:
+    def life(number: int, since_s: float, good: bool | None) -> Life:
+        return Life(
+            number=str(number),
+            variant="",
+            since_s=since_s,
+            segments=[Segment("waiting", 0, 500), Segment("streaming", 500, 2_000)],
+            good=good,
+            words=f"what happened to {number}.",
+            why="drawn" if good else "bad",
+        )
+
+    bands = [Band(name="stall", since_s=2, until_s=4)]
+    chart = lifelines([life(7, 6.0, True), life(3, 1.0, False), life(5, 2.0, None)], bands, 10.0, 40)
+    assert chart is not None
+    time = Scale(0, 10, 4, 990)
+    assert [bar[0] for bar in bars(chart, svg.DATA)] == [
+        pytest.approx(time(at), abs=0.1) for at in (1.5, 2.5, 6.5)
+    ]
+    assert [text for text in texts(chart) if text[0] in "✓✕?"] == ["✕ 3", "? 5", "✓ 7"]
+    assert chart.sentence.startswith("Showing 3 of 40 streams: 2 bad, 1 drawn.")
+    assert chart.table is not None
+    assert chart.table.rows[0] == ["3", "bad", "1", "what happened to 3."]
+    assert lifelines([], [], 10.0, 0) is None
 
 
 # --- lanes -------------------------------------------------------------------------------------------------------------------
@@ -420,8 +671,9 @@ def test_the_spectrum_tells_the_observed_quantiles() -> None:
     assert chart is not None
     assert chart.table is not None
     row = dict(zip(chart.table.columns, chart.table.rows[0], strict=True))
-    assert (row["p50"], row["p95"], row["p99"]) == ("50 ms", "95 ms", "99 ms")
-    assert "p99.9" not in row, "100 streams have no p99.9"
+    assert row["p50"] == "50 ms (40 ms to 61 ms)"
+    assert row["p95"] == "95 ms (90 ms to 100 ms)"
+    assert "p99" not in row, "the p99 of 100 streams has no interval"
     assert "claimed: 80 ms" in texts(chart)
     assert "percentile, log scale of the rest" in texts(chart)
 
@@ -430,12 +682,43 @@ def test_the_curve_ends_where_streams_never_came() -> None:
     values: list[int | None] = [100 * MS] * 90 + [None] * 10
     chart = spectrum("s", "TTFT", [Sample(name="x", values_ns=values, band=False)], [])
     assert chart is not None
-    (line,) = (shape for shape in chart.shapes if dict(shape.attributes).get("stroke") == svg.DATA)
+    line = next(shape for shape in chart.shapes if dict(shape.attributes).get("stroke") == svg.DATA)
     xs = [float(x) for x in re.findall(rf"[ML]({NUMBER}) ", dict(line.attributes)["d"])]
-    across = Scale(2.0, 100.0, svg.LEFT, svg.RIGHT, log=True)
-    assert max(xs) <= across(10.0) + 1, "p90 is the last that came"
+    (p90,) = (text.x for text in chart.texts if text.text == "p90")
+    assert svg.LEFT < max(xs) <= p90 + 1, "p90 is the last that came"
     assert "10 never" in chart.sentence
     assert spectrum("s", "TTFT", [Sample(name="x", values_ns=[None] * 5)], []) is None
+
+
+@pytest.mark.parametrize("n", [6, 36, 72, 100, 368])
+def test_a_curve_ends_where_its_interval_does(n: int) -> None:
+    values: list[int | None] = [(1 + index) * MS for index in range(n)]
+    chart = spectrum("s", "TTFT", [Sample(name="x", values_ns=values)], [])
+    assert chart is not None
+    area = next(shape for shape in chart.shapes if dict(shape.attributes).get("fill") == svg.DATA)
+    line = next(shape for shape in chart.shapes if dict(shape.attributes).get("stroke") == svg.DATA)
+    ends = [
+        max(float(x) for x in re.findall(rf"[ML]({NUMBER}) ", dict(shape.attributes)["d"]))
+        for shape in (area, line)
+    ]
+    assert ends[0] == ends[1]
+    least = {6: "p50", 36: "p90", 72: "p95", 368: "p99"}  # measurement.md 3.4
+    if n in least:
+        assert chart.table is not None
+        told = [
+            name
+            for name, cell in zip(chart.table.columns, chart.table.rows[0], strict=True)
+            if cell[0] != "–"
+        ]
+        assert told[-1] == least[n]
+
+
+def test_too_few_for_an_interval_are_points() -> None:
+    chart = spectrum("s", "TTFT", [Sample(name="x", values_ns=[1 * MS, 2 * MS, 3 * MS])], [])
+    assert chart is not None
+    assert not any("L" in dict(shape.attributes)["d"] and dict(shape.attributes).get("stroke") == svg.DATA
+                   for shape in chart.shapes)  # fmt: skip
+    assert points(chart, svg.DATA)
 
 
 def test_gaps_are_shares_of_their_buckets() -> None:

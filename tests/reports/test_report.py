@@ -168,7 +168,7 @@ def test_every_chart_has_title_description_axes_sentence_and_data(made: dict[str
         assert 0 < len(chart.table.rows) <= 200, chart.key
         assert {len(row) for row in chart.table.rows} == {len(chart.table.columns)}, chart.key
         texts = " ".join(text.text for text in chart.texts)
-        assert any(unit in texts for unit in (", s", ", ms", "log scale", "%")), (
+        assert any(unit in texts for unit in (", s", ", ms", "log scale", "%", "number of streams")), (
             f"{chart.key} has no axis title with its unit"
         )
     drawn = [svg for svg in Document(render_report(made[kind])).all("svg") if svg.get("role") == "img"]
@@ -371,7 +371,7 @@ def test_open_load_shows_ttft_from_plan_and_from_send(run: RunBuilder) -> None:
     assert chart.key == "ttft-spectrum"
     assert [key.text for key in chart.keys] == ["from plan", "from send"]
     plan, send = chart.table.rows
-    assert plan[2] != send[2] == "86 ms"
+    assert plan[2] != send[2] == "86 ms (86 ms to 86 ms)"
     assert "from plan" in section.heading or "TTFT p50" in section.heading
 
 
@@ -396,16 +396,15 @@ def test_what_broke_counts_every_class_once(made: dict[str, Path]) -> None:
     history = read_history(made["two"])
     facts = all_facts(history)
     (section,) = (section for section in page_of(made["two"]).sections if section.key == "broke")
-    (grid,) = (block for block in section.blocks if block.kind == "grid")
-    assert grid.table.columns == ["outcome", "first end", "streams", "before", "after"]
-    counted = sum(int(row[2].replace(",", "")) for row in grid.table.rows)
-    assert counted == sum(1 for each in facts if not each.good or each.record.breaks)
-    for row in grid.table.rows:
-        assert int(row[2]) == int(row[3]) + int(row[4])
-    bad = [int(row[2]) for row in grid.table.rows if row[0] not in {"complete", "held"}]
+    ends, *charts = (block.chart for block in section.blocks if block.kind == "figure")
+    assert ends.table.columns == ["ended", "before", "after", "share of all"]
+    counted = {row[0]: int(row[1]) + int(row[2]) for row in ends.table.rows}
+    whole = counted.pop("ended well on the first connection")
+    assert sum(counted.values()) == sum(1 for each in facts if not each.good or each.record.breaks)
+    assert whole + sum(counted.values()) == len(facts)
+    bad = [count for label, count in counted.items() if not label.startswith("complete")]
     assert bad == sorted(bad, reverse=True), "most frequent first"
-    charts = [block.chart for block in section.blocks if block.kind == "figure"]
-    assert len(charts) == len(grid.table.rows)
+    assert len(charts) == len(counted)
     for chart in charts:
         assert 1 <= len([text for text in chart.texts if text.text.startswith("stream ")]) <= 3
 
@@ -417,7 +416,7 @@ def test_a_class_shows_three_streams_from_all_variants(run: RunBuilder) -> None:
         for _ in range(5):
             run.failed(variant=variant)
     (section,) = (section for section in page_of(run.write()).sections if section.key == "broke")
-    (chart,) = (block.chart for block in section.blocks if block.kind == "figure")
+    _, chart = (block.chart for block in section.blocks if block.kind == "figure")
     shown = [text.text for text in chart.texts if text.text.startswith("stream ")]
     assert [text.split(" · ")[1] for text in shown] == ["before", "before", "after"]
     assert "Showing 3 of 10." in chart.sentence
