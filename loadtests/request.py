@@ -18,11 +18,11 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sseproof.loadtests.framing import EVENT_STREAM
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-EVENT_STREAM: Final = "text/event-stream"
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_LIMIT: Final = 10
 """Browsers stop at 20; nobody means more than a few (C12)."""
@@ -208,11 +208,6 @@ def secret_query_values(endpoint: Endpoint) -> list[str]:
     pairs = (pair.partition("=") for pair in endpoint.target.partition("?")[2].split("&"))
     found = [value for name, _, value in pairs if SECRET_QUERY.search(unquote(name).lower())]
     return [*found, *(unquote(value) for value in found)]
-
-
-def is_event_stream(content_type: str) -> bool:
-    """Whether the essence of a Content-Type is text/event-stream, whatever its case and parameters (C07)."""
-    return content_type.partition(";")[0].strip().lower() == EVENT_STREAM
 
 
 def _target(path: str, query: str) -> str:

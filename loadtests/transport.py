@@ -31,6 +31,7 @@ import httptools
 from msgspec import Struct
 
 from sseproof.loadtests.deferral import READS_TOGETHER, WAITING_READ_BYTES, Deferral, deferral
+from sseproof.loadtests.framing import is_event_stream
 from sseproof.loadtests.kernel_stamps import (
     ANCILLARY_BYTES,
     SO_TIMESTAMPING,
@@ -43,7 +44,6 @@ from sseproof.loadtests.metrics import LAG_MASKS, Metrics
 from sseproof.loadtests.request import (
     REDIRECTS,
     Request,
-    is_event_stream,
 )
 from sseproof.loadtests.settings import Timeouts
 from sseproof.loadtests.stamps import PollClock, poll_clock

@@ -1,4 +1,4 @@
-"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `runs`, `mark`, `serve`, `chaos`, `calibrate`, `setup`.
+"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `runs`, `check`, `mark`, `serve`, `chaos`, `calibrate`, `setup`.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from sseproof.check_commands import body_of
 from sseproof.rundir.errors import EXIT_INTERRUPTED, EXIT_RIG, EXIT_USAGE, SuiteError, UsageError
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -227,7 +228,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     put("target", "url", options["target"])
     put("target", "method", options["method"])
     put("target", "headers", _pairs("--header", options["headers"], ":"))
-    put("target", "body", _body(options["body"]))
+    put("target", "body", body_of(options["body"]))
     put("target", "dialect", options["dialect"])
     put("target", "allow", list(options["allow"]) or None)
     put("target", "allow_load", options["allow_load"])
@@ -261,17 +262,6 @@ def _pairs(option: str, texts: tuple[str, ...], separator: str) -> dict[str, str
             raise UsageError(f"{option} wants NAME{separator}VALUE; one of those given has no {separator!r}.")
         pairs[name.strip()] = value.strip()
     return pairs
-
-
-def _body(text: str | None) -> str | None:
-    if text is None or not text.startswith("@"):
-        return text
-    path = Path(text[1:])
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"--body {text}: {path} can't be read: {reason}.") from None
 
 
 def _repeatable(secrets: dict[str, str]) -> list[str]:
@@ -403,6 +393,84 @@ def judge(run_dir: Path, exports: tuple[str, ...], on_unknown: Any, as_json: boo
             click.echo(problem, err=True)
     _answer(run_dir, verdict, as_json=as_json)
     return verdict.exit_code
+
+
+@cli.command(context_settings=SETTINGS)
+@click.argument("url", required=False)
+@click.option("--method", metavar="METHOD", help="GET (default), or POST when there is a body.")
+@click.option(
+    "--header", "headers", metavar="NAME:VALUE", multiple=True, help="Request header; VALUE may be env:NAME."
+)
+@click.option("--body", metavar="TEXT", help="Request body, or @FILE.")
+@click.option("--terminal", metavar="MARKER", help="The event that ends a stream: event:TYPE or data:TEXT.")
+@click.option("--look", metavar="TIME", help="How long the stream is watched (30s; 90s with a body).")
+@click.option(
+    "--timeout", default="30s", show_default=True, metavar="TIME", help="How long headers are waited for."
+)
+@click.option("--cacert", metavar="FILE", help="A private certificate authority.")
+@click.option("--cert", metavar="FILE", help="A client certificate.")
+@click.option("--key", metavar="FILE", help="Its key, when it is in a file of its own.")
+@click.option("--insecure", is_flag=True, help="Accept any certificate.")
+@click.option(
+    "--allow-target", "allow", metavar="HOST", multiple=True, help="A redirect may lead to this host."
+)
+@click.option("--only", metavar="IDS", multiple=True, help="These checks alone: H01,W or the like.")
+@click.option("--skip", metavar="IDS", multiple=True, help="All checks but these.")
+@click.option(
+    "--out", default="checks", show_default=True, metavar="DIR", help="Folder in which captures are kept."
+)
+@click.option(
+    "--from",
+    "source",
+    metavar="CAPTURE",
+    type=click.Path(path_type=Path),
+    help="Judge a kept capture again; sends nothing.",
+)
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@_json_option
+def check(url: str | None, **options: Any) -> int:
+    """Examines one endpoint: handshake, timing, wire, buffering; a diagnosis, and a table with evidence and fixes.
+
+    Sends at most 12 requests to URL, one at a time, within 120 s, redirects included: a stream, the same with compression
+    offered, with any Accept, resumed from an id and from an unknown one, HEAD, OPTIONS, and over https a handshake that asks
+    for HTTP/2. With a method other than GET it sends the one request, and OPTIONS. Load it never makes.
+
+    \b
+    Example:
+      sseproof check http://127.0.0.1:8000/api/v1/stream/chat
+      sseproof check https://chat.example.com/v1/answers --body @question.json --header "Authorization: env:TOKEN"
+      sseproof check --from checks/20261127T140305-218-chat.example.com.json
+
+    \b
+    Exit codes: 0 nothing fails, 1 a check fails, 2 none fails but an essential one (H01, H02, W01, B01, B02, D02) is
+    unknown, 64 bad usage or input, 70 the suite itself broke.
+    """
+    from sseproof import check_commands
+    from sseproof.reports.endpoint.judge import judge_capture
+
+    only, skip = check_commands.ids(options["only"]), check_commands.ids(options["skip"])
+    if (url is None) == (options["source"] is None):
+        raise UsageError("Give the URL of an endpoint, or --from CAPTURE with a kept one; not both.")
+    if options["source"] is not None:
+        done = check_commands.kept(options["source"])
+    else:
+        say = (
+            (lambda _sentence: None)
+            if options["quiet"]
+            else (lambda sentence: click.echo(sentence, err=True))
+        )
+        request = check_commands.request_of(url or "", options, _pairs("--header", options["headers"], ":"))
+        done = check_commands.probe(request, os.environ, say, out=Path(options["out"]))
+    report = judge_capture(done.capture, only=only, skip=skip)
+    if options["as_json"]:
+        from sseproof.rundir.files import document_bytes
+
+        click.echo(document_bytes(report), nl=False)
+    else:
+        from sseproof.reports.endpoint_text import check_text
+
+        click.echo(check_text(report, capture=str(done.path)), nl=False)
+    return report.exit_code
 
 
 @cli.command(context_settings=SETTINGS)

@@ -16,6 +16,7 @@ DETAIL_LIMIT_CHARS: Final = 300
 
 CUT_MARK: Final = "… (cut)"
 SECRET_MASK: Final = "[secret]"  # noqa: S105  # the mask itself
+OVERWRITTEN: Final = b"*"
 SHORTEST_SECRET_CHARS: Final = 4
 """Masking shorter values would garble ordinary text and hide nothing worth hiding."""
 
@@ -81,6 +82,18 @@ class Redactor:
             *cut, rest = text.split(CUT_MARK)
             text = CUT_MARK.join([*(self._without_half(part) for part in cut), rest])
         return text
+
+    def overwritten(self, data: bytes) -> tuple[bytes, list[int]]:
+        """Bytes of the same length with every known secret overwritten, and where those stood."""
+        places: set[int] = set()
+        for secret in self._secrets:
+            sought = secret.encode("utf-8", "surrogatepass")
+            at = data.find(sought)
+            while at >= 0:
+                data = data[:at] + OVERWRITTEN * len(sought) + data[at + len(sought) :]
+                places.add(at)
+                at = data.find(sought, at + len(sought))
+        return data, sorted(places)
 
     def _without_half(self, text: str) -> str:
         """The text without a secret's beginning at its end."""

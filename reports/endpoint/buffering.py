@@ -1,0 +1,418 @@
+"""B01 to B08: whether something on the way holds events back, told from how bursts and events lie to each other (checks.md 5.4).
+
+Rules:
+- No clock is needed where a buffer of a fixed size cuts: its bursts end inside events. Timers need the sender's clock, or
+  are only suspected.
+- Fewer than LEAST_BURSTS bursts prove nothing: the answer is unknown, not pass. Bursts that we read late are left out.
+- What was there within QUICK_NS of the request proves nothing either: nobody can be shown to have held it back.
+- The variation of gaps alone accuses nobody: models group tokens by design, and lossy links group by themselves.
+"""
+
+import itertools
+import math
+from collections import Counter
+from typing import Final
+
+from msgspec import Struct
+
+from sseproof.loadtests.dialects import Plain
+from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
+from sseproof.reports.endpoint.model import (
+    Outcome,
+    bytes_at,
+    failed,
+    not_applicable,
+    passed,
+    unknown,
+    warned,
+)
+from sseproof.reports.endpoint.seen import Burst, Seen
+from sseproof.reports.statistics import lower_bound, upper_bound
+from sseproof.reports.words import count_of, digits, duration_text, share_text
+
+MS: Final = 1_000_000
+LEAST_BURSTS: Final = 20
+QUICK_NS: Final = 500 * MS
+FULL_BURSTS: Final = 2
+FULL_EVENTS: Final = 5.0
+FULL_SPREAD: Final = 0.1
+ALIGNED_BELOW: Final = 0.5
+GROUPED_FROM: Final = 1.5
+TIMER_EVENTS: Final = 3.0
+TIMER_CV: Final = 0.25
+TIMER_CLOCK_CV: Final = 0.3
+TIMER_LATE_NS: Final = 50 * MS
+TIMER_SHARED: Final = 0.6
+TIMER_DROP_NS: Final = 40 * MS
+TIMER_BAD_NS: Final = 200 * MS
+BEHIND_EVENTS: Final = 1.5
+BEHIND_LATE_NS: Final = 20 * MS
+BEHIND_NEAR: Final = 0.2
+COMPRESSED_FACTOR: Final = 3.0
+FIRST_EVENTS: Final = 5
+FIRST_BYTES: Final = 1_024
+BUFFER_SIZES: Final = (32_768, 16_384, 8_192, 4_096, 1_024)
+NAMED_SHARE: Final = 0.6
+CLOCK_FIELDS: Final = ("sent_at_ns", "sent_at", "sentAt", "ts", "timestamp", "time", "created_at")
+CLOCK_SHARE: Final = 0.9
+_LONGER: Final = (
+    "Examine a longer stream: a body over 64 KiB or 30 s (--look), or a prompt that asks for a long answer."
+)
+
+
+class Flow(Struct, frozen=True):
+    """The features of one stream's bursts."""
+
+    bursts: int
+    """All of them."""
+    judged: int
+    """Without the last one, whose end nobody chose, and without void ones."""
+    aligned: int
+    """Of those judged, how many end between events."""
+    events: int
+    per_burst: float
+    """E: events a burst."""
+    variation: float | None
+    """CV of the distances between bursts; None below three."""
+    spread: float | None
+    """S: share of the time since the request in which the body came."""
+    waited_ns: int
+    """From the request to the last byte."""
+    buffer_bytes: int | None
+    """Q: the size that most bursts are multiples of."""
+    middle_bytes: int
+
+    @property
+    def alignment(self) -> float:
+        """A."""
+        return self.aligned / self.judged if self.judged else 1.0
+
+
+def flow_of(seen: Seen) -> Flow:
+    """The features of a stream; void bursts are left out of shares and sizes."""
+    bursts = seen.bursts
+    inner = [burst for burst in bursts[:-1] if not burst.void]
+    sound = [burst for burst in bursts if not burst.void]
+    events = sum(burst.events for burst in sound)
+    gaps = [after.at_ns - before.at_ns for before, after in itertools.pairwise(bursts)]
+    first, last = seen.first_byte_ns, seen.last_byte_ns
+    waited = 0 if last is None else max(1, last - seen.sent_ns)
+    sizes = sorted(burst.size for burst in inner)
+    return Flow(
+        bursts=len(bursts),
+        judged=len(inner),
+        aligned=sum(burst.between_events for burst in inner),
+        events=events,
+        per_burst=events / len(sound) if sound else 0.0,
+        variation=_variation(gaps),
+        spread=None if first is None or last is None else (last - first) / waited,
+        waited_ns=waited,
+        buffer_bytes=_named_size(inner),
+        middle_bytes=sizes[len(sizes) // 2] if sizes else 0,
+    )
+
+
+def _variation(gaps: list[int]) -> float | None:
+    if len(gaps) < 2:
+        return None
+    mean = sum(gaps) / len(gaps)
+    return math.sqrt(sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) / mean if mean else None
+
+
+def _named_size(bursts: list[Burst]) -> int | None:
+    """The size that most bursts are multiples of, and the commonest multiple of it when most have that."""
+    sizes = [burst.size for burst in bursts if burst.size]
+    for unit in BUFFER_SIZES:
+        fitting = [size for size in sizes if size % unit == 0]
+        if sizes and len(fitting) / len(sizes) >= NAMED_SHARE:
+            return Counter(fitting).most_common(1)[0][0]
+    return None
+
+
+# The rules, as functions of a stream: they are asked of P0, of P1, and of each way.
+
+
+def all_at_once(seen: Seen) -> Outcome:
+    """B01 of one stream."""
+    flow = flow_of(seen)
+    if flow.events < FULL_EVENTS:
+        waited = seen.probed.ended_ns - seen.sent_ns
+        return unknown(
+            f"Only {count_of(flow.events, 'event')} in {duration_text(waited)}: nothing to compare.", _LONGER
+        )
+    once = flow.per_burst >= FULL_EVENTS and (
+        flow.bursts <= FULL_BURSTS or (flow.spread is not None and flow.spread < FULL_SPREAD)
+    )
+    text = f"{flow.events:,} events in {count_of(flow.bursts, 'burst')}, the last {duration_text(flow.waited_ns)} after the request"
+    if not once:
+        return passed(f"{text}: they come one after the other.")
+    if flow.waited_ns < QUICK_NS:
+        return unknown(f"{text}: too quick to tell whether anybody held them back.", _LONGER)
+    return failed(f"The whole answer arrives at once: {text}.", "")
+
+
+def by_size(seen: Seen) -> Outcome:
+    """B02 of one stream."""
+    flow = flow_of(seen)
+    if flow.judged < LEAST_BURSTS:
+        return unknown(
+            f"{count_of(flow.judged, 'burst')} to judge by, {LEAST_BURSTS} are needed: insufficient.", _LONGER
+        )
+    low, high = lower_bound(flow.aligned, flow.judged), upper_bound(flow.aligned, flow.judged)
+    figures = (
+        f"{flow.aligned} of {flow.judged} bursts end between events ({share_text(low)} to {share_text(high)} at 95 %), "
+        f"{digits(flow.per_burst)} events a burst"
+    )
+    if flow.alignment >= ALIGNED_BELOW or flow.per_burst < GROUPED_FROM:
+        return passed(f"{figures}.")
+    inside = next(burst for burst in seen.bursts if not burst.between_events and not burst.void)
+    size = (
+        f"{flow.buffer_bytes:,} bytes"
+        if flow.buffer_bytes is not None
+        else f"about {flow.middle_bytes:,} bytes"
+    )
+    return failed(
+        f"Events arrive {size} at a time: something on the way buffers. {figures[0].upper()}{figures[1:]}.",
+        "",
+        bytes_at(seen.body, inside.end, "a burst ends here, inside an event", size=0),
+    )
+
+
+def by_timer(seen: Seen) -> Outcome:
+    """B04 of one stream."""
+    flow = flow_of(seen)
+    if flow.judged < LEAST_BURSTS or flow.variation is None:
+        return unknown(
+            f"{count_of(flow.judged, 'burst')} to judge by, {LEAST_BURSTS} are needed: insufficient.", _LONGER
+        )
+    text = f"{digits(flow.per_burst)} events a burst, spacing varies by {share_text(flow.variation)}"
+    if flow.per_burst < TIMER_EVENTS or flow.variation >= TIMER_CV:
+        return passed(f"No timer seen: {text}.")
+    gaps = sorted(
+        after.at_ns - before.at_ns for before, after in zip(seen.bursts, seen.bursts[1:], strict=False)
+    )
+    return warned(
+        f"Events come in groups, every {duration_text(gaps[len(gaps) // 2])}: a flush timer, or a server that groups. {text}.",
+        "",
+    )
+
+
+def _with_fix(outcome: Outcome, fix: str) -> Outcome:
+    if outcome.verdict not in {"warn", "fail"}:
+        return outcome
+    return Outcome(verdict=outcome.verdict, sentence=outcome.sentence, fix=fix, evidence=outcome.evidence)
+
+
+def _stream(case: Case) -> Outcome | None:
+    seen = case.main
+    if not seen.readable:
+        return not_applicable(NO_STREAM)
+    if seen.decoded.problem:
+        return unknown(f"The body can't be read whole: {seen.decoded.problem}.", "Offer identity only.")
+    if not seen.stamped and any(burst.void for burst in seen.bursts):
+        return unknown(
+            "Our own readings were late, and there are no kernel stamps here.", "Check from Linux."
+        )
+    return None
+
+
+def _full(case: Case) -> Outcome:
+    if (closed := _stream(case)) is not None:
+        return closed
+    return _with_fix(all_at_once(case.main), case.chain.fix("buffering"))
+
+
+def _by_size(case: Case) -> Outcome:
+    if (closed := _stream(case)) is not None:
+        return closed
+    if all_at_once(case.main).verdict == "fail":
+        return not_applicable("everything came at once (B01)")
+    coding = (
+        " The answer is compressed: the buffer may be the compressor's." if case.main.decoded.coding else ""
+    )
+    return _with_fix(by_size(case.main), case.chain.fix("buffering") + coding)
+
+
+# With the sender's clock.
+
+
+class Lateness(Struct, frozen=True):
+    """How late events are, against the least late of them: the difference between the clocks falls out."""
+
+    field: str
+    middle_ns: int
+    gap_ns: int
+    """The median distance between two events, by the sender."""
+    shared: float
+    """Share of the events that came in a burst with others."""
+    drop_ns: int
+    """How much later the first event of a burst is than its last, in the median."""
+
+
+def lateness_of(seen: Seen) -> Lateness | None:
+    """None when the events do not say when they were sent."""
+    for field in CLOCK_FIELDS:
+        plain = Plain(sent_at=f"json:{field}")
+        sent = [plain.read(message).sent_at_ns for message in seen.messages]
+        pairs = [
+            (at_ns, sent_ns)
+            for at_ns, sent_ns in zip(seen.event_ns, sent, strict=True)
+            if sent_ns is not None
+        ]
+        if len(pairs) < max(LEAST_BURSTS, CLOCK_SHARE * len(sent)) or len(
+            {each for _, each in pairs}
+        ) * 2 < len(pairs):
+            continue
+        late = [at_ns - sent_ns for at_ns, sent_ns in pairs]
+        least = min(late)
+        groups: list[list[int]] = []
+        previous: int | None = None
+        for (at_ns, _), each in zip(pairs, late, strict=True):
+            if previous is None or at_ns - previous >= 5 * MS:
+                groups.append([])
+            groups[-1].append(each - least)
+            previous = at_ns
+        drops = sorted(group[0] - group[-1] for group in groups if len(group) > 1)
+        gaps = sorted(after - before for (_, before), (_, after) in itertools.pairwise(pairs))
+        return Lateness(
+            field=field,
+            middle_ns=sorted(each - least for each in late)[len(late) // 2],
+            gap_ns=gaps[len(gaps) // 2],
+            shared=sum(len(group) for group in groups if len(group) > 1) / len(pairs),
+            drop_ns=drops[len(drops) // 2] if drops else 0,
+        )
+    return None
+
+
+def _timer_with_clock(case: Case) -> Outcome:
+    if (closed := _stream(case)) is not None:
+        return closed
+    late = lateness_of(case.main)
+    if late is None:
+        return not_applicable("the events do not say when they were sent")
+    flow = flow_of(case.main)
+    text = (
+        f"by {late.field}: events {duration_text(late.middle_ns)} late in the median, "
+        f"{share_text(late.shared)} of {flow.events:,} share a burst, the first of a burst waited {duration_text(late.drop_ns)} longer"
+    )
+    if (
+        late.middle_ns <= TIMER_LATE_NS
+        or late.shared < TIMER_SHARED
+        or late.drop_ns <= TIMER_DROP_NS
+        or flow.alignment < ALIGNED_BELOW
+    ):
+        return passed(f"No timer, {text}.")
+    fix = "Turn the flush timer off (Go: FlushInterval: -1), flush after each event, set TCP_NODELAY."
+    if flow.variation is None or flow.variation >= TIMER_CLOCK_CV:
+        return warned(f"A flush timer, or loss on the way: {text}.", fix)
+    if late.middle_ns <= TIMER_BAD_NS:
+        return warned(f"A flush timer, {text}.", fix)
+    return failed(f"A flush timer holds events back, {text}.", fix)
+
+
+def _timer_without_clock(case: Case) -> Outcome:
+    if (closed := _stream(case)) is not None:
+        return closed
+    if lateness_of(case.main) is not None:
+        return not_applicable("the sender's clock decides it (B03)")
+    if all_at_once(case.main).verdict == "fail" or by_size(case.main).verdict == "fail":
+        return not_applicable("B01 or B02 names the cause")
+    fix = "If a proxy does it, let it flush at once (Go: FlushInterval: -1; TCP_NODELAY); a sender's clock would decide."
+    return _with_fix(by_timer(case.main), fix)
+
+
+def _one_behind(case: Case) -> Outcome:
+    if (closed := _stream(case)) is not None:
+        return closed
+    late = lateness_of(case.main)
+    if late is None:
+        return not_applicable("invisible when events do not say when they were sent")
+    flow = flow_of(case.main)
+    near = abs(late.middle_ns - late.gap_ns) <= BEHIND_NEAR * late.gap_ns
+    text = f"{duration_text(late.middle_ns)} late in the median, {duration_text(late.gap_ns)} between two"
+    if flow.per_burst < BEHIND_EVENTS and late.middle_ns > BEHIND_LATE_NS and near:
+        return failed(
+            f"Each event waits for the next: {text}.",
+            "HTTPS inspection or antivirus on the way: try another network; follow each event with a comment.",
+        )
+    return passed(f"No event waits for the next: {text}.")
+
+
+def grouped_by_compression(case: Case) -> str | None:
+    """How compression groups the events of P1, in words; None when it does not, or P1 was not made or not compressed."""
+    squeezed = case.one("gzip")
+    if squeezed is None or squeezed.status != 200 or not squeezed.decoded.coding or not case.main.readable:
+        return None
+    plain = flow_of(case.main)
+    if not plain.bursts or plain.waited_ns < QUICK_NS:
+        return None
+    packed = flow_of(squeezed)
+    if squeezed.decoded.problem or not packed.events:
+        # Not to be read here, or nothing came: the pieces of the same time are compared.
+        span_ns = squeezed.probed.ended_ns - squeezed.sent_ns
+        meanwhile = sum(burst.at_ns - case.main.sent_ns <= span_ns for burst in case.main.bursts)
+        if meanwhile >= COMPRESSED_FACTOR * max(1, packed.bursts):
+            return f"{count_of(packed.bursts, 'burst')} where the plain answer has {meanwhile}"
+        return None
+    if packed.per_burst >= COMPRESSED_FACTOR * max(plain.per_burst, 1.0):
+        return f"{digits(packed.per_burst)} events a burst against {digits(plain.per_burst)}"
+    return None
+
+
+def _compression(case: Case) -> Outcome:
+    if (closed := _stream(case)) is not None:
+        return closed
+    squeezed = case.one("gzip")
+    if squeezed is None:
+        return not_applicable(f"no compressed answer: {case.skipped('gzip')}")
+    if not squeezed.decoded.coding:
+        return passed("Not compressed, also when that was offered.")
+    grouped = grouped_by_compression(case)
+    if grouped is not None:
+        return failed(f"Compression holds events back: {grouped}.", case.chain.fix("compression"))
+    if case.main.probed.ended_ns - case.main.sent_ns < QUICK_NS or flow_of(case.main).events < FULL_EVENTS:
+        return unknown("Compressed, and too short to tell whether that holds events back.", _LONGER)
+    return passed("Compressed, and as timely as the plain answer.")
+
+
+def _first_flush(case: Case) -> Outcome:
+    if (closed := _stream(case)) is not None:
+        return closed
+    bursts = case.main.bursts
+    if len(bursts) < FIRST_EVENTS:
+        return not_applicable(f"{count_of(len(bursts), 'burst')}: too few to tell the first from the others")
+    first, later = bursts[0], bursts[1:]
+    usual = sum(burst.events for burst in later) / len(later)
+    usual_bytes = sum(burst.size for burst in later) / len(later)
+    held = first.events >= FIRST_EVENTS or first.size >= FIRST_BYTES
+    grouped = first.events > FIRST_EVENTS * max(usual, 1.0) - 1 or first.size > FIRST_EVENTS * usual_bytes
+    text = f"The first burst holds {count_of(first.events, 'event')} and {first.size:,} bytes, later ones {digits(usual)}"
+    if not (held and grouped):
+        return passed("The first burst is like the others.")
+    if first.at_ns - case.main.sent_ns < QUICK_NS:
+        return passed(f"{text}; it came at once, so nobody held it back.")
+    return warned(
+        f"{text}: a buffer that fills before it lets the first byte through.",
+        "Send 2 KiB of comment first, or shrink the header buffer (nginx: proxy_buffer_size).",
+    )
+
+
+def _by_hop(case: Case) -> Outcome:
+    ways = [*case.all("origin"), *case.all("path")]
+    if not ways:
+        return not_applicable("no second way was asked for (--origin, --via)")
+    if (closed := _stream(case)) is not None:
+        return closed
+    return passed("Not compared.")
+
+
+BUFFERING: Final = (
+    Check("B01", "all at once", _full),
+    Check("B02", "buffer of a size", _by_size),
+    Check("B03", "timer, by the sender's clock", _timer_with_clock),
+    Check("B04", "timer, without a clock", _timer_without_clock),
+    Check("B05", "one event behind", _one_behind),
+    Check("B06", "buffering by compression", _compression),
+    Check("B07", "first flush", _first_flush),
+    Check("B08", "which hop", _by_hop),
+)

@@ -1,0 +1,66 @@
+"""Everything a check may ask: the capture's answers, read, by probe."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
+from sseproof.reports.endpoint.hops import Chain, chain_of
+from sseproof.reports.endpoint.model import Outcome
+from sseproof.reports.endpoint.seen import Seen
+from sseproof.rundir.capture import Capture, Probed, ProbeName
+
+NO_STREAM = "no event stream came"
+
+
+class Case:
+    """One capture under examination."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+        self._seen: dict[int, Seen] = {}
+
+    def all(self, name: ProbeName) -> list[Seen]:
+        """Every answer to probes of this name, in their order."""
+        return [self._read(each) for each in self.capture.probes if each.probe == name]
+
+    def one(self, name: ProbeName, number: int = 1) -> Seen | None:
+        """The answer to this probe, None when it was not made."""
+        return next((each for each in self.all(name) if each.probed.number == number), None)
+
+    def _read(self, probed: Probed) -> Seen:
+        key = id(probed)
+        if key not in self._seen:
+            self._seen[key] = Seen(probed)
+        return self._seen[key]
+
+    @cached_property
+    def main(self) -> Seen:
+        """P0, behind its redirects."""
+        return self.all("stream")[-1]
+
+    @cached_property
+    def redirects(self) -> list[Seen]:
+        """The answers that led to it."""
+        return [each for each in self.all("stream") if each.probed.redirected]
+
+    @cached_property
+    def chain(self) -> Chain:
+        """Who stands between."""
+        return chain_of(self.main.get)
+
+    @property
+    def answered(self) -> bool:
+        """Anything like HTTP came back."""
+        return self.main.head is not None
+
+    def skipped(self, name: ProbeName) -> str:
+        """Why a probe was not made."""
+        return self.capture.skipped.get(name, "it was not asked for")
+
+
+class Check(NamedTuple):
+    """One check: its id, what it looks at in a few words, and how it is decided."""
+
+    id: str
+    name: str
+    decide: Callable[[Case], Outcome]

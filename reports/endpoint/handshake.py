@@ -1,0 +1,472 @@
+"""H01 to H18: what the answer's head says before the first byte of the stream (checks.md 5.3 "Handshake")."""
+
+import itertools
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from sseproof.reports.endpoint.buffering import grouped_by_compression
+from sseproof.reports.endpoint.case import Case, Check
+from sseproof.reports.endpoint.model import (
+    Evidence,
+    Outcome,
+    escaped,
+    failed,
+    not_applicable,
+    passed,
+    unknown,
+    warned,
+)
+from sseproof.reports.endpoint.seen import Seen
+from sseproof.reports.words import duration_text
+from sseproof.rundir.text import printable
+
+NO_ANSWER: Final = "there was no answer"
+_HIT: Final = re.compile(r"\b(hit|stale|revalidated|updating)\b", re.IGNORECASE)
+_CACHE_HEADERS: Final = (
+    "cf-cache-status",
+    "x-cache",
+    "x-cache-status",
+    "x-proxy-cache",
+    "cdn-cache",
+    "cache-status",
+)
+_AGE: Final = re.compile(r"(?:^|[\s,])(s-maxage|max-age)\s*=\s*\"?(\d+)")
+_TEXT_BYTES: Final = 300
+_PUBLIC_AUTHORITIES: Final = (
+    "actalis", "amazon", "apple", "asseco", "baltimore", "buypass", "certainly", "certigna", "certum", "chunghwa",
+    "cloudflare", "comodo", "cybertrust", "d-trust", "digicert", "disig", "emsign", "entrust", "gandi", "geant",
+    "geotrust", "globalsign", "godaddy", "google trust", "gts", "harica", "identrust", "isrg", "izenpe", "jprs",
+    "let's encrypt", "microsec", "microsoft", "naver", "netlock", "quovadis", "rapidssl", "secom", "sectigo", "ssl.com",
+    "ssl corp", "starfield", "swisssign", "t-systems", "telekom", "telia", "thawte", "trustasia", "trustcor", "twca",
+    "usertrust", "verisign", "verokey", "wisekey", "zerossl",
+)  # fmt: skip
+"""Words of the names under which public authorities issue; anybody else is a private one."""
+_INSPECTORS: Final = (
+    "avast", "avg ", "bitdefender", "blue coat", "bluecoat", "charles proxy", "checkpoint", "cisco umbrella", "dr.web",
+    "eset", "fiddler", "forcepoint", "fortigate", "fortinet", "kaspersky", "mcafee", "menlo", "mitmproxy", "netskope",
+    "palo alto", "sonicwall", "sophos", "symantec web", "trend micro", "untangle", "watchguard", "websense", "zscaler",
+)  # fmt: skip
+_ENDS: Final[dict[str, tuple[str, str]]] = {
+    "dns": ("The host name does not resolve", "Check the spelling of the URL."),
+    "refused": ("The connection was refused", "Is the service running at this port?"),
+    "connect-timeout": ("No connection came about in time", "Check host, port and firewall."),
+    "tls": ("The TLS connection failed", "Is it an https:// service?"),
+    "proxy": ("The proxy did not let us through", "Check --proxy, HTTPS_PROXY and NO_PROXY."),
+    "send": ("The server did not take the request", "Check the service's log."),
+    "late": ("No answer came", "Flush the headers at once; look for a blocked worker."),
+    "fin": ("The connection was closed", "Look for a crash or a refused path in the service's log."),
+    "rst": ("The connection was reset", "Look for a crash, or a firewall in between."),
+    "protocol": ("The answer is no HTTP/1.1", "Is this the port of the HTTP service?"),
+    "too-big": ("The answer's head never ended", "Is this the port of the HTTP service?"),
+}
+
+
+def no_answer(seen: Seen, case: Case) -> Outcome:
+    """H01 where nothing like an HTTP answer came: what happened, when, and where to look."""
+    probed = seen.probed
+    what, fix = _ENDS.get(probed.end, ("No answer came", "Try again."))
+    where = urlsplit(case.capture.url).netloc.rpartition("@")[2]
+    after = duration_text(probed.ended_ns - probed.began_ns)
+    detail = f" ({probed.detail})" if probed.detail else ""
+    if probed.end == "rig":
+        return unknown(
+            f"This machine could not connect{detail}.", "Free descriptors, ports or memory, and try again."
+        )
+    if probed.end == "tls" and "certificate" in probed.detail:
+        fix = "Give a private authority by --cacert FILE, or --insecure for a test system; renew an expired certificate."
+        issuer = (
+            probed.tls.certificate.issuer
+            if probed.tls is not None and probed.tls.certificate is not None
+            else ""
+        )
+        if issuer:
+            detail += f"; it was issued by {issuer}"
+    return failed(f"{what} at {printable(where, 80)} after {after}{detail}.", fix)
+
+
+def _status(case: Case) -> Outcome:
+    seen = case.main
+    if seen.head is None:
+        return no_answer(seen, case)
+    status = seen.head.status
+    named = f"HTTP {status} {printable(seen.head.reason, 60)}".strip()
+    if status == 200:
+        return passed(f"{named}.")
+    if status == 204:
+        return warned(
+            "HTTP 204: the server tells clients never to come back.",
+            "Answer 200; 204 only ends a subscription.",
+        )
+    text = escaped(seen.body[:_TEXT_BYTES].strip())
+    said = [Evidence(text="the answer says", offset=0, excerpt=text)] if text else []
+    if 300 <= status < 400:
+        why = seen.probed.detail or "a redirect without a Location"
+        return failed(f"{named}: {why}.", "Use the final URL.", *said)
+    fix = {
+        401: "Give the credential by --header 'Authorization: env:NAME'.",
+        403: "Give a credential that may read this stream.",
+        404: "Check the path.",
+        405: "Try --method POST with --body.",
+        406: "Answer Accept: text/event-stream with the stream.",
+        429: "Wait as Retry-After says, and try again.",
+    }.get(status, "Answer 200, and decide on errors before the first byte.")
+    return failed(f"{named} instead of a stream.", fix, *said)
+
+
+def _content_type(case: Case) -> Outcome:
+    seen = case.main
+    if seen.head is None or seen.status == 204:
+        return not_applicable(NO_ANSWER)
+    if seen.status != 200:
+        return not_applicable(f"the status is {seen.status}")
+    value = printable(seen.get("content-type"), 80)
+    if seen.opened:
+        return passed(f"Content-Type {value}.")
+    alike = look_alike(seen)
+    fix = alike[1] if alike else "Send Content-Type: text/event-stream."
+    what = f"Content-Type {value}" if value else "Content-Type is missing"
+    return failed(f"{what}: {alike[0] if alike else 'clients refuse it'}.", fix)
+
+
+def look_alike(seen: Seen) -> tuple[str, str] | None:
+    """What an answer that is no event stream by its type is instead, and what to do; None when nothing is known."""
+    essence = seen.get("content-type").partition(";")[0].strip().lower()
+    start = seen.body[:2_000].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if essence == "application/vnd.amazon.eventstream":
+        return (
+            "AWS event stream frames, not SSE",
+            "Use an SDK that reads them, or a gateway that makes SSE of them.",
+        )
+    if essence in {
+        "application/x-ndjson",
+        "application/jsonl",
+        "application/json-lines",
+        "application/stream+json",
+    }:
+        return "NDJSON, a line of JSON each, not SSE", "Ask the service for SSE, or use a client for NDJSON."
+    if start.startswith(b"[") and "json" in essence:
+        return "a JSON array in pieces, not SSE", "Ask for SSE: for Gemini add alt=sse to the query."
+    if start.startswith(b"{"):
+        if b"\n{" in seen.body[:65_536].replace(b"\r", b""):
+            return (
+                "a line of JSON each (NDJSON), not SSE",
+                "Ask the service for SSE, or use a client for NDJSON.",
+            )
+        return (
+            "one JSON document, not a stream",
+            'Ask for streaming: for chat services "stream": true in the body.',
+        )
+    if start[:1] == b"<" or "html" in essence:
+        return "a page, not a stream", "Check the path, and whether a login page or an error page answers."
+    if seen.readable:
+        return (
+            "the body looks like SSE, and clients refuse it for its type",
+            "Send Content-Type: text/event-stream.",
+        )
+    return None
+
+
+def _charset(case: Case) -> Outcome:
+    seen = case.main
+    if not seen.opened:
+        return not_applicable("the answer is no event stream by its type")
+    found = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", seen.get("content-type"), re.IGNORECASE)
+    if found is None or found[1].lower() in {"utf-8", "utf8"}:
+        return passed(f"charset {found[1].lower() if found else 'not given'}; a stream is always UTF-8.")
+    name = printable(found[1], 40)
+    return warned(
+        f"charset={name}: clients that obey it garble the text.",
+        "Leave the parameter out: a stream is UTF-8.",
+    )
+
+
+def _opened(case: Case) -> Outcome | None:
+    return None if case.main.readable else not_applicable("no event stream came")
+
+
+def _cache_control(case: Case) -> Outcome:
+    if (closed := _opened(case)) is not None:
+        return closed
+    get = case.main.get
+    value = get("cache-control").lower()
+    fix = case.chain.fix("caching") if case.chain.proxies else "Send Cache-Control: no-cache, no-transform."
+    age = get("age").strip()
+    if age.isascii() and age.isdigit():
+        return failed(f"Age {age[:12]}: this answer came out of a cache.", fix)
+    for name in _CACHE_HEADERS:
+        if _HIT.search(get(name)):
+            return failed(f"{name}: {printable(get(name), 60)}: this answer came out of a cache.", fix)
+    directives = {part.strip().partition("=")[0] for part in value.split(",")}
+    if directives & {"no-store", "no-cache"}:
+        return passed(f"Cache-Control {printable(value, 80)}.")
+    kept = [found for found in _AGE.findall(value) if int(found[1][:12]) > 0 or found[0] == "s-maxage"]
+    if "public" in directives or kept:
+        return failed(
+            f"Cache-Control {printable(value, 80)}: caches may keep and replay the stream.",
+            "Send Cache-Control: no-cache, no-transform.",
+        )
+    said = f"Cache-Control {printable(value, 60)} does not forbid caching" if value else "No Cache-Control"
+    return warned(f"{said}: a cache may keep the stream.", "Send Cache-Control: no-cache, no-transform.")
+
+
+def _no_transform(case: Case) -> Outcome:
+    if (closed := _opened(case)) is not None:
+        return closed
+    if "no-transform" in case.main.get("cache-control").lower():
+        return passed("Cache-Control has no-transform.")
+    fix = "Send Cache-Control: no-cache, no-transform."
+    squeezed = case.one("gzip")
+    if squeezed is not None and squeezed.decoded.coding and compression_bursty(case):
+        return failed("No no-transform, and a compressor that nothing forbids groups the events.", fix)
+    return warned("No no-transform: a proxy may compress the stream, and hold it while it does.", fix)
+
+
+def compression_bursty(case: Case) -> bool:
+    """Whether the compressed answer comes in far fewer pieces than the plain one (B06)."""
+    return grouped_by_compression(case) is not None
+
+
+def _accel(case: Case) -> Outcome:
+    if (closed := _opened(case)) is not None:
+        return closed
+    value = case.main.get("x-accel-buffering").strip().lower()
+    if value == "no":
+        return passed("X-Accel-Buffering: no.")
+    if case.chain.has("nginx", "openresty", "ingress-nginx"):
+        said = f"X-Accel-Buffering is {printable(value, 20)}" if value else "No X-Accel-Buffering"
+        return warned(
+            f"{said} in front of nginx (which may have taken it out).", "Send X-Accel-Buffering: no."
+        )
+    return passed("No X-Accel-Buffering, and no nginx that names itself (one may have taken it out).")
+
+
+def _content_encoding(case: Case) -> Outcome:
+    if (closed := _opened(case)) is not None:
+        return closed
+    fix = case.chain.fix("compression")
+    plain = case.main.decoded.coding
+    if plain:
+        return failed(f"Content-Encoding {printable(plain, 40)}, though only identity was asked for.", fix)
+    squeezed = case.one("gzip")
+    if squeezed is None or squeezed.head is None:
+        return passed("Not compressed; compression was not asked for.")
+    coding = squeezed.decoded.coding
+    if not coding:
+        return passed("Not compressed, also when that was offered.")
+    if compression_bursty(case):
+        return failed(
+            f"Compressed with {printable(coding, 40)} when that is offered, and then held back.", fix
+        )
+    return warned(f"Compressed with {printable(coding, 40)} when that is offered; it came in time here.", fix)
+
+
+def _content_length(case: Case) -> Outcome:
+    if (closed := _opened(case)) is not None:
+        return closed
+    value = case.main.get("content-length")
+    if not value:
+        return passed("No Content-Length.")
+    return failed(
+        f"Content-Length {printable(value, 20)}: the whole answer was there before its first byte was sent.",
+        "Stream it: chunked over HTTP/1.1. " + case.chain.fix("buffering"),
+    )
+
+
+def _framing(case: Case) -> Outcome:
+    seen = case.main
+    if (closed := _opened(case)) is not None:
+        return closed
+    assert seen.head is not None
+    if seen.head.version != "1.1":
+        return warned(
+            f"HTTP/{printable(seen.head.version, 10)}: an answer that was cut looks like one that ended.",
+            case.chain.fix("http1"),
+        )
+    if seen.reader.framing == "close":
+        return warned(
+            "The answer ends by closing: one that was cut looks like one that ended.",
+            "Use chunked transfer coding.",
+        )
+    return passed(f"HTTP/1.1, {'chunked' if seen.reader.framing == 'chunked' else 'with a length'}.")
+
+
+def _version(case: Case) -> Outcome:
+    if not case.capture.url.lower().startswith("https:"):
+        return not_applicable(
+            "HTTP/2 is agreed on in TLS; without TLS a browser has six streams for each host"
+        )
+    asked = case.one("alpn")
+    if asked is None or asked.probed.tls is None:
+        return not_applicable("the handshake that asks for HTTP/2 was not made")
+    chosen = asked.probed.tls.alpn
+    if chosen == "h2":
+        return passed("The server would speak HTTP/2; its HTTP/1.1 answer was examined.")
+    return warned(
+        "HTTP/1.1 only: a browser has six streams for each host, the seventh tab waits.", "Enable HTTP/2."
+    )
+
+
+def _redirects(case: Case) -> Outcome:
+    answers = case.all("stream")
+    if not case.redirects and case.main.head is None:
+        return not_applicable(NO_ANSWER)
+    steps = [printable(each.get("location"), 120) for each in case.redirects]
+    evidence = [
+        Evidence(text=f"{each.status} to {step}") for each, step in zip(case.redirects, steps, strict=True)
+    ]
+    last = case.main
+    if last.status is not None and 300 <= last.status < 400:
+        return failed(
+            f"{len(answers)} answers in a row were redirects: {last.probed.detail or 'without a Location'}.",
+            "Redirect once at most, or name the final URL.",
+            *evidence,
+        )
+    urls = [each.probed.url for each in answers]
+    for before, after in itertools.pairwise(urls):
+        if before.startswith("https:") and after.startswith("http:"):
+            return failed("A redirect leads from https to http.", "Redirect to https.", *evidence)
+    if case.capture.asked.credentials and len({urlsplit(url)[:2] for url in urls}) > 1:
+        return failed(
+            "A redirect leads to another origin, and a credential was sent: clients drop it there, or leak it.",
+            "Use the final URL.",
+            *evidence,
+        )
+    if len(steps) > 1:
+        return warned(f"{len(steps)} redirects before the stream.", "Use the final URL.", *evidence)
+    return passed("One redirect." if steps else "No redirect.", *evidence)
+
+
+def _accept(case: Case) -> Outcome:
+    if case.main.status == 406:
+        return failed("406 for Accept: text/event-stream.", "Do not negotiate SSE away.")
+    if (closed := _opened(case)) is not None:
+        return closed
+    other = case.one("any-accept")
+    if other is None:
+        return not_applicable(case.skipped("any-accept"))
+    if other.status == 406:
+        return failed("406 for Accept: */*.", "Do not negotiate SSE away.")
+    if other.opened:
+        return passed("Streams for Accept: text/event-stream and for */*.")
+    what = (
+        "no answer"
+        if other.status is None
+        else f"HTTP {other.status}, {printable(other.get('content-type'), 40)}"
+    )
+    return warned(
+        f"Accept: */* gets {what}.", "Answer */* with the stream, too: not every client asks by its type."
+    )
+
+
+def _method(case: Case) -> Outcome:
+    if not case.answered:
+        return not_applicable(NO_ANSWER)
+    method = case.capture.asked.method
+    head = case.one("head")
+    if method != "GET":
+        return passed(
+            f"{method} only was examined: such a stream can't be read by EventSource, only by fetch."
+        )
+    if not case.main.readable:
+        return not_applicable("no event stream came")
+    if head is not None and (head.status is None or head.status >= 500):
+        what = f"HTTP {head.status}" if head.status else "no answer in time"
+        return warned(f"Works with GET; HEAD gets {what}.", "Answer HEAD with the headers alone, or 405.")
+    return passed("Works with GET.")
+
+
+def _crossing(case: Case) -> Outcome:
+    if not case.answered:
+        return not_applicable(NO_ANSWER)
+    asked = case.one("options")
+    answers = [("the stream", case.main)] + ([("the preflight", asked)] if asked is not None else [])
+    said = []
+    for name, seen in answers:
+        origin = seen.get("access-control-allow-origin").strip()
+        if not origin:
+            continue
+        said.append(f"{name} allows {printable(origin, 60)}")
+        if origin == "*" and seen.get("access-control-allow-credentials").strip().lower() == "true":
+            return failed(
+                f"On {name} Access-Control-Allow-Origin is * with credentials: browsers refuse that.",
+                "Echo the origin that asked.",
+            )
+    if not said:
+        return passed("No CORS headers: pages of other origins can't read it.")
+    return passed(f"CORS: {' and '.join(said)}.")
+
+
+def _query(case: Case) -> Outcome:
+    names = case.capture.asked.sensitive_query
+    if not names:
+        return passed("No parameter of the query looks like a secret.")
+    return warned(
+        f"The query carries {', '.join(names)}: addresses end up in logs and histories.",
+        "Use a short-lived token, a cookie or a header.",
+    )
+
+
+def _h2_headers(_case: Case) -> Outcome:
+    return not_applicable("only HTTP/2 shows it, and HTTP/1.1 was examined")
+
+
+def _error_shape(case: Case) -> Outcome:
+    bad = case.one("bad-request")
+    if bad is None:
+        return not_applicable(f"a bad request was not sent: {case.skipped('bad-request')} (--bad-request)")
+    if bad.status is None:
+        return failed("A bad request gets no answer.", "Answer it with 4xx.")
+    if 400 <= bad.status < 600:
+        return passed(f"A bad request gets HTTP {bad.status}.")
+    if bad.opened:
+        return warned(
+            f"A bad request gets HTTP {bad.status} and a stream.", "Decide before the first byte: 4xx."
+        )
+    if bad.body.lstrip()[:1] == b"<":
+        return failed(
+            f"A bad request gets HTTP {bad.status} and a page.", "Decide before the first byte: 4xx."
+        )
+    return warned(f"A bad request gets HTTP {bad.status}.", "Decide before the first byte: 4xx.")
+
+
+def _issuer(case: Case) -> Outcome:
+    if not case.capture.url.lower().startswith("https:"):
+        return not_applicable("there is no TLS")
+    secured = case.main.probed.tls
+    issuer = "" if secured is None or secured.certificate is None else secured.certificate.issuer
+    if secured is None or not issuer:
+        return not_applicable("no certificate was seen")
+    lower = issuer.lower()
+    fix = "Check from another network; inspection holds streams back (Kaspersky until the next message, Sophos until the end)."
+    if any(name in lower for name in _INSPECTORS):
+        return warned(f"The certificate is from {issuer}: TLS inspection reads and may hold the stream.", fix)
+    if any(name in lower for name in _PUBLIC_AUTHORITIES):
+        return passed(f"The certificate is from {issuer}.")
+    if secured.private_ca:
+        return passed(f"The certificate is from {issuer}, a private authority that --cacert names.")
+    return warned(
+        f"The certificate is from {issuer}, no public authority: TLS inspection, or a private authority.", fix
+    )
+
+
+HANDSHAKE: Final = (
+    Check("H01", "status", _status),
+    Check("H02", "content type", _content_type),
+    Check("H03", "charset", _charset),
+    Check("H04", "caching", _cache_control),
+    Check("H05", "no-transform", _no_transform),
+    Check("H06", "X-Accel-Buffering", _accel),
+    Check("H07", "compression", _content_encoding),
+    Check("H08", "content length", _content_length),
+    Check("H09", "framing", _framing),
+    Check("H10", "HTTP version", _version),
+    Check("H11", "redirects", _redirects),
+    Check("H12", "Accept", _accept),
+    Check("H13", "method", _method),
+    Check("H14", "CORS", _crossing),
+    Check("H15", "secrets in the query", _query),
+    Check("H16", "HTTP/2 headers", _h2_headers),
+    Check("H17", "shape of errors", _error_shape),
+    Check("H18", "certificate", _issuer),
+)

@@ -1,0 +1,185 @@
+"""T01 to T10: when things came (checks.md 5.3 "Timing"); instants are the kernel's, so our own lateness is not in them."""
+
+import math
+from typing import Final
+
+from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
+from sseproof.reports.endpoint.model import Evidence, Outcome, failed, not_applicable, passed, unknown, warned
+from sseproof.reports.endpoint.seen import Seen
+from sseproof.reports.words import count_of, duration_text
+
+MS: Final = 1_000_000
+S: Final = 1_000_000_000
+HEADERS_GOOD_NS: Final = S
+HEADERS_BAD_NS: Final = 5 * S
+COUPLED_NS: Final = 5 * MS
+OWN_LAG_LIMIT_NS: Final = 5 * MS
+STALL_FACTOR: Final = 10
+STALL_NS: Final = S
+LEAST_BURSTS: Final = 10
+HOP_LIMITS_S: Final = (
+    (15, "Envoy's limit for a whole answer"),
+    (30, "gunicorn's, Heroku's first byte, Google's load balancer or a CDN"),
+    (55, "Heroku's router"),
+    (60, "nginx, an AWS load balancer or Azure Front Door"),
+    (100, "Cloudflare"),
+    (120, "Cloudflare"),
+    (240, "an Azure load balancer"),
+    (300, "Envoy's idle limit or API Gateway"),
+    (900, "API Gateway's longest answer"),
+)
+"""checks.md 5.2; matched within HOP_SLACK_S."""
+HOP_SLACK_S: Final = 2.0
+
+
+def hop_limit(lasted_ns: float) -> str | None:
+    """Whose limit a time looks like; None for no round number."""
+    for limit_s, name in HOP_LIMITS_S:
+        if abs(lasted_ns / S - limit_s) <= HOP_SLACK_S:
+            return f"{limit_s} s is a limit of {name}"
+    return None
+
+
+def percentile(values: list[int], share: float) -> int:
+    """The least value that this share of the (sorted) values does not exceed."""
+    return values[max(1, math.ceil(share * len(values))) - 1]
+
+
+def _header_time(case: Case) -> Outcome:
+    seen = case.main
+    if seen.head_ns is None:
+        return not_applicable("there was no answer")
+    took = seen.head_ns - seen.sent_ns
+    text = f"Headers after {duration_text(took)}."
+    if took <= HEADERS_GOOD_NS:
+        return passed(text)
+    if took <= HEADERS_BAD_NS:
+        return warned(text, "Flush the headers at once.")
+    return failed(f"{text[:-1]}; some hops give up after 30 s.", "Flush the headers at once.")
+
+
+def _coupled(case: Case) -> Outcome:
+    seen = case.main
+    if not seen.readable:
+        return not_applicable(NO_STREAM)
+    if seen.head_ns is None or seen.first_byte_ns is None:
+        return not_applicable("no byte of the body came")
+    took = seen.head_ns - seen.sent_ns
+    apart = seen.first_byte_ns - seen.head_ns
+    if took <= HEADERS_GOOD_NS:
+        return passed(f"Headers after {duration_text(took)}: not held back.")
+    if apart <= COUPLED_NS:
+        return failed(
+            f"The headers were withheld until the first data: both after {duration_text(took)}.",
+            "Send a comment (`:ok`) first, so that the headers leave at once; take out middleware that waits for the body.",
+        )
+    return passed(f"Headers after {duration_text(took)}, the first byte {duration_text(apart)} later.")
+
+
+def _firsts(case: Case) -> Outcome:
+    seen = case.main
+    if not seen.readable:
+        return not_applicable(NO_STREAM)
+    if seen.first_byte_ns is None:
+        lasted = duration_text(seen.probed.ended_ns - seen.sent_ns)
+        return warned(
+            f"No byte of the body came in {lasted}.",
+            "Send a comment at once, so that hops see a live stream.",
+        )
+    parts = [f"first byte {duration_text(seen.first_byte_ns - seen.sent_ns)}"]
+    if seen.event_ns:
+        parts.append(f"first event {duration_text(seen.event_ns[0] - seen.sent_ns)}")
+    token_ns = first_token_ns(seen)
+    if token_ns is not None:
+        parts.append(f"first token {duration_text(token_ns - seen.sent_ns)}")
+    return passed(f"After the request: {', '.join(parts)}.")
+
+
+def first_token_ns(seen: Seen) -> int | None:
+    """Arrival of the first event with something to read, by the plain dialect's words."""
+    from sseproof.loadtests.dialects import Plain
+
+    plain = Plain()
+    for message, at_ns in zip(seen.messages, seen.event_ns, strict=True):
+        if plain.read(message).kind == "token":
+            return at_ns
+    return None
+
+
+def _close_kind(case: Case) -> Outcome:
+    seen = case.main
+    if not seen.readable:
+        return not_applicable(NO_STREAM)
+    end = seen.probed.end
+    lasted = seen.probed.ended_ns - seen.sent_ns
+    if end in {"complete", "eof"}:
+        return passed(f"Ended cleanly after {duration_text(lasted)}.")
+    if end in {"enough", "too-big"}:
+        return passed(f"Still open when the look was over, after {duration_text(lasted)}.")
+    hop = hop_limit(lasted)
+    guess = f" {hop}." if hop else ""
+    if end in {"fin", "rst"}:
+        how = "reset" if end == "rst" else "closed inside the framing"
+        return failed(
+            f"The connection was {how} after {duration_text(lasted)}, {count_of(len(seen.messages), 'event')}.{guess}",
+            "Look for a worker time-out, a killed process or a hop's limit; end with the last chunk.",
+        )
+    at = seen.reader.broken_at
+    return failed(
+        f"The framing broke: {seen.probed.detail}.",
+        "Look for a process that writes to the connection beside the HTTP server.",
+        Evidence(text="in the answer's bytes, head included", offset=at),
+    )
+
+
+def _cadence(case: Case) -> Outcome:
+    seen = case.main
+    if not seen.readable:
+        return not_applicable(NO_STREAM)
+    starts = [burst.began_ns for burst in seen.bursts]
+    ends = [burst.at_ns for burst in seen.bursts]
+    gaps = sorted(after - before for before, after in zip(ends, starts[1:], strict=False))
+    if len(gaps) < LEAST_BURSTS:
+        return not_applicable(f"{count_of(len(seen.bursts), 'burst')}: too few for a cadence")
+    middle = percentile(gaps, 0.5)
+    text = (
+        f"Between bursts: p50 {duration_text(middle)}, p95 {duration_text(percentile(gaps, 0.95))}, "
+        f"longest {duration_text(gaps[-1])}"
+    )
+    stalls = [gap for gap in gaps if gap > max(STALL_FACTOR * middle, STALL_NS)]
+    if not stalls:
+        return passed(f"{text} (n = {len(gaps)}).")
+    return warned(
+        f"{text}; {count_of(len(stalls), 'stall')} in {len(gaps)}.",
+        "Look for garbage collection, a busy worker or a lossy link; compare with the buffering checks first.",
+    )
+
+
+def _self_check(case: Case) -> Outcome:
+    seen = case.main
+    if not seen.probed.reads:
+        return not_applicable("nothing was read")
+    if not seen.stamped:
+        return unknown(
+            "No kernel stamps here: instants are our own readings, and our lateness is in them.",
+            "Check from Linux.",
+        )
+    lag = percentile(seen.lags_ns, 0.99)
+    voided = sum(burst.void for burst in seen.bursts)
+    if lag <= OWN_LAG_LIMIT_NS:
+        return passed(f"We read at most {duration_text(lag)} late (p99 of {len(seen.lags_ns)}).")
+    return warned(
+        f"We read {duration_text(lag)} late (p99 of {len(seen.lags_ns)}): instants are the kernel's and hold, "
+        f"{count_of(voided, 'burst')} left out of buffering.",
+        "Give this machine less to do meanwhile.",
+    )
+
+
+TIMING: Final = (
+    Check("T01", "time to headers", _header_time),
+    Check("T02", "headers withheld", _coupled),
+    Check("T03", "first byte, event, token", _firsts),
+    Check("T08", "kind of close", _close_kind),
+    Check("T09", "cadence", _cadence),
+    Check("T10", "our own lateness", _self_check),
+)

@@ -1,0 +1,140 @@
+"""HTTP/1.1 answers read with offsets: whole, byte by byte, and broken."""
+
+import ssl
+import zlib
+
+import pytest
+import trustme
+
+from sseproof.loadtests.certificate import certificate_names
+from sseproof.loadtests.content import DECODED_LIMIT_BYTES, Decoded
+from sseproof.loadtests.framing import HEAD_LIMIT_BYTES, ResponseReader, is_event_stream
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+WHOLE = {
+    "chunked": (CHUNKED + b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n", b"abcde", "chunked", True, ""),
+    "trailers": (CHUNKED + b"1\r\na\r\n0\r\nX: y\r\n\r\n", b"a", "chunked", True, ""),
+    "bare line feeds": (CHUNKED.replace(b"\r", b"") + b"1\na\n0\n\n", b"a", "chunked", True, ""),
+    "length": (HEAD + b"Content-Length: 4\r\n\r\nabcdef", b"abcd", "length", True, ""),
+    "length 0": (HEAD + b"Content-Length: 0\r\n\r\n", b"", "length", True, ""),
+    "close": (HEAD + b"\r\nabc", b"abc", "close", False, ""),
+    "interim": (
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + CHUNKED + b"0\r\n\r\n",
+        b"",
+        "chunked",
+        True,
+        "",
+    ),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", b"", "none", True, ""),
+    "unfinished": (CHUNKED + b"5\r\nab", b"ab", "chunked", False, ""),
+    "a chunk without a size": (
+        CHUNKED + b"1\r\na\r\nhello\r\n",
+        b"a",
+        "chunked",
+        False,
+        "begin with its size",
+    ),
+    "a signed size": (CHUNKED + b"+1\r\na\r\n", b"", "chunked", False, "begin with its size"),
+    "a chunk too long": (CHUNKED + b"1\r\nabc\r\n", b"a", "chunked", False, "longer than it says"),
+    "no HTTP": (b"SSH-2.0-OpenSSH\r\n", b"", "none", False, "does not begin with HTTP/"),
+    "HTTP/2": (b"\0\0\x12\x04\0\0\0\0\0\0", b"", "none", False, "HTTP/2 frames"),
+    "no status": (b"HTTP/1.1 OK\r\n\r\n", b"", "none", False, "status line"),
+    "a length in words": (HEAD + b"Content-Length: many\r\n\r\n", b"", "none", False, "not a number"),
+    "an endless head": (HEAD + b"X: " + b"y" * HEAD_LIMIT_BYTES, b"", "none", False, "longer than 64 KiB"),
+    "an endless chunk line": (CHUNKED + b"1;" + b"y" * 2_000, b"", "chunked", False, "does not end"),
+    "endless interim": (b"HTTP/1.1 100 Continue\r\n\r\n" * 30, b"", "none", False, "after the other"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_cuts_change_nothing(name: str) -> None:
+    data, body, framing, complete, broken = WHOLE[name]
+    for step in (len(data), 1, 3) if len(data) < 10_000 else (len(data), 4_096):
+        reader = ResponseReader()
+        for at in range(0, len(data), step):
+            reader.feed(data[at : at + step])
+        assert (reader.body(), reader.framing, reader.complete) == (body, framing, complete)
+        assert broken in reader.broken
+        assert bool(reader.broken) == bool(broken)
+        assert reader.received == data
+
+
+def test_body_offsets_follow_the_received_bytes() -> None:
+    data = CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    reader = ResponseReader()
+    reader.feed(data)
+    wanted = 0
+    spans = {
+        *range(data.index(b"abc"), data.index(b"abc") + 3),
+        *range(data.index(b"de\r"), data.index(b"de\r") + 2),
+    }
+    for received in range(len(data) + 1):
+        assert reader.body_offset(received) == wanted
+        wanted += received in spans
+
+
+def test_closing_completes_only_what_ends_so() -> None:
+    reader = ResponseReader()
+    reader.feed(HEAD + b"\r\nabc")
+    reader.close()
+    assert reader.complete
+    reader = ResponseReader()
+    reader.feed(CHUNKED + b"5\r\nab")
+    reader.close()
+    assert not reader.complete
+
+
+def test_an_answer_to_head_has_no_body_and_what_follows_is_nobodys() -> None:
+    reader = ResponseReader("HEAD")
+    reader.feed(HEAD + b"Content-Length: 4\r\n\r\n")
+    assert reader.complete
+    reader = ResponseReader()
+    reader.feed(HEAD + b"Content-Length: 2\r\n\r\nabcde")
+    assert reader.trailing_bytes == 3
+
+
+def test_headers_are_joined_and_folded() -> None:
+    reader = ResponseReader()
+    reader.feed(b"HTTP/1.1 200 OK\r\nA: 1\r\na: 2\r\nB: x\r\n  y\r\n\r\n")
+    assert reader.head is not None
+    assert (reader.head.get("a"), reader.head.get("b"), reader.head.get("c")) == ("1, 2", "x y", None)
+
+
+def test_the_type_is_compared_by_its_essence() -> None:
+    assert is_event_stream("TEXT/Event-Stream;charset=x")
+    assert not is_event_stream("text/event-streamx")
+
+
+def test_content_codings() -> None:
+    squeeze = zlib.compressobj(wbits=31)
+    parts = [
+        squeeze.compress(b"abc") + squeeze.flush(zlib.Z_SYNC_FLUSH),
+        squeeze.compress(b"de") + squeeze.flush(),
+    ]
+    decoded = Decoded("gzip", parts)
+    assert (bytes(decoded.data), decoded.sizes, decoded.problem, decoded.whole) == (
+        b"abcde",
+        [3, 5],
+        "",
+        True,
+    )
+    assert Decoded("identity", [b"ab"]).coding == ""
+    assert "br" in Decoded("br", [b"ab"]).problem
+    assert "damaged" in Decoded("gzip", [b"ab"]).problem
+    bomb = Decoded("deflate", [zlib.compress(bytes(2 * DECODED_LIMIT_BYTES))])
+    assert "MiB" in bomb.problem
+    assert len(bomb.data) == DECODED_LIMIT_BYTES
+
+
+def test_a_certificate_names_subject_and_issuer() -> None:
+    authority = trustme.CA(organization_name="Corp Ängström", organization_unit_name="u")
+    leaf = authority.issue_cert("chat.example", common_name="chat.example")
+    der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
+    names = certificate_names(der)
+    assert "Corp Ängström" in names.issuer
+    assert "chat.example" in names.subject
+    assert names.not_after.endswith("Z")
+    for size in range(0, len(der), 7):
+        certificate_names(der[:size])  # cut anywhere: no names, no error

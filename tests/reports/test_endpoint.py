@@ -1,0 +1,475 @@
+"""Each check against an answer that has its one defect, and against a healthy one that has none."""
+
+import gzip
+import math
+import random
+import zlib
+
+import pytest
+
+from sseproof.reports.endpoint.judge import CHECKS, judge_capture
+from sseproof.reports.endpoint.lines import read_lines
+from sseproof.reports.endpoint_text import check_text
+from sseproof.rundir.capture import Certificate, Secured
+from sseproof.rundir.errors import UsageError
+from tests.reports.captures import capture, chunk, event, events, head, judged, probed, verdicts
+
+BOM = b"\xef\xbb\xbf"
+
+
+def plain(*lines: str) -> list[bytes]:
+    """A healthy stream, then these lines as one more piece."""
+    return [*events(), "".join(f"{line}\n" for line in lines).encode()]
+
+
+def test_a_healthy_stream_has_nothing_to_complain_of() -> None:
+    report = judged(probed(events()))
+    assert {each.verdict for each in report.findings} == {"pass", "n/a"}
+    assert (report.exit_code, report.verdict) == (0, "pass")
+    assert report.diagnosis == "A healthy event stream: 40 events seen, nothing to complain of."
+    assert report.events == 40
+
+
+WIRE = {
+    "ill-formed UTF-8": ("W01", "fail", [*events(), b"data: \xff\n\n"]),
+    "a cut character": ("W01", "fail", [*events(), b"data: \xe2\x82\n\n"]),
+    "a BOM at the start": ("W02", "warn", [BOM, *events()]),
+    "a BOM later": ("W02", "fail", [*events(), BOM + event(41)]),
+    "two BOMs": ("W02", "fail", [BOM + BOM, *events()]),
+    "mixed line ends": ("W03", "warn", [*events(), b"data: x\r\n\r\n"]),
+    "CR alone": ("W03", "warn", [each.replace(b"\n", b"\r") for each in events()]),
+    "U+2028": ("W04", "warn", [*events(), "data: a\u2028b\n\n".encode()]),
+    "NEL": ("W04", "warn", [*events(), "data: a\x85b\n\n".encode()]),
+    "no last blank line": ("W05", "fail", [*events(), b"data: lost\n"]),
+    "no last line end": ("W05", "fail", [*events(), b"data: lost"]),
+    "a name in capitals": ("W06", "fail", plain("Data: x", "")),
+    "a space before the colon": ("W06", "fail", plain("data : x", "")),
+    "an unknown field": ("W06", "warn", plain("data: x", "meta: y", "")),
+    "a lost space": (
+        "W07",
+        "fail",
+        [b"data:Hello\n\n", *[b"data:%b\n\n" % word for word in (b" my", b" dear", b"est", b" friend") * 10]],
+    ),
+    "a name without data": ("W08", "warn", plain("event: tick", "")),
+    "empty data": ("W09", "warn", plain("data:", "")),
+    "a big event": ("W10", "warn", [*events(), b'data: "%b"\n\n' % (b"x" * 70_000)]),
+    "broken JSON": ("W11", "fail", plain('data: {"text": "cut', "")),
+    "a raw line break": ("W12", "fail", plain('data: {"text": "one', 'two"}', "")),
+    "a retry of 0": ("W13", "warn", plain("retry: 0", "")),
+    "a retry of an hour": ("W13", "warn", plain("retry: 3600000", "")),
+    "a retry in words": ("W13", "fail", plain("retry: 1s", "")),
+    "a NUL in an id": ("W14", "fail", plain("id: a\0b", "data: {}", "")),
+    "a long id": ("W14", "warn", [f"id: {'9' * 200}\ndata: {{}}\n\n".encode(), *events()]),
+    "an id twice": ("W15", "warn", [*events(), event(40)]),
+    "ids that go back": ("W15", "warn", [*events(), event(50), event(45)]),
+    "an event named error": ("W16", "warn", plain("event: error", "data: {}", "")),
+    "events after the end": ("W18", "warn", [*events(), b"data: [DONE]\n\n", event(41)]),
+}
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_a_defect_of_the_wire_is_found_and_nothing_else_fails(name: str) -> None:
+    wanted, verdict, pieces = WIRE[name]
+    report = judged(probed(pieces))
+    found = verdicts(report)
+    assert found[wanted] == verdict
+    finding = next(each for each in report.findings if each.id == wanted)
+    assert finding.fix
+    accused = {each for each, answer in found.items() if answer == "fail"}
+    # A line break in JSON breaks the JSON, too.
+    assert accused <= {wanted} | ({"W11"} if wanted == "W12" else set())
+    if verdict == "fail":
+        assert finding.evidence
+        assert report.diagnosis.startswith((finding.sentence, "1 of 41", "41"))
+        assert report.exit_code == 1
+
+
+def test_the_bytes_and_their_offset_are_shown() -> None:
+    body = b"".join(events())
+    report = judged(probed([*events(), b"data: ab\xffcd\n\n"]))
+    (evidence,) = next(each for each in report.findings if each.id == "W01").evidence
+    assert evidence.offset == len(body) + 8
+    assert "data: ab\\xffcd" in (evidence.excerpt or "")
+
+
+HEALTHY = {
+    "CR LF": [each.replace(b"\n", b"\r\n") for each in events()],
+    "comments": [piece for each in events() for piece in (b": ping\n\n", each)],
+    "comments alone": [b": ping\n"] * 40 + events(20),
+    "grouped tokens": [b"".join(events()[at : at + 2]) for at in range(0, 40, 2)]
+    + [event(number) for number in range(41, 80)],
+    "no spaces": [each.replace(b": ", b":") for each in events()],
+    "text that is no JSON": [b"data: word %d\n\n" % number for number in range(40)],
+    "data over several lines": [b"data: a\ndata: b\n\n"] * 40,
+    "a joiner in the text": [*events(), 'data: {"text": "\u200d\ufeff"}\n\n'.encode()],
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_what_is_only_unusual_is_not_accused(name: str) -> None:
+    report = judged(probed(HEALTHY[name]))
+    assert not [each for each in report.findings if each.verdict == "fail"]
+    assert report.exit_code == 0
+
+
+HEAD = {
+    "404": ("H01", "fail", head("404 Not Found")),
+    "204": ("H01", "warn", head("204 No Content", transfer_encoding=None)),
+    "JSON": ("H02", "fail", head(content_type="application/json")),
+    "no type": ("H02", "fail", head(content_type=None)),
+    "latin-1": ("H03", "warn", head(content_type="text/event-stream; charset=iso-8859-1")),
+    "a public cache": ("H04", "fail", head(cache_control="public, max-age=60, no-transform")),
+    "an age": ("H04", "fail", head(age="17")),
+    "a hit": ("H04", "fail", head(x_cache="HIT from edge")),
+    "no caching header": ("H04", "warn", head(cache_control=None)),
+    "transformable": ("H05", "warn", head(cache_control="no-cache")),
+    "nginx without the header": ("H06", "warn", head(server="nginx/1.26", x_accel_buffering=None)),
+    "gzip unasked": ("H07", "fail", head(content_encoding="gzip")),
+    "CORS with credentials": (
+        "H14",
+        "fail",
+        head(access_control_allow_origin="*", access_control_allow_credentials="true"),
+    ),
+    "406": ("H12", "fail", head("406 Not Acceptable")),
+}
+
+
+@pytest.mark.parametrize("name", HEAD)
+def test_a_defect_of_the_head_is_found(name: str) -> None:
+    wanted, verdict, start = HEAD[name]
+    pieces = events()
+    if name == "gzip unasked":
+        squeeze = zlib.compressobj(wbits=31)
+        pieces = [squeeze.compress(each) + squeeze.flush(zlib.Z_SYNC_FLUSH) for each in pieces]
+        pieces.append(squeeze.flush())
+    report = judged(probed([] if name == "204" else pieces, start=start, framed=name != "204"))
+    found = verdicts(report)
+    assert found[wanted] == verdict
+    assert {each for each, answer in found.items() if answer == "fail"} <= {wanted, "H01"}
+
+
+def test_content_length_and_close_are_framings_with_a_price() -> None:
+    body = b"".join(events())
+    start = head(transfer_encoding=None, content_length=str(len(body)))
+    assert verdicts(judged(probed(events(), start=start, framed=False)))["H08"] == "fail"
+    start = head(transfer_encoding=None)
+    assert verdicts(judged(probed(events(), start=start, framed=False, end="eof")))["H09"] == "warn"
+    start = start.replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert verdicts(judged(probed(events(), start=start, framed=False, end="eof")))["H09"] == "warn"
+
+
+LOOK_ALIKES = {
+    "NDJSON": ("application/x-ndjson", [b'{"a": 1}\n'] * 3, "NDJSON"),
+    "NDJSON by another name": ("application/json", [b'{"a": 1}\n'] * 3, "NDJSON"),
+    "AWS": ("application/vnd.amazon.eventstream", [b"\0\0\0\x10"], "AWS"),
+    "a JSON array": ("application/json", [b'[{"a": 1},\n', b'{"a": 2}]'], "alt=sse"),
+    "one document": ("application/json", [b'{"a": 1}'], "not a stream"),
+    "a page": ("text/html", [b"<!doctype html><title>Sign in</title>"], "page"),
+    "SSE by another name": ("text/plain", events(), "looks like SSE"),
+}
+
+
+@pytest.mark.parametrize("name", LOOK_ALIKES)
+def test_a_look_alike_is_named(name: str) -> None:
+    essence, pieces, word = LOOK_ALIKES[name]
+    report = judged(probed(pieces, start=head(content_type=essence)))
+    finding = next(each for each in report.findings if each.id == "H02")
+    assert finding.verdict == "fail"
+    assert word in f"{finding.sentence} {finding.fix}"
+
+
+def test_the_certificate_says_who_reads_along() -> None:
+    def answer(issuer: str, *, private_ca: bool = False) -> dict[str, str]:
+        tls = Secured(version="TLSv1.3", certificate=Certificate(issuer=issuer), private_ca=private_ca)
+        report = judge_capture(capture(probed(events(), tls=tls), url="https://chat.example/stream"))
+        return verdicts(report)
+
+    assert answer("R3, Let's Encrypt")["H18"] == "pass"
+    assert answer("Zscaler Intermediate, Zscaler Inc.")["H18"] == "warn"
+    assert answer("Corp CA, Example Corp")["H18"] == "warn"
+    assert answer("Corp CA, Example Corp", private_ca=True)["H18"] == "pass"
+
+
+def test_http2_is_recognised_by_its_handshake() -> None:
+    def answer(alpn: str) -> str:
+        tls = Secured(alpn=alpn, offered=["h2", "http/1.1"])
+        asked = probed([], start=b"", framed=False, probe="alpn", tls=tls, end="handshake")
+        return verdicts(judge_capture(capture(probed(events()), asked, url="https://chat.example/stream")))[
+            "H10"
+        ]
+
+    assert answer("h2") == "pass"
+    assert answer("http/1.1") == "warn"
+    assert verdicts(judged(probed(events())))["H10"] == "n/a"
+
+
+def test_redirects_are_counted_and_named() -> None:
+    def hop(number: int, url: str, **options: object) -> object:
+        start = head("302 Found", location="/next", transfer_encoding=None)
+        return probed([], start=start, framed=False, redirected=True, number=number, url=url, **options)
+
+    once = judged(hop(1, "http://127.0.0.1/a"), probed(events(), number=2))
+    assert verdicts(once)["H11"] == "pass"
+    twice = judged(hop(1, "http://127.0.0.1/a"), hop(2, "http://127.0.0.1/b"), probed(events(), number=3))
+    assert verdicts(twice)["H11"] == "warn"
+    down = judged(hop(1, "https://127.0.0.1/a"), probed(events(), number=2))
+    assert verdicts(down)["H11"] == "fail"
+    leak = judged(hop(1, "http://other.example/a"), probed(events(), number=2), credentials=True)
+    assert verdicts(leak)["H11"] == "fail"
+    start = head("302 Found", location="/loop", transfer_encoding=None)
+    loop = judged(probed([], start=start, framed=False, detail="more than 4 redirects"))
+    assert verdicts(loop)["H11"] == verdicts(loop)["H01"] == "fail"
+
+
+def test_a_secret_in_the_query_is_named_without_its_value() -> None:
+    report = judged(probed(events()), sensitive_query=["api_key"])
+    finding = next(each for each in report.findings if each.id == "H15")
+    assert finding.verdict == "warn"
+    assert "api_key" in finding.sentence
+
+
+# Time.
+
+
+def test_late_headers_and_withheld_ones() -> None:
+    assert verdicts(judged(probed(events(), head_ms=2_000, first_ms=2_500)))["T01"] == "warn"
+    assert verdicts(judged(probed(events(), head_ms=6_000, first_ms=6_500)))["T01"] == "fail"
+    assert verdicts(judged(probed(events(), head_ms=2_000, first_ms=2_500)))["T02"] == "pass"
+    assert verdicts(judged(probed(events(), head_ms=2_000, first_ms=2_001)))["T02"] == "fail"
+    assert verdicts(judged(probed(events(), head_ms=5, first_ms=6)))["T02"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("end", "verdict"), [("fin", "fail"), ("rst", "fail"), ("enough", "pass"), ("complete", "pass")]
+)
+def test_the_kind_of_close(end: str, verdict: str) -> None:
+    assert verdicts(judged(probed(events(), end=end)))["T08"] == verdict
+
+
+def test_a_close_at_a_known_limit_names_whose_it_is() -> None:
+    report = judged(probed(events(), gap_ms=1_500, end="fin"))  # 40 times 1.5 s
+    finding = next(each for each in report.findings if each.id == "T08")
+    assert "60 s" in finding.sentence
+    assert "nginx" in finding.sentence
+
+
+def test_a_stall_stands_out() -> None:
+    gaps = [30.0] * 20 + [1_500.0] + [30.0] * 19
+    assert verdicts(judged(probed(events(), gap_ms=gaps)))["T09"] == "warn"
+    assert verdicts(judged(probed(events())))["T09"] == "pass"
+    assert verdicts(judged(probed(events(8))))["T09"] == "n/a"
+
+
+def test_our_own_lateness_is_owned_up_to() -> None:
+    found = verdicts(judged(probed(events(), lag_ns=20_000_000)))
+    assert found["T10"] == "warn"
+    assert found["B02"] == "unknown"  # every burst is void
+
+
+# Buffering.
+
+
+def cut(body: bytes, size: int) -> list[bytes]:
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+@pytest.mark.parametrize("size", [1_024, 4_096, 16_384])
+def test_a_buffer_of_a_fixed_size_is_found_and_named(size: int) -> None:
+    body = b"".join(events(40 * size // 40))
+    report = judged(probed(cut(body, size)[:30], end="enough"))
+    finding = next(each for each in report.findings if each.id == "B02")
+    assert finding.verdict == "fail"
+    assert f"{size:,} bytes" in finding.sentence
+    assert report.diagnosis.startswith(
+        f"Events arrive {size:,} bytes at a time: something on the way buffers."
+    )
+
+
+def test_the_fix_is_that_of_the_proxy_that_named_itself() -> None:
+    body = b"".join(events(4_000))
+    report = judged(probed(cut(body, 4_096)[:30], start=head(server="nginx/1.26"), end="enough"))
+    assert "Server header says nginx: set proxy_buffering off" in report.diagnosis
+
+
+def test_everything_at_once_is_found_and_a_quick_answer_is_not_accused() -> None:
+    whole = b"".join(events())
+    assert verdicts(judged(probed([whole], first_ms=2_000)))["B01"] == "fail"
+    quick = judged(probed([whole], first_ms=40))
+    assert verdicts(quick)["B01"] == "unknown"
+    assert quick.exit_code == 2
+    assert "B01" in quick.diagnosis
+    thinking = judged(probed(events(), first_ms=10_000, head_ms=5, gap_ms=20))
+    assert verdicts(thinking)["B01"] == "pass"
+
+
+def test_a_timer_is_suspected_without_a_clock_and_proved_with_one() -> None:
+    groups = [b"".join(events(400)[at : at + 4]) for at in range(0, 160, 4)]
+    assert verdicts(judged(probed(groups, gap_ms=500)))["B04"] == "warn"
+    rng = random.Random(7)
+    uneven = [rng.choice([20.0, 90.0, 400.0]) for _ in groups]
+    assert verdicts(judged(probed(groups, gap_ms=uneven)))["B04"] == "pass"
+
+    def stamped(sent_ms: float) -> bytes:
+        return f'data: {{"sent_at": {1_800_000_000 + sent_ms / 1000:.3f}}}\n\n'.encode()
+
+    held = [b"".join(stamped(500 * group + 125 * each) for each in range(4)) for group in range(40)]
+    report = judged(probed(held, gap_ms=500, first_ms=510))
+    assert verdicts(report)["B03"] == "fail"
+    prompt = [stamped(125 * each) for each in range(80)]
+    assert verdicts(judged(probed(prompt, gap_ms=125)))["B03"] == "pass"
+    behind = judged(probed(prompt, gap_ms=[125.0] * 79 + [0], first_ms=125 + 10))
+    assert verdicts(behind)["B05"] == "pass"  # evenly late is no lateness: the clocks may differ
+    uneven_sends = [0.0]
+    for number in range(79):
+        uneven_sends.append(uneven_sends[-1] + (100.0 if number % 2 else 120.0))
+    waits = [uneven_sends[number + 1] - uneven_sends[number] for number in range(79)]
+    late = [stamped(each) for each in uneven_sends]
+    # The last event waits for nobody, so the least lateness is about 0.
+    report = judged(probed(late, first_ms=10 + waits[0], gap_ms=[*waits[1:], 0.0, 0.0]))
+    assert verdicts(report)["B05"] == "fail"
+
+
+def squeezed(pieces: list[bytes], *, flush: bool) -> list[bytes]:
+    squeeze = zlib.compressobj(wbits=31)
+    mode = zlib.Z_SYNC_FLUSH if flush else zlib.Z_NO_FLUSH
+    parts = [
+        squeeze.compress(each) + squeeze.flush(mode) if flush else squeeze.compress(each) for each in pieces
+    ]
+    return [each for each in [*parts, squeeze.flush()] if each]
+
+
+def test_compression_that_holds_events_back_is_told_from_one_that_does_not() -> None:
+    start = head(content_encoding="gzip")
+    timely = probed(squeezed(events(), flush=True), start=start, probe="gzip")
+    found = verdicts(judged(probed(events()), timely))
+    assert (found["H07"], found["B06"]) == ("warn", "pass")
+    late = probed(squeezed(events(), flush=False), start=start, probe="gzip", first_ms=1_200)
+    found = verdicts(judged(probed(events()), late))
+    assert (found["H07"], found["B06"]) == ("fail", "fail")
+    bare = probed(events(), start=head(cache_control="no-cache"))
+    assert verdicts(judged(bare, late))["H05"] == "fail"
+    brotli = probed([b"\x1b\x00"], start=head(content_encoding="br"), probe="gzip", first_ms=1_200)
+    assert verdicts(judged(probed(events()), brotli))["B06"] == "fail"
+
+
+def test_a_first_burst_that_had_to_fill_is_found() -> None:
+    first = b"".join(events(20))
+    rest = [event(number) for number in range(21, 50)]
+    assert verdicts(judged(probed([first, *rest], first_ms=900)))["B07"] == "warn"
+    assert verdicts(judged(probed([first, *rest], first_ms=20)))["B07"] == "pass"  # a replay, at once
+
+
+def test_writes_that_end_inside_events_are_counted() -> None:
+    pieces = [part for each in events() for part in (each[:20], each[20:])]
+    found = verdicts(judged(probed(pieces)))
+    assert found["W17"] == "warn"
+    assert found["B02"] == "pass"  # one event in two writes is no buffer
+
+
+def test_few_bursts_prove_nothing() -> None:
+    report = judged(probed(events(10)))
+    assert verdicts(report)["B02"] == "unknown"
+    assert report.exit_code == 2
+
+
+# Leaks.
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        (b'Traceback (most recent call last):\n  File "/srv/app/main.py", line 3', "fail"),
+        (b"Error\n    at Object.<anonymous> (/srv/index.js:3:7)", "fail"),
+        (b"connect postgres://admin:hunter22@db/prod", "fail"),
+        (b"no such file: /var/lib/app/prompts.txt", "warn"),
+        (b'{"error": "not found"}', "pass"),
+    ],
+)
+def test_error_texts_are_searched_for_what_is_nobodys_business(text: bytes, verdict: str) -> None:
+    report = judged(probed([text], start=head("500 Internal Server Error", content_type="text/plain")))
+    assert verdicts(report)["S01"] == verdict
+    assert "hunter22" not in check_text(report).replace("hunter22@db/prod", "") or verdict == "fail"
+
+
+def test_a_secret_that_came_back_is_named_by_its_place() -> None:
+    report = judged(probed(events(), echoed=[123]))
+    finding = next(each for each in report.findings if each.id == "S01")
+    assert (finding.verdict, finding.evidence[0].offset) == ("fail", 123)
+
+
+# The report.
+
+
+def test_the_text_fits_80_columns_and_begins_with_the_diagnosis() -> None:
+    hostile = [*events(), b"data: \x1b[2J\xe2\x80\xae\xff" + b"x" * 300 + b"\n\n"]
+    report = judged(probed(hostile, start=head(server="nginx\x1b[31m")))
+    text = check_text(report, capture="checks/a.json")
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    first = text.splitlines()[0]
+    assert report.diagnosis.startswith(first)
+    rows = [line.split()[1] for line in text.splitlines() if line.startswith(("✕", "?", "!", "✓"))]
+    assert rows == sorted(rows, key=["fail", "unknown", "warn", "pass"].index)
+
+
+def test_only_and_skip_choose_checks() -> None:
+    made = capture(probed([*events(), b"data: \xff\n\n"]))
+    assert {each.id for each in judge_capture(made, only=["W01", "H"]).findings} == {
+        check.id for check in CHECKS if check.id == "W01" or check.id[0] == "H"
+    }
+    skipped = judge_capture(made, skip=["W"])
+    assert not [each for each in skipped.findings if each.id[0] == "W"]
+    assert skipped.exit_code == 0
+    with pytest.raises(UsageError, match="X99"):
+        judge_capture(made, only=["X99"])
+
+
+def test_ids_are_unique_and_every_answer_has_a_sentence() -> None:
+    ids = [check.id for check in CHECKS]
+    assert len(ids) == len(set(ids))
+    for report in (judged(probed(events())), judged(probed([], start=b"", framed=False, end="refused"))):
+        assert all(each.sentence.endswith((".", ")")) or each.verdict == "n/a" for each in report.findings)
+        assert len(report.findings) == len(CHECKS)
+
+
+def test_no_answer_is_a_sentence_and_accuses_h01_alone() -> None:
+    for end in (
+        "dns",
+        "refused",
+        "connect-timeout",
+        "tls",
+        "proxy",
+        "send",
+        "late",
+        "fin",
+        "rst",
+        "protocol",
+    ):
+        report = judged(probed([], start=b"", framed=False, end=end))
+        assert [each.id for each in report.findings if each.verdict == "fail"] == ["H01"]
+        assert report.exit_code == 1
+
+
+def test_a_compressed_bomb_stays_bounded() -> None:
+    bomb = gzip.compress(b"data: x\n\n" * 5_000_000)
+    report = judged(probed([bomb], start=head(content_encoding="gzip")))
+    assert report.body_bytes <= 8 << 20
+    assert verdicts(report)["H07"] == "fail"
+
+
+def test_lines_have_the_offsets_of_their_bytes() -> None:
+    body = BOM + b": c\r\ndata: x\rid:7\n\nretry"
+    lines = read_lines(body)
+    assert lines.bom
+    assert lines.open_line
+    assert lines.endings == {b"\r\n": 1, b"\r": 1, b"\n": 2}
+    first, second = lines.blocks
+    assert [(field.name, body[field.value_at : field.end]) for field in first.fields] == [
+        (b"data", b"x"),
+        (b"id", b"7"),
+    ]
+    assert (first.comments, first.closed, second.closed) == (1, True, False)
+    assert body[second.at :] == b"retry"
+    assert math.isclose(first.end, body.index(b"retry"))
+    assert chunk(b"x") == b"1\r\nx\r\n"
