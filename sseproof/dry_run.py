@@ -14,8 +14,6 @@ from msgspec import Struct
 
 from sseproof.abort import FEWEST, Abort
 from sseproof.calibration import PlannedLoad, calibration_path, warning
-from sseproof.chaos.faults import FaultError
-from sseproof.chaos.plan import plan_faults
 from sseproof.engine import check_named_engine
 from sseproof.limits import Demand, check_limits, descriptors_a_worker, size_text
 from sseproof.loadtests.arrivals import admission_ns
@@ -23,6 +21,7 @@ from sseproof.loadtests.settings import Client
 from sseproof.planning import (
     asked_length_s,
     asked_rate,
+    check_faults,
     demand_of,
     expected_streams,
     expected_units,
@@ -32,7 +31,7 @@ from sseproof.planning import (
 )
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.reports.words import count_of
-from sseproof.rundir.errors import RigError, UsageError
+from sseproof.rundir.errors import RigError
 from sseproof.scenario import STAND_IN, Resolved, Scenario
 from sseproof.timeline import PlannedFault, PlannedPhase, planned_faults, planned_phases, timeline
 
@@ -164,7 +163,7 @@ def dry_run(
     scenario = resolved.scenario
     check_named_engine(resolved.source, resolved.groups, scenario.toxiproxy, ask=False)
     load = scenario.load
-    _check_faults(resolved)
+    check_faults(resolved)
     most = load.max_requests
     admitted = admission_ns(load, resolved.replays[-1])
     streams = expected_streams(resolved, warmup=True)
@@ -211,29 +210,6 @@ def _refusal(demand: Demand) -> str | None:
     except RigError as error:
         return str(error)
     return None
-
-
-def _check_faults(resolved: Resolved) -> None:
-    """Raises UsageError for faults that the load would be too short for, as the run does."""
-    lengths = [
-        length_ns
-        for variant, replay in zip(resolved.scenario.variant, resolved.replays, strict=True)
-        if (length_ns := admission_ns(variant.load, replay)) is not None
-    ]
-    if not resolved.groups or not lengths:
-        return
-    try:
-        plan_faults(
-            resolved.groups,
-            run="dry",
-            seed=0,
-            upstreams={None: ""},
-            connect_ns=0,
-            at_once=1,
-            load_ms=round(min(lengths) / 1e6),
-        )
-    except FaultError as error:
-        raise UsageError(f"{resolved.source}: {error}") from None
 
 
 def _plain(seconds: float | None) -> str:

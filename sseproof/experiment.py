@@ -50,7 +50,7 @@ from sseproof.loadtests.joining import TOKEN_VARIABLE, new_token
 from sseproof.loadtests.payloads import read_payloads
 from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
 from sseproof.marks import take_marks
-from sseproof.planning import demand_of, fixed_units, most_at_once, planned_load, service_of
+from sseproof.planning import check_faults, demand_of, fixed_units, most_at_once, planned_load, service_of
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings
 from sseproof.reports.claims import gap_edges
@@ -263,6 +263,7 @@ class _Experiment:
             self._seed = self._scenario.seed if self._scenario.seed is not None else new_seed()
             self._scenario.seed = self._seed  # what the plan fixes may depend on it
             check_limits(demand_of(self._resolved))
+            check_faults(self._resolved)
             self._bind = self._master_bind()
             check_named_engine(
                 self._resolved.source, self._resolved.groups, self._scenario.toxiproxy, ask=True

@@ -18,13 +18,14 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from sseproof.calibration import PlannedLoad
-from sseproof.chaos.faults import Clean, Cut, EndsConnections, Flapping, Refused, kind_of
-from sseproof.chaos.plan import GroupSpec
+from sseproof.chaos.faults import Clean, Cut, EndsConnections, FaultError, Flapping, Refused, kind_of
+from sseproof.chaos.plan import GroupSpec, plan_faults
 from sseproof.limits import Demand, Side
-from sseproof.loadtests.arrivals import count_starts, expected_starts, starts_before
+from sseproof.loadtests.arrivals import admission_ns, count_starts, expected_starts, starts_before
 from sseproof.loadtests.settings import Load, Target
 from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim
+from sseproof.rundir.errors import UsageError
 from sseproof.rundir.rows import PhasePlan
 from sseproof.scenario import Resolved, Variant
 
@@ -126,6 +127,29 @@ def service_of(target: Target) -> tuple[str, int]:
         name, _, text = target.connect_to.rpartition(":")
         return name.strip("[]"), int(text)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def check_faults(resolved: Resolved) -> None:
+    """Raises UsageError for faults that the load is too short for, where its length is known before anything is contacted."""
+    lengths = [
+        length_ns
+        for variant, replay in zip(resolved.scenario.variant, resolved.replays, strict=True)
+        if (length_ns := admission_ns(variant.load, replay)) is not None
+    ]
+    if not resolved.groups or not lengths:
+        return
+    try:
+        plan_faults(
+            resolved.groups,
+            run="dry",
+            seed=0,
+            upstreams={None: ""},
+            connect_ns=0,
+            at_once=1,
+            load_ms=round(min(lengths) / 1e6),
+        )
+    except FaultError as error:
+        raise UsageError(f"{resolved.source}: {error}") from None
 
 
 def fixed_units(resolved: Resolved, claim: Claim) -> int | None:

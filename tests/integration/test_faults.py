@@ -18,6 +18,7 @@ from sseproof.reports.evidence import evidence_of
 from sseproof.reports.history import read_history
 from sseproof.rundir.files import BREAKS, FAULTS, REPORT_NAME, RUN_NAME, STREAMS, read_document
 from sseproof.rundir.rows import OUTCOMES, RunInfo, StreamRecord
+from tests.chaos.wire import Upstream, at_once
 from tests.integration.suite import (
     carrying,
     claims,
@@ -152,6 +153,19 @@ def first_met(row: StreamRecord) -> tuple[str, int]:
     if first.end == "terminal" or row.group == "cut-events":
         return first.end, first.events  # comments that keep it alive may lie between them, or not
     return first.end, first.received_bytes
+
+
+def test_a_plan_longer_than_the_run_is_refused_before_the_target_hears_of_it(tmp_path):
+    fault = '[[fault]]\nkind = "stall"\nshare = "10%"\nafter = "1s"\nduration = "2s"\n'
+    with Upstream(at_once(b"")) as upstream:
+        target = f'[target]\nurl = "http://{upstream.place}/"\n[load]\nduration = "2s"\n'
+        (tmp_path / "long.toml").write_text(target + fault)
+        done = sseproof("run", "long.toml", cwd=tmp_path)
+        assert upstream.requests == 0
+    assert done.returncode == 64
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("long.toml: The fault of group 'stall' would end 3 s after the begin of load")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_cuts_are_exact_resumed_and_healed(tmp_path):
