@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from sseproof.refusals import in_plain_words, key_of
 from sseproof.reports.words import count_of
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import UsageError
@@ -106,8 +107,13 @@ def read_marks(path: Path, started_ns: int = 0) -> list[MarkRow]:
             each = msgspec.json.decode(line, type=_Line)
             marks.append(_made(_moment(each.at, started_ns), each.text, each.source or path.name))
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError, UsageError) as error:
+            wrong = (
+                in_plain_words(error, key_of(error))
+                if isinstance(error, msgspec.ValidationError)
+                else str(error)
+            )
             raise UsageError(
-                f"{path}, line {number}: {printable(str(error)).rstrip('.')}; "
+                f"{path}, line {number}: {printable(wrong).rstrip('.')}; "
                 'write {"at": "2026-11-27T14:03:05Z", "text": "pod killed"}.'
             ) from None
     if len(marks) > MOST_MARKS:

@@ -39,6 +39,7 @@ from sseproof.loadtests.payloads import fields_of, read_payloads
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.marks import read_marks
 from sseproof.reference_server.misbehave import parse_modes
+from sseproof.refusals import in_plain_words, key_of
 from sseproof.replay import read_replay
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
 from sseproof.rundir.errors import UsageError
@@ -495,14 +496,12 @@ class _Origins:
         return "the scenario"
 
 
-def read_toml(path: Path) -> Tree:
-    """The tree of a TOML file. Raises UsageError, in one sentence, for one that can't be read."""
+def read_toml(path: Path, instead: str = "name a scenario file, or use --target URL without one") -> Tree:
+    """The tree of a TOML file. Raises UsageError, in one sentence, for one that can't be read; `instead` is the way out."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UsageError(
-            f"{path} does not exist; name a scenario file, or use --target URL without one."
-        ) from None
+        raise UsageError(f"{path} does not exist; {instead}.") from None
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -611,21 +610,10 @@ def _convert(tree: Tree, origin: _Origins) -> Scenario:
     try:
         return msgspec.convert(tree, Scenario, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$.")
-        dotted = _written(re.sub(r"\[\.\.\.\]|\[\d+\]", "", path.rstrip("`")), tree, origin)
-        shown = _in_plain_words(message.replace("`", ""), dotted)
-        raise UsageError(
-            f"{origin.of(dotted)}: {dotted or 'the scenario'}: {shown[:1].lower()}{shown[1:]}."
-        ) from None
-
-
-def _in_plain_words(message: str, dotted: str) -> str:
-    """`Expected int | null, got str`, as somebody says it who does not write Python; a wrong word with the right ones."""
-    if message.startswith("Invalid enum value "):
-        return f"{message.removeprefix('Invalid enum value ')} is not one of {', '.join(_choices(dotted))}"
-    if not message.startswith("Expected "):
-        return message
-    return _TYPE_NAME.sub(lambda found: _PLAIN_WORDS[found[0]], message.replace(" | null", ""))
+        dotted = _written(key_of(error), tree, origin)
+        choices = _choices(dotted) if "enum value" in str(error) else []
+        shown = in_plain_words(error, dotted, tables={"fault"}, choices=choices)
+        raise UsageError(f"{origin.of(dotted)}: {shown}.") from None
 
 
 def _choices(dotted: str) -> list[str]:
@@ -650,18 +638,6 @@ def _written(dotted: str, tree: Tree, origin: _Origins) -> str:
         [key for key, each in value.items() if not isinstance(each, str)] if isinstance(value, dict) else []
     )
     return f"{dotted}.{wrong[0]}" if len(wrong) == 1 else dotted
-
-
-_PLAIN_WORDS: Final = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a text",
-    "bool": "true or false",
-    "object": "a table",
-    "array": "a list",
-    "null": "nothing",
-}
-_TYPE_NAME: Final = re.compile(r"\b(?:int|float|str|bool|object|array|null)\b")
 
 
 def _checked(scenario: Scenario, origin: _Origins) -> list[PlacedClaim]:

@@ -32,6 +32,7 @@ from sseproof.children import RunLog
 from sseproof.engine import check_engine, check_named_engine
 from sseproof.experiment import InterruptedBeforeRunError, Interruption
 from sseproof.loadtests.settings import Client, Load, Target
+from sseproof.refusals import in_plain_words, key_of
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
 from sseproof.rundir.files import FAULTS, LOG_NAME, RUN_NAME, Appender, write_document
@@ -164,7 +165,7 @@ def planned(asked: Asked) -> tuple[ChaosPlan, list[GroupSpec], ChaosFile]:
 
 
 def _read(asked: Asked) -> ChaosFile:
-    tree = read_toml(asked.plan)
+    tree = read_toml(asked.plan, "name a plan file, a TOML of [[fault]] tables")
     known = ChaosFile.__struct_fields__
     for key in tree:
         if key not in known:
@@ -173,8 +174,9 @@ def _read(asked: Asked) -> ChaosFile:
             raise UsageError(f"{asked.plan}: there is no key {printable(key)!r}; {hint}")
     try:
         file = msgspec.convert(tree, ChaosFile, dec_hook=decode_hook)
-    except (msgspec.ValidationError, ValueError) as error:
-        raise UsageError(f"{asked.plan}: {printable(str(error))}.") from None
+    except msgspec.ValidationError as error:
+        shown = in_plain_words(error, key_of(error), tables={"fault"})
+        raise UsageError(f"{asked.plan}: {printable(shown)}.") from None
     if not file.fault:
         raise UsageError(f"{asked.plan} has no [[fault]]: nothing would be broken.")
     for duration in (asked.duration, file.duration):
