@@ -33,6 +33,8 @@ _LEAST_TOKENS: Final = 10
 _NAMES: Final[dict[str, str]] = {
     "success": "Success",
     "ttft": "Time to first token",
+    "ttft-plan": "Time to first token from plan",
+    "ttft-send": "Time to first token from send",
     "gap": "The gap between events",
     "e2e": "End-to-end time",
     "reconnect": "Reconnection",
@@ -41,6 +43,15 @@ _NAMES: Final[dict[str, str]] = {
     "doubled": "Once-only delivery",
     "utf8": "UTF-8",
 }
+
+_LATE: Final = {
+    "ttft": ("stream", "got no token"),
+    "ttft-plan": ("stream", "got no token"),
+    "ttft-send": ("stream", "got no token"),
+    "e2e": ("stream", "never ended well"),
+    "reconnect": ("break", "never got a new event again"),
+}
+"""Metrics of a time: what they count, and what those did that never came to it."""
 
 
 class _Bad(NamedTuple):
@@ -161,7 +172,7 @@ def _lasted(row: BreakRow) -> float:
 def _what(verdict: Verdict, bad: _Bad) -> str:
     number = verdict.n - verdict.k
     of = f"{number:,} of {count_of(verdict.n, verdict.unit)}"
-    if verdict.metric in {"ttft", "e2e", "reconnect"}:
+    if verdict.metric in _LATE:
         return _slow(verdict, bad)
     if verdict.metric == "gap":
         return f"{of} were longer than {duration_text(verdict.limit_ns)}"
@@ -175,7 +186,7 @@ def _what(verdict: Verdict, bad: _Bad) -> str:
 
 
 def _slow(verdict: Verdict, bad: _Bad) -> str:
-    noun = {"ttft": "stream", "e2e": "stream", "reconnect": "break"}[verdict.metric]
+    noun, nothing = _LATE[verdict.metric]
     total = count_of(verdict.n, noun)
     late = [unit.value_ns for unit in bad.units if unit.value_ns is not None]
     never = sum(1 for unit in bad.units if unit.value_ns is None)
@@ -185,8 +196,7 @@ def _slow(verdict: Verdict, bad: _Bad) -> str:
         text = f"{len(late):,} of {total} took longer than {duration_text(verdict.limit_ns)}"
         parts.append(text + (f", most of them about {duration_text(about)}" if about is not None else ""))
     if never:
-        what = {"ttft": "got no token", "e2e": "never ended well", "reconnect": "never got a new event again"}
-        parts.append(f"{never:,}{'' if late else f' of {total}'} {what[verdict.metric]}")
+        parts.append(f"{never:,}{'' if late else f' of {total}'} {nothing}")
     return " and ".join(parts)
 
 
@@ -219,7 +229,7 @@ def _mostly(reasons: dict[str, int], number: int) -> str:
 def _cause(metric: str, bad: _Bad) -> str:
     if metric in {"reconnect", "recovery"}:
         return _of_breaks(metric, bad)
-    if metric == "ttft":
+    if metric.startswith("ttft"):
         return _of_waits(bad)
     if metric in {"lost", "doubled"}:
         return _of_numbers(metric, bad)

@@ -26,6 +26,9 @@ from sseproof.rundir.files import REPORT_NAME, write_bytes
 _UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|ms\b|s\b))")
 _UNBROKEN_CHARS: Final = 24
 """A word of so many characters fits every column of a page of 400 px."""
+_STROKES: Final = frozenset("/?&=,;:._-")
+_FEWEST_CHARS: Final = 8
+"""No piece of a long word is shorter, so that there are few of them."""
 _WORDS: Final = re.compile(r"(\s+)")
 
 
@@ -74,7 +77,18 @@ def pieces(text: str) -> list[str]:
 
 
 def _chunks(word: str) -> list[str]:
-    return [word[at : at + _UNBROKEN_CHARS] for at in range(0, max(len(word), 1), _UNBROKEN_CHARS)]
+    """Pieces of a long word that fit a line: they end behind a stroke of a URL or path where there is one."""
+    chunks = []
+    while len(word) > _UNBROKEN_CHARS:
+        ends = [
+            at + 1
+            for at, char in enumerate(word[:_UNBROKEN_CHARS])
+            if char in _STROKES and at >= _FEWEST_CHARS
+        ]
+        end = ends[-1] if ends else _UNBROKEN_CHARS
+        chunks.append(word[:end])
+        word = word[end:]
+    return [*chunks, word]
 
 
 @functools.cache

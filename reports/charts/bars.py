@@ -5,13 +5,14 @@ the verdict's own pair of one-sided exact bounds, and that of a quantile its dua
 whole on the right side of its line is a pass, whole on the wrong side a fail, across it undecided.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from sseproof.reports.charts.svg import QUIET, Anchor, Chart, Scale, log_ends
-from sseproof.reports.words import NEVER, duration_text, share_text
+from sseproof.reports.charts.svg import DATA, FOOT, QUIET, Anchor, Chart, Scale, Table, linear_ticks, log_ends
+from sseproof.reports.words import NEVER, digits, duration_text, share_text
 
 _HEIGHT: Final = 58.0
 _MIDDLE: Final = 27.0
@@ -19,6 +20,7 @@ _START: Final = 10.0
 _END: Final = 990.0
 _CHAR: Final = 18.0
 """A character of a label in thousandths, on a bar of about 400 px."""
+_DIFFERENCE: Final = 44.0
 _FLOORS: Final = (0.99, 0.95, 0.9, 0.8, 0.5, 0.0)
 
 
@@ -81,6 +83,66 @@ def interval_bar(key: str, bar: Bar, scale: Scale, colour: str, sentence: str) -
     chart.text(0, 50, text(scale.low) + (" (log scale)" if scale.log else ""))
     chart.text(1000, 50, text(scale.high), "end")
     return chart
+
+
+class Difference(Struct, kw_only=True, frozen=True):
+    """By how much one share exceeds another, in percentage points, with the ends of its interval."""
+
+    name: str
+    seen: float
+    low: float
+    high: float
+
+
+def difference_chart(differences: Sequence[Difference], sentence: str) -> Chart | None:
+    """Intervals of differences against none, a row each; None without any."""
+    if not differences:
+        return None
+    bottom = 18.0 + len(differences) * _DIFFERENCE
+    chart = Chart(
+        key="difference",
+        title="Difference of the shares of streams that succeeded",
+        description="Each bar is the interval of one difference, its dot what was observed; 0 is no difference.",
+        height=bottom + FOOT,
+    )
+    ends = [end for each in differences for end in (each.low, each.high, 0.0)]
+    scale = Scale(
+        max(-100.0, 10 * math.floor(min(ends) / 10 - 0.5)),
+        min(100.0, 10 * math.ceil(max(ends) / 10 + 0.5)),
+        _START,
+        _END,
+    )
+    zero = scale(0.0)
+    chart.line([(_START, bottom), (_END, bottom)], QUIET, width=1)
+    for value in linear_ticks(scale.low, scale.high, 6):
+        x = scale(value)
+        chart.line([(x, bottom), (x, bottom + 5)], QUIET, width=1)
+        chart.text(x, bottom + 18, points_text(value), "end" if x > 940 else "start" if x < 60 else "middle")
+    chart.text(1000, bottom + 35, "difference, percentage points", "end")
+    chart.line([(zero, 16), (zero, bottom)], "currentColor", width=2, dash="4 2")
+    anchor: Anchor = "start" if zero < 200 else "end" if zero > 800 else "middle"
+    chart.text(zero, 12, "no difference", anchor)
+    for index, each in enumerate(differences):
+        middle = 18 + index * _DIFFERENCE + 28
+        chart.text(0, middle - 12, each.name)
+        chart.bar(scale(each.low), scale(each.high), middle - 5, middle + 5, DATA, opacity=0.75)
+        for end in (each.low, each.high):
+            chart.line([(scale(end), middle - 8), (scale(end), middle + 8)], DATA, width=2)
+        chart.dots([(scale(each.seen), middle)], "currentColor", size=8)
+    chart.table = Table(
+        columns=["difference", "observed, points", "from, points", "to, points"],
+        rows=[
+            [each.name, *(points_text(value) for value in (each.seen, each.low, each.high))]
+            for each in differences
+        ],
+    )
+    chart.sentence = sentence
+    return chart
+
+
+def points_text(value: float) -> str:
+    """Percentage points with their sign: +12.5, 0, −3."""  # noqa: RUF002  # a minus
+    return f"{'−' if value < 0 else '+' if value > 0 else ''}{digits(abs(value))}"  # noqa: RUF001  # a minus
 
 
 def _interval(chart: Chart, bar: Bar, scale: Scale, colour: str, text: Callable[[float], str]) -> None:

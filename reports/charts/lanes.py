@@ -18,7 +18,6 @@ from sseproof.reports.charts.svg import (
     FOOT,
     PASS,
     QUIET,
-    TOP,
     UNKNOWN,
     Chart,
     Key,
@@ -180,7 +179,7 @@ def lifelines(lives: Sequence[Life], bands: Sequence[Band], length_s: float, of:
     if not lives:
         return None
     lives = sorted(lives, key=lambda each: (each.since_s, each.variant, each.number))
-    top = TOP + len(bands_lanes(bands)) * LANE + 6
+    top = len(bands_lanes(bands)) * LANE + 8
     bottom = top + len(lives) * _LIFE + 4
     chart = Chart(
         key="lifelines",
@@ -189,7 +188,7 @@ def lifelines(lives: Sequence[Life], bands: Sequence[Band], length_s: float, of:
         height=bottom + FOOT,
     )
     time = Scale(0.0, max(length_s, 1e-3), _START, _END)
-    draw_bands(chart, bands, time, TOP - 20, bottom)
+    draw_bands(chart, bands, time, 2, bottom)
     used: set[Step] = set()
     for index, each in enumerate(lives):
         used |= _life(chart, each, time, top + index * _LIFE + _LIFE / 2)

@@ -113,7 +113,7 @@ def _bars(record: Record, classes: Sequence[_Class]) -> list[EndClass]:
     broken = {id(facts) for each in classes for facts in each.streams}
     whole = Counter(facts.record.variant for facts in record.facts if id(facts) not in broken)
     if whole:
-        label = "ended well on the first connection"
+        label = "well, never broke"
         bars.append(EndClass(label=label, good=True, counts=tuple(whole[name] for name in record.variants)))
     return sorted(bars, key=lambda bar: (bar.good is True, bar.good is None, -sum(bar.counts), bar.label))
 

@@ -4,14 +4,22 @@ from collections.abc import Sequence
 from typing import Final
 
 from sseproof.reports import statistics
-from sseproof.reports.charts.bars import Bar, interval_bar, share_scale, time_scale
+from sseproof.reports.charts.bars import (
+    Bar,
+    Difference,
+    difference_chart,
+    interval_bar,
+    points_text,
+    share_scale,
+    time_scale,
+)
 from sseproof.reports.charts.svg import FAIL, PASS, UNKNOWN, Scale, Table, short
 from sseproof.reports.checks import CheckFailedError, Measured, Scoped, measure
 from sseproof.reports.claims import ClaimError, parse_claim
 from sseproof.reports.summary import bound_text, count_text, fault_splits_text, observed_text
 from sseproof.reports.verdicts import Answer, Verdict
 from sseproof.reports.view.latency import ttft_figure
-from sseproof.reports.view.model import MARKS, Block, Chip, ClaimRow, Claims, Grid, Paragraph, Section
+from sseproof.reports.view.model import MARKS, Block, Chip, ClaimRow, Claims, Figure, Grid, Paragraph, Section
 from sseproof.reports.view.record import Record, of_text, quantile_text, ttft_ns, variant_text
 from sseproof.reports.words import NOT_MEASURED, count_of, digits, duration_text, joined, plural
 from sseproof.rundir.text import printable
@@ -234,6 +242,7 @@ def sides_section(record: Record) -> Section | None:
     blocks: list[Block] = [
         Grid(caption="Every claim and the main figures, variant beside variant.", table=table),
         Paragraph(text=_judged(record)),
+        *_differences(record),
         *(Paragraph(text=each.note) for each in record.verdict.variants if each.note),
     ]
     figure = ttft_figure(record)
@@ -242,6 +251,36 @@ def sides_section(record: Record) -> Section | None:
     return Section(
         key="sides", name="Side by side", heading=f"Streams that succeeded: {'; '.join(goods)}", blocks=blocks
     )
+
+
+def _differences(record: Record) -> list[Block]:
+    """How much more of the judged variant's streams succeeded than of each other's, with Newcombe's interval."""
+    summaries = {variant.name: variant.summary for variant in record.verdict.variants}
+    judged = summaries[record.judged]
+    found = []
+    sentences = []
+    for name in record.variants:
+        other = summaries[name]
+        if name == record.judged or not other.streams or not judged.streams:
+            continue
+        low, high = statistics.newcombe((other.good, other.streams), (judged.good, judged.streams))
+        seen = judged.good / judged.streams - other.good / other.streams
+        found.append(
+            Difference(
+                name=f"{short(record.judged, 12)} less {short(name, 12)}",
+                seen=seen * 100,
+                low=low * 100,
+                high=high * 100,
+            )
+        )
+        sentences.append(
+            f"{variant_text(record.judged)} less {variant_text(name)}: {points_text(seen * 100)} percentage points, at 95 % "
+            f"between {points_text(low * 100)} and {points_text(high * 100)} (Newcombe, {judged.streams:,} and "
+            f"{other.streams:,} streams): "
+            + ("chance alone could make it." if low <= 0.0 <= high else "more than chance makes.")
+        )
+    chart = difference_chart(found, " ".join(sentences))
+    return [] if chart is None else [Figure(chart=chart)]
 
 
 def _head(record: Record, name: str | None) -> str:

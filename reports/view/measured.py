@@ -158,11 +158,11 @@ def steady_section(record: Record) -> Section | None:
         for lead, (_, steady) in zip(leads, found, strict=True)
         if steady.stale_share is not None
     ]
-    heading = (
-        f"Share of the time in which the newest event was older than 500 ms: {joined(shares)}"
-        if shares
-        else "Heartbeats and fan-out"
-    )
+    heading = "Heartbeats and fan-out"
+    if shares and record.several:
+        heading = f"Share of the time in which the newest event was older than 500 ms: {joined(shares)}"
+    elif shares:
+        heading = f"The newest event was older than 500 ms in {shares[0]} of the time"
     return Section(key="steady", name="Freshness", heading=heading, blocks=blocks)
 
 

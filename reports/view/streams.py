@@ -84,7 +84,7 @@ def told(record: Record, facts: Facts) -> str:
     if len(breaks) > _MOST_BREAKS_TOLD:
         parts.append(f"{len(breaks) - _MOST_BREAKS_TOLD:,} more breaks")
     lasted = duration_text(max(row.ended.ns - began(row).ns, 0))
-    last = "" if facts.good else f" ({END_WORDS[row.end]})"
+    last = "" if facts.good else f", last end: {END_WORDS[row.end]}"
     parts.append(f"{OUTCOME_WORDS[facts.outcome]}{last}, {lasted} in all")
     text = "; ".join(parts)
     active = list(dict.fromkeys(window_name(window, several=False) for window in record.active(row)))
@@ -97,7 +97,7 @@ def told(record: Record, facts: Facts) -> str:
 
 def _break(row: StreamRecord, each: BreakRow) -> str:
     at = duration_text(max(each.seen.ns - began(row).ns, 0))
-    text = f"broken at {at} ({END_WORDS[each.end]})"
+    text = f"broken at {at}, {END_WORDS[each.end]}"
     if each.first_new is not None:
         after = duration_text(max(each.first_new.ns - each.seen.ns, 0))
         tries = "" if each.attempts <= 1 else f" and {count_of(each.attempts, 'attempt')}"

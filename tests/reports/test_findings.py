@@ -193,7 +193,9 @@ def test_the_services_own_reason_is_quoted_and_can_move_nothing(run: RunBuilder)
     assert "\u202e" not in sentence
     assert "\x1b" not in sentence
     page = render_report(run.write()).decode()
-    assert "<b>" not in page.partition("<header")[2].partition("<dl>")[0].replace("<b>Next", "")
+    header = page.partition("<header")[2].partition("<dl>")[0]
+    assert header.count("<b>") == header.count(" fails: </b>") == 1, "the page's own, and none from elsewhere"
+    assert "left &lt;b&gt;" in header.replace("<wbr>", "")
 
 
 def test_a_status_is_the_reason_of_those_that_got_it(run: RunBuilder) -> None:

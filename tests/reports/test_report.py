@@ -168,9 +168,10 @@ def test_every_chart_has_title_description_axes_sentence_and_data(made: dict[str
         assert 0 < len(chart.table.rows) <= 200, chart.key
         assert {len(row) for row in chart.table.rows} == {len(chart.table.columns)}, chart.key
         texts = " ".join(text.text for text in chart.texts)
-        assert any(unit in texts for unit in (", s", ", ms", "log scale", "%", "number of streams")), (
-            f"{chart.key} has no axis title with its unit"
-        )
+        assert any(
+            unit in texts
+            for unit in (", s", ", ms", "log scale", "%", "number of streams", "percentage points")
+        ), f"{chart.key} has no axis title with its unit"
     drawn = [svg for svg in Document(render_report(made[kind])).all("svg") if svg.get("role") == "img"]
     bars = [
         row.bar
@@ -375,6 +376,25 @@ def test_open_load_shows_ttft_from_plan_and_from_send(run: RunBuilder) -> None:
     assert "from plan" in section.heading or "TTFT p50" in section.heading
 
 
+def test_variants_are_compared_with_an_interval_of_their_difference(run: RunBuilder) -> None:
+    run.variant("before", judged=False)
+    run.variant("after")
+    for variant, good in (("before", 48), ("after", 56)):
+        for number in range(80 if variant == "before" else 70):
+            if number < good:
+                run.stream(variant=variant)
+            else:
+                run.failed(variant=variant)
+    (section,) = (section for section in page_of(run.write()).sections if section.key == "sides")
+    (chart,) = (b.chart for b in section.blocks if b.kind == "figure" and b.chart.key == "difference")
+    # Newcombe 1998, table II (a): 56/70 - 48/80 = 0.2, method 10: 0.0524 to 0.3339.
+    assert chart.sentence == (
+        "after less before: +20 percentage points, at 95 % between +5.24 and +33.4 (Newcombe, 70 and 80 streams): more "
+        "than chance makes."
+    )
+    assert chart.table.rows == [["after less before", "+20", "+5.24", "+33.4"]]
+
+
 # --- findings ------------------------------------------------------------------------------------------------------------
 
 
@@ -399,7 +419,7 @@ def test_what_broke_counts_every_class_once(made: dict[str, Path]) -> None:
     ends, *charts = (block.chart for block in section.blocks if block.kind == "figure")
     assert ends.table.columns == ["ended", "before", "after", "share of all"]
     counted = {row[0]: int(row[1]) + int(row[2]) for row in ends.table.rows}
-    whole = counted.pop("ended well on the first connection")
+    whole = counted.pop("well, never broke")
     assert sum(counted.values()) == sum(1 for each in facts if not each.good or each.record.breaks)
     assert whole + sum(counted.values()) == len(facts)
     bad = [count for label, count in counted.items() if not label.startswith("complete")]

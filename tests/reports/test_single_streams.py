@@ -46,7 +46,7 @@ def test_a_stream_that_came_back_is_told_step_by_step(run: RunBuilder) -> None:
     run.break_(row.stream, seen_ms=500.0, back_ms=850.0, attempts=2)
     assert words(run) == [
         (
-            "first token after 86 ms; broken at 500 ms (reset (rst)), something new 350 ms and 2 attempts later; "
+            "first token after 86 ms; broken at 500 ms, reset (rst), something new 350 ms and 2 attempts later; "
             "complete, 2 s in all."
         )
     ]
@@ -60,11 +60,11 @@ def test_a_failure_is_told_with_its_end_its_fault_and_the_reason_on_record(run: 
     run.failed("unreachable", "refused", first_token=None, events=0)
     assert words(run) == [
         (
-            "first token after 86 ms; broken at 500 ms (reset (rst)), given up after 5 attempts; stalled until one of our "
-            "time-outs (silence for longer than the idle time-out), 2 s in all. On its path: stall in g. On record: 5 s "
+            "first token after 86 ms; broken at 500 ms, reset (rst), given up after 5 attempts; stalled until one of our "
+            "time-outs, last end: silence for longer than the idle time-out, 2 s in all. On its path: stall in g. On record: 5 s "
             "without a byte."
         ),
-        "no token came; unreachable: no connection came about (connection refused), 2 s in all.",
+        "no token came; unreachable: no connection came about, last end: connection refused, 2 s in all.",
     ]
 
 
