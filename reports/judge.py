@@ -158,9 +158,14 @@ def judge_directory(directory: Path) -> RunVerdict:
     return judge(read_history(directory))
 
 
-def judge(history: History, on_unknown: OnUnknown | None = None) -> RunVerdict:
-    """The result of a history; pure. `on_unknown` replaces what the plan says."""
-    facts = all_facts(history)
+def judge(
+    history: History, on_unknown: OnUnknown | None = None, facts: Sequence[Facts] | None = None
+) -> RunVerdict:
+    """The result of a history; pure.
+
+    `on_unknown` replaces what the plan says; `facts` are the history's own, where they are known already.
+    """
+    facts = all_facts(history) if facts is None else facts
     verdicts = [
         verdict for claim in history.plan.claims for verdict in _claim_verdicts(claim.text, history, facts)
     ]

@@ -15,7 +15,7 @@ from typing import Final
 import jinja2
 
 from sseproof.reports.charts.heat import Heat
-from sseproof.reports.facts import History, all_facts
+from sseproof.reports.facts import Facts, History, all_facts
 from sseproof.reports.heats import read_heats
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import RunVerdict, judge
@@ -51,12 +51,18 @@ def write_report(directory: Path) -> Path:
     return path
 
 
-def render_history(history: History, verdict: RunVerdict, heats: tuple[list[Heat], str] = ([], "")) -> bytes:
+def render_history(
+    history: History,
+    verdict: RunVerdict,
+    heats: tuple[list[Heat], str] = ([], ""),
+    facts: list[Facts] | None = None,
+) -> bytes:
     """The report of a history that was judged already; pure but for the templates, which are read once.
 
-    `heats` as `read_heats` gives them; without, the report has no heat map.
+    `heats` as `read_heats` gives them; without, the report has no heat map. `facts` are the history's own, where they are
+    known already.
     """
-    facts = all_facts(history)
+    facts = all_facts(history) if facts is None else facts
     record = new_record(history, facts, verdict)
     record.heats, record.heat_problem = heats
     template = _environment().get_template("report.html.jinja")

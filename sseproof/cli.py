@@ -12,12 +12,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from sseproof.check_commands import body_of
 from sseproof.rundir.errors import EXIT_INTERRUPTED, EXIT_RIG, EXIT_USAGE, SuiteError, UsageError
+
+if TYPE_CHECKING:
+    from sseproof.experiment import RunResult
+    from sseproof.outputs import Outputs
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 TRACE_VARIABLE: Final = "SSEPROOF_TRACE"
@@ -56,10 +60,10 @@ def invoke(arguments: list[str]) -> int:
 
 
 def _complain(sentence: str, code: int) -> int:
-    from sseproof.rundir.text import printable
+    from sseproof.rundir.text import inert, printable
 
     for line in sentence.splitlines() or [sentence]:
-        click.echo(printable(line, 2_000), err=True)
+        click.echo(inert(printable(line, 2_000)), err=True)
     return code
 
 
@@ -118,6 +122,49 @@ def _say_answer(answer: Any, text: str | None) -> None:
     click.echo(document_bytes(answer) if text is None else text, nl=text is not None)
 
 
+_OUTPUTS: Final = (
+    click.option("--junit", metavar="FILE", help="Also write the verdicts as JUnit XML."),
+    click.option(
+        "--markdown",
+        metavar="FILE",
+        help="Also write them as Markdown; appended if FILE is the one that GITHUB_STEP_SUMMARY names.",
+    ),
+    click.option(
+        "--openmetrics", metavar="FILE", help="Also write figures and verdicts as OpenMetrics text."
+    ),
+    click.option("--annotations", is_flag=True, help="Also print GitHub annotations, on standard error."),
+    click.option(
+        "--export",
+        "exports",
+        multiple=True,
+        type=click.Choice(["csv", "hgrm", "hlog"]),
+        help="Also write files for other tools into the run's folder export: csv, streams, breaks and claims; hgrm and "
+        "hlog, percentiles and logs of every series.",
+    ),
+)
+
+
+def _output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_OUTPUTS):
+        command = option(command)
+    return command
+
+
+def _outputs(options: dict[str, Any]) -> "Outputs":
+    """What was asked for. Raises UsageError when it can't be written."""
+    from sseproof.outputs import Outputs, check_outputs
+
+    paths = {
+        name: Path(options[name])
+        for name in ("junit", "markdown", "openmetrics")
+        if options[name] is not None
+    }
+    exports = tuple(dict.fromkeys(options["exports"]))
+    outputs = Outputs(**paths, annotations=options["annotations"], exports=exports)
+    check_outputs(outputs)
+    return outputs
+
+
 @cli.command(name="run", context_settings=SETTINGS)
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @click.option("--target", metavar="URL", help="The stream's address.")
@@ -165,6 +212,7 @@ def _say_answer(answer: Any, text: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Send nothing; print what would be needed and decided.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 @click.option("--help-claims", is_flag=True, help="List the metrics a claim can use, and exit.")
+@_output_options
 @_json_option
 def run_command(scenario: Path | None, **options: Any) -> int:
     """Measures a target under load and judges claims.
@@ -184,6 +232,7 @@ def run_command(scenario: Path | None, **options: Any) -> int:
         return 0
     from sseproof.scenario import load_scenario
 
+    outputs = _outputs(options)
     resolved = load_scenario(scenario, environ=os.environ, sets=list(options["sets"]), flags=_flags(options))
     if options["dry_run"]:
         from sseproof.dry_run import dry_run
@@ -197,8 +246,7 @@ def run_command(scenario: Path | None, **options: Any) -> int:
     result = run_scenario(
         resolved, environ=os.environ, command=_repeatable(resolved.secrets), quiet=options["quiet"]
     )
-    _answer(result.directory, result.verdict, as_json=options["as_json"])
-    return result.exit_code
+    return _answered(result, outputs, as_json=options["as_json"])
 
 
 def _warn(sentence: str | None) -> None:
@@ -213,8 +261,26 @@ def _answer(directory: Path, verdict: Any, *, as_json: bool) -> None:
         click.echo(document_bytes(verdict), nl=False)
         return
     from sseproof.reports.summary import summary_text
+    from sseproof.rundir.text import inert
 
-    click.echo(summary_text(verdict, directory))
+    click.echo(inert(summary_text(verdict, directory)))
+
+
+def _answered(result: "RunResult", outputs: "Outputs", *, as_json: bool) -> int:
+    """Prints the answer, writes what was asked for beside it, and gives the exit code."""
+    from sseproof.outputs import write_outputs
+
+    _answer(result.directory, result.verdict, as_json=as_json)
+    try:
+        write_outputs(outputs, result.directory, result.verdict, environ=os.environ, say=_aside)
+    except SuiteError as error:
+        _complain(str(error), EXIT_RIG)
+        return max(result.exit_code, EXIT_RIG)  # an interrupt outranks it
+    return result.exit_code
+
+
+def _aside(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _flags(options: dict[str, Any]) -> dict[str, Any]:
@@ -285,6 +351,7 @@ def _repeatable(secrets: dict[str, str]) -> list[str]:
 @_on_unknown_option
 @click.option("--dry-run", is_flag=True, help="Send nothing; print what would be needed and decided.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@_output_options
 @_json_option
 def demo(
     *,
@@ -297,6 +364,7 @@ def demo(
     dry_run: bool,
     quiet: bool,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Shows it all on real parts: a naive and a careful stack side by side, under the same faults.
 
@@ -310,6 +378,7 @@ def demo(
     """
     from sseproof.demo import load_demo
 
+    outputs = _outputs(options)
     flags = {
         key: value
         for key, value in {
@@ -334,8 +403,7 @@ def demo(
     result = run_scenario(
         loaded.resolved, environ=os.environ, command=_repeatable({}), quiet=quiet, notes=loaded.notes
     )
-    _answer(result.directory, result.verdict, as_json=as_json)
-    return result.exit_code
+    return _answered(result, outputs, as_json=as_json)
 
 
 @cli.command(context_settings=SETTINGS)
@@ -361,16 +429,10 @@ def worker(*, master: str, locustfile: str | None, out: str | None) -> int:
 
 @cli.command(context_settings=SETTINGS)
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option(
-    "--export",
-    "exports",
-    multiple=True,
-    type=click.Choice(["hgrm"]),
-    help="Also write files for other tools into RUN_DIR/export: hgrm, percentiles of every series.",
-)
+@_output_options
 @_on_unknown_option
 @_json_option
-def judge(run_dir: Path, exports: tuple[str, ...], on_unknown: Any, as_json: bool) -> int:
+def judge(run_dir: Path, *, on_unknown: Any, as_json: bool, **options: Any) -> int:
     """Judges a recorded run again, without load: the same rows give the same verdicts, byte for byte.
 
     --on-unknown replaces what the run was started with, in the exit code and in every output.
@@ -378,20 +440,23 @@ def judge(run_dir: Path, exports: tuple[str, ...], on_unknown: Any, as_json: boo
     \b
     Example:
       sseproof judge runs/run/latest
-      sseproof judge runs/run/latest --export hgrm
+      sseproof judge runs/run/latest --junit verdicts.xml --export csv
     """
     from sseproof.judging import judged
+    from sseproof.outputs import write_outputs
 
-    verdict = judged(run_dir, on_unknown)
-    if exports:
-        from sseproof.reports.export import export_hgrm
-
-        paths, problem = export_hgrm(run_dir)
-        for path in paths:
-            click.echo(f"Wrote {path}.", err=True)
-        if problem:
-            click.echo(problem, err=True)
+    outputs = _outputs(options)
+    written: list[str] = []
+    verdict = judged(
+        run_dir,
+        lambda verdict, history, facts: write_outputs(
+            outputs, run_dir, verdict, environ=os.environ, say=written.append, read=(history, facts)
+        ),
+        on_unknown,
+    )
     _answer(run_dir, verdict, as_json=as_json)
+    for line in written:
+        _aside(line)
     return verdict.exit_code
 
 

@@ -81,7 +81,7 @@ from sseproof.rundir.rows import (
     WitnessRow,
 )
 from sseproof.rundir.seeds import new_seed
-from sseproof.rundir.text import Redactor
+from sseproof.rundir.text import Redactor, inert
 from sseproof.rundir.units import encode_hook, to_raw
 from sseproof.scenario import (
     ENV_PREFIX,
@@ -995,4 +995,4 @@ def _witness_rows(address: AddressPlan, path: str, run: str) -> list[WitnessRow]
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    print(inert(sentence), file=sys.stderr, flush=True)

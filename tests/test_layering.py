@@ -55,6 +55,8 @@ PURE: Final = frozenset(
             "reference_server.settings",
             "reference_server.streams",
             "reference_server.wire",
+            "reports.annotations",
+            "reports.cases",
             "reports.charts",
             "reports.advice",
             "reports.checks",
@@ -65,10 +67,12 @@ PURE: Final = frozenset(
             "reports.episodes",
             "reports.facts",
             "reports.findings",
+            "reports.openmetrics",
             "reports.percentiles",
             "reports.phases",
             "reports.statistics",
             "reports.steadiness",
+            "reports.tables",
             "reports.topics",
             "reports.verdicts",
             "reports.words",
@@ -85,7 +89,7 @@ PURE_LEAF: Final = frozenset(
 PURE_THIRD_PARTY: Final = {"msgspec": PURE, "jinja2": frozenset({f"{PACKAGE}.reports.charts"})}
 """What pure modules may take from others, and which of them may."""
 _WITHOUT_EFFECTS: Final = (
-    "__future__ abc array base64 binascii bisect codecs collections contextlib copy dataclasses decimal difflib enum "
+    "__future__ abc array base64 binascii bisect codecs collections contextlib copy csv dataclasses decimal difflib enum "
     "fractions functools hashlib heapq html itertools json keyword math numbers operator random re reprlib secrets shlex "
     "statistics string struct textwrap types typing unicodedata urllib.parse xml.sax.saxutils zlib"
 )

@@ -12,6 +12,7 @@ Rules:
 import contextlib
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,6 +89,8 @@ VERDICT_NAME: Final = "verdict.json"
 LOG_NAME: Final = "run.log"
 REPORT_NAME: Final = "report.html"
 
+_CI_COMMAND: Final = re.compile(rb"##(?=\w*\[)")
+"""As in `text.inert`; in a document it can only stand inside a string."""
 _encoder = msgspec.json.Encoder()
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 
@@ -174,8 +177,8 @@ def _create(path: Path, head: bytes) -> None:
 
 
 def document_bytes(document: msgspec.Struct) -> bytes:
-    """A JSON document as it stands on disk: indented, one line end."""
-    return msgspec.json.format(_encoder.encode(document), indent=1) + b"\n"
+    """A JSON document as it stands on disk: indented, one line end, and without what a CI server takes for a command."""
+    return _CI_COMMAND.sub(b"#\\\\u0023", msgspec.json.format(_encoder.encode(document), indent=1)) + b"\n"
 
 
 def write_document(path: Path, document: msgspec.Struct) -> None:

@@ -177,6 +177,18 @@ def head_lines(start_ns: int) -> bytes:
     ) % _seconds(start_ns)
 
 
+def untagged_line(interval: Interval) -> bytes:
+    """An interval of a log that holds one series; empty when every value was out of range, or the payload is damaged."""
+    try:
+        lines = interval_lines(interval)
+    except ValueError:
+        return b""
+    return b"".join(
+        line.partition(b",")[2] if line.startswith(b"Tag=") else b""
+        for line in lines.splitlines(keepends=True)
+    )
+
+
 def interval_lines(interval: Interval) -> bytes:
     """The lines of one interval. Raises ValueError when its tag is none or its payload is damaged."""
     tag, start = interval.tag.encode(), _seconds(interval.start_ns)

@@ -38,6 +38,7 @@ SECRET_QUERY: Final = re.compile(
 )
 """Names of query parameters, in lower case, whose values are secret."""
 
+_CI_COMMAND: Final = re.compile(r"^(\s*)::|##(?=\w*\[)", re.MULTILINE)
 _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _ZERO_WIDTH_JOINERS: Final = frozenset("\u200c\u200d")  # part of ordinary Persian, Hindi and emoji
 
@@ -49,6 +50,15 @@ def printable(text: str | bytes, limit: int = DETAIL_LIMIT_CHARS) -> str:
     cut = len(text) > limit
     shown = "".join(_escaped(char) for char in text[:limit])
     return f"{shown}{CUT_MARK}" if cut else shown
+
+
+def inert(text: str) -> str:
+    r"""Lines of which a CI server takes none for a command to itself: \x3a:error::, #\x23[add-mask], #\x23teamcity[.
+
+    GitHub obeys `::` at the beginning of any line that a step prints, and `##[` anywhere in it; Azure's agent and TeamCity
+    have their own words behind `##`. What a target says must not speak to them.
+    """
+    return _CI_COMMAND.sub(lambda found: f"{found[1] or ''}\\x3a:" if "::" in found[0] else "#\\x23", text)
 
 
 def _escaped(char: str) -> str:
