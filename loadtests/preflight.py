@@ -10,6 +10,7 @@ Standard input is a `settings.PreflightRequest` as JSON, standard output a `rows
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -52,6 +53,9 @@ MESSAGES_KEPT: Final = 5_000
 LONGEST_WAIT: Final = Duration(8_000_000_000)
 """For each of connecting, headers and the first event: whoever started us waits a minute in all."""
 SERVER_HEADER: Final = "sseproof-server"
+PROFILES: Final = ("robust", "legacy")
+"""What our own server calls itself."""
+_WITNESS_PATH: Final = re.compile(r"/[A-Za-z0-9/._-]{0,100}")
 
 
 class _Look:
@@ -150,8 +154,8 @@ def _measured(client: StreamClient, record: StreamRecord, seen: _Look) -> Prefli
     return PreflightResult(
         ok=True,
         status=record.status if record.status is not None else (last.status if last else None),
-        content_type=printable(seen.headers["content-type"], 120),
-        server=printable(seen.headers["server"], 120),
+        content_type=printable(client.redact(seen.headers["content-type"]), 120),
+        server=printable(client.redact(seen.headers["server"]), 120),
         addresses=_addresses(client, last),
         connect_ns=last.connected.ns - last.started.ns if last and last.connected else None,
         ttft_ns=first.ns - record.sent.ns if first and record.sent else None,
@@ -237,14 +241,18 @@ class OwnServer(Struct, frozen=True):
 
 
 def own_server(header: str) -> OwnServer | None:
-    """From `reference; profile=robust; witness=/witness; kind=answer`; None for anything else."""
+    """From `reference; profile=robust; witness=/witness; kind=answer`; None for anything else.
+
+    Anybody can send it, and what it says goes into a file and a request: nothing but our own server's words is taken.
+    """
     name, *parts = [part.strip() for part in header.split(";")]
     fields = dict(part.partition("=")[::2] for part in parts)
     path = fields.get("witness", "")
-    if name != "reference" or not path.startswith("/"):
+    profile = fields.get("profile", PROFILES[0])
+    if name != "reference" or not _WITNESS_PATH.fullmatch(path) or profile not in PROFILES:
         return None
     kind: StreamKind = "subscription" if fields.get("kind") == "subscription" else "answer"
-    return OwnServer(profile=fields.get("profile", "robust"), witness_path=path, kind=kind)
+    return OwnServer(profile=profile, witness_path=path, kind=kind)
 
 
 def _sentence(endpoint: Endpoint, record: StreamRecord, target: Target) -> str:

@@ -66,7 +66,7 @@ from sseproof.rundir.rows import (
 )
 from sseproof.rundir.seeds import named_random
 from sseproof.rundir.series import STEP_MASKS
-from sseproof.rundir.text import printable
+from sseproof.rundir.text import DETAIL_LIMIT_CHARS, printable
 
 if TYPE_CHECKING:
     from sseproof.loadtests.session import StreamClient
@@ -565,7 +565,7 @@ class Session:
             status=exchange.status if exchange is not None else None,
             redirects=attempted.redirects,
             retry_after_ms=exchange.retry_after_ms if exchange is not None else None,
-            last_event_id=last_event_id,
+            last_event_id=self._shown_id(last_event_id),
             gzip=exchange.gzip if exchange is not None else False,
             received_bytes=attempted.received_bytes,
             body_bytes=exchange.body_bytes if exchange is not None else 0,
@@ -585,6 +585,12 @@ class Session:
         if len(self._attempts) >= ATTEMPTS_IN_ROW:
             self._attempts.pop()  # the last one matters more than the one before it
         self._attempts.append(row)
+
+    def _shown_id(self, last_event_id: str | None) -> str | None:
+        """What was sent as Last-Event-ID, fit for a row: the service chose it, and may repeat in it what it was asked."""
+        if last_event_id is None or last_event_id.isdigit():
+            return last_event_id if last_event_id is None else last_event_id[:DETAIL_LIMIT_CHARS]
+        return printable(self._client.masked(last_event_id, self._request))
 
     def _may_go_on(self) -> bool:
         """A clean end is taken for a cut: a terminal marker is known and did not come, or streams here are endless."""

@@ -49,7 +49,7 @@ from sseproof.loadtests.settings import Timeouts
 from sseproof.loadtests.stamps import PollClock, poll_clock
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.rows import AttemptEnd, Instant
-from sseproof.rundir.text import DETAIL_LIMIT_CHARS, printable
+from sseproof.rundir.text import CUT_MARK, DETAIL_LIMIT_CHARS, printable
 
 READ_BYTES: Final = 65_536
 SEND_BYTES: Final = 262_144
@@ -1129,6 +1129,8 @@ class Exchange:
         elif self._head.status in REDIRECTS:
             what += " without a Location"
         shown = printable(" ".join(text.decode("utf-8", "replace").split()))
+        if len(text) >= EXCERPT_BYTES and CUT_MARK not in shown:  # much of it was white space
+            shown += CUT_MARK
         self.finish(end, ended, f"{what}: {shown}" if shown else what)
 
     # Compressed bodies.

@@ -65,7 +65,16 @@ from sseproof.rundir.errors import (
     SuiteError,
     UsageError,
 )
-from sseproof.rundir.files import FAULTS, LOG_NAME, PLAN_NAME, RUN_NAME, WITNESS, Appender, write_document
+from sseproof.rundir.files import (
+    FAULTS,
+    LARGEST_ROW_BYTES,
+    LOG_NAME,
+    PLAN_NAME,
+    RUN_NAME,
+    WITNESS,
+    Appender,
+    write_document,
+)
 from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE, alive, create_run_directory, new_run_id
 from sseproof.rundir.machine import host_facts, versions
 from sseproof.rundir.rows import (
@@ -81,7 +90,7 @@ from sseproof.rundir.rows import (
     WitnessRow,
 )
 from sseproof.rundir.seeds import new_seed
-from sseproof.rundir.text import Redactor, inert
+from sseproof.rundir.text import Redactor, inert, printable
 from sseproof.rundir.units import encode_hook, to_raw
 from sseproof.scenario import (
     ENV_PREFIX,
@@ -109,6 +118,10 @@ INTERRUPT_GRACE_S: Final = 6.0
 END_GRACE_S: Final = 5.0
 WITNESS_WAIT_S: Final = 5.0
 """How long a server may take to notice that the last connections are gone."""
+MOST_WITNESS_BYTES: Final = 512 * 1024 * 1024
+"""Half a kilobyte for each of a million connections; what calls itself our own server may be anybody."""
+_WITNESS_TEXTS: Final = ("profile", "path", "end", "last_event_id", "accept", "accept_encoding", "user_agent")
+_MOST_MISBEHAVED: Final = 20
 HOP_FOLDER: Final = "sseproof-hop"
 EARLY_LINES: Final = 1_000
 """Lines of children kept until there is a run.log for them."""
@@ -804,10 +817,18 @@ class _Experiment:
             )
             witness: Appender[WitnessRow] = Appender(self._directory, WITNESS, self._run_id)
             for row in rows:
-                witness.append(row)
+                witness.append(self._fit_for_file(row))
             witness.close()
         except (OSError, http.client.HTTPException, msgspec.DecodeError, ValueError, RigError) as error:
             self._line("sseproof", f"the witness could not be read: {error}")
+
+    def _fit_for_file(self, row: WitnessRow) -> WitnessRow:
+        """The row with its texts printable and without secrets: anybody can call himself our own server."""
+        texts = {
+            name: printable(self._redact(value)) for name in _WITNESS_TEXTS if (value := getattr(row, name))
+        }
+        misbehaved = [printable(self._redact(each)) for each in row.misbehaved[:_MOST_MISBEHAVED]]
+        return msgspec.structs.replace(row, **texts, misbehaved=misbehaved)
 
     def _settled_witness(self, service: AddressPlan, path: str) -> list[WitnessRow]:
         """The rows, once the server has noticed that every connection is gone or the wait is over."""
@@ -989,7 +1010,15 @@ def _witness_rows(address: AddressPlan, path: str, run: str) -> list[WitnessRow]
         if answer.status != http.HTTPStatus.OK:
             raise ValueError(f"status {answer.status}")
         decoder = msgspec.json.Decoder(WitnessRow)
-        return [decoder.decode(line) for line in answer if line.strip()]
+        rows = []
+        left = MOST_WITNESS_BYTES
+        while line := answer.readline(LARGEST_ROW_BYTES):
+            left -= len(line)
+            if left < 0:
+                raise ValueError(f"more than {MOST_WITNESS_BYTES:,} bytes")
+            if line.strip():
+                rows.append(decoder.decode(line))
+        return [row for row in rows if row.run == run]
     finally:
         connection.close()
 

@@ -4,6 +4,7 @@ Control characters can drive a terminal and bidirectional overrides can turn a l
 escapes; every other character stays (an Arabic error text stays Arabic).
 """
 
+import html
 import json
 import re
 import unicodedata
@@ -48,6 +49,8 @@ def printable(text: str | bytes, limit: int = DETAIL_LIMIT_CHARS) -> str:
     if isinstance(text, bytes):
         text = text[: limit * 4 + 4].decode("utf-8", "replace")
     cut = len(text) > limit
+    if not cut and text.isprintable():
+        return text
     shown = "".join(_escaped(char) for char in text[:limit])
     return f"{shown}{CUT_MARK}" if cut else shown
 
@@ -117,6 +120,8 @@ class Redactor:
 def _writings(secret: str) -> Iterator[str]:
     """Other forms in which a server, a proxy or a log may write the same secret."""
     # The environment can hold bytes that are no UTF-8; they are surrogates here.
+    yield html.escape(secret)
+    yield html.escape(secret, quote=False)
     yield quote(secret, errors="surrogatepass")
     yield quote(secret, safe="", errors="surrogatepass")
     yield quote_plus(secret, errors="surrogatepass")

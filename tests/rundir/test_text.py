@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sseproof.rundir.text import DETAIL_LIMIT_CHARS, SECRET_MASK, Redactor, printable
+from sseproof.rundir.text import DETAIL_LIMIT_CHARS, SECRET_MASK, Redactor, inert, printable
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """The first draw from all of Unicode builds a table."""
@@ -159,3 +159,24 @@ def test_half_a_secret_at_a_cut_is_masked_too():
         assert redact(f"{text}; and more") == f"{redact(text)}; and more"
     assert redact("it is a toke") == "it is a toke", "only a cut hides what would have followed"
     assert redact("… (cut)") == "… (cut)"
+
+
+def test_a_page_may_repeat_a_secret_in_its_own_writing():
+    redact = Redactor(['a<b>&"c-secret'])
+    assert redact("you sent a&lt;b&gt;&amp;&quot;c-secret.") == "you sent [secret]."
+    assert redact('you sent a&lt;b&gt;&amp;"c-secret.') == "you sent [secret]."
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::error::x", "\\x3a:error::x"),
+        ("a\n \t::set-output name=a::b", "a\n \t\\x3a:set-output name=a::b"),
+        ("a ##[add-mask]7", "a #\\x23[add-mask]7"),
+        ("##vso[task.complete] ##teamcity[x]", "#\\x23vso[task.complete] #\\x23teamcity[x]"),
+        ("a::b, ## heading, [x] ##", "a::b, ## heading, [x] ##"),
+    ],
+)
+def test_no_line_is_a_command_to_a_ci_server(text, shown):
+    assert inert(text) == shown
+    assert inert(shown) == shown
