@@ -476,7 +476,9 @@ class Injector:
                 there = self._client.proxies()
                 self._count_firings(standing, there)
                 for side in standing:
-                    bracket = self._bracketed(self._sides[side], lambda proxy: self._cleaned(there[proxy.name]))
+                    bracket = self._bracketed(
+                        self._sides[side], lambda proxy: self._cleaned(there[proxy.name])
+                    )
                     self._write_quietly([self._row(side, "healed", bracket=bracket, ok=True)])
                 there = self._client.proxies()
                 self._write_quietly([self._verified(side, there=there, stays=True) for side in self._sides])

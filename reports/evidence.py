@@ -66,7 +66,7 @@ from sseproof.chaos.faults import (
     SplitCharacters,
     Stall,
     StallEvents,
-    Windowed,
+    is_timed,
     kind_of,
     when_of,
 )
@@ -131,7 +131,7 @@ def evidence_of(history: History) -> list[Evidence]:
             if isinstance(group.fault, Clean):
                 continue
             rows = [row for row in history.faults if row.variant == variant.name and row.group == group.name]
-            records = every if isinstance(group.fault, Windowed) else _before_abort(every, history)
+            records = every if is_timed(group.fault) else _before_abort(every, history)
             look = _Look(group, variant, records, rows, clocks=history.clocks)
             found.append(look.evidence())
     return found

@@ -276,8 +276,9 @@ def _heed_abort(claim: Claim, history: History, verdict: Verdict) -> None:
     if aborted is None or verdict.verdict == "fail" or verdict.code not in _OF_SHORT_RUNS:
         return
     phase = claim.scope.phase
-    if phase is not None and history.phases.was_over(
-        phase, [*history.streams, *history.unfinished], aborted.at_ns
+    if phase is not None and (
+        history.phases.was_over(phase, history.streams, aborted.at_ns)
+        or history.phases.was_over(phase, history.unfinished, aborted.at_ns)
     ):
         return
     verdict.verdict, verdict.code = "unknown", "interrupted"

@@ -387,6 +387,23 @@ def test_an_abort_takes_away_what_stands_and_keeps_the_link(
     assert all(row.ok for row in rows(tmp_path) if row.step in {"healed", "verified"})
 
 
+def test_an_abort_ends_the_time_of_what_stands(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    whole = answer(50)
+    table = {"kind": "cut", "after_bytes": 300, "on": "every", "when": {"after": "0s", "duration": "1h"}}
+    with Upstream(at_once(whole)) as upstream:
+        plan = one_group(table, upstream.place, lease)
+        (proxy,) = plan.proxies
+        with injecting(plan, server, tmp_path) as injector:
+            injector.begin()
+            await_row(tmp_path, "applied", 1)
+            assert len(fetch(proxy.port).data) == 300
+            injector.abort("it was enough")
+            assert fetch(proxy.port).data == whole
+            assert injector.problem is None
+    assert row_of(tmp_path, "healed", 1).ok is True
+    assert all(row.ok for row in rows(tmp_path) if row.step == "verified")
+
+
 def test_an_abort_undoes_a_command_whose_end_is_waited_for(
     server: Server, lease: PortLease, tmp_path: Path
 ) -> None:
