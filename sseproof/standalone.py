@@ -26,6 +26,7 @@ from msgspec import Struct, structs
 
 from sseproof import environment
 from sseproof.chaos.faults import FAULT_KINDS, Cut, FaultError, OfEverybody, OnFirst, keys_of, shape_of
+from sseproof.chaos.phases import check_in_phases, in_their_phases, parse_phases, total_ms, with_faults
 from sseproof.chaos.plan import OWN_CONNECT_NS, FaultPlan, GroupSpec, parse_groups, plan_faults, with_ports
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import RunLog
@@ -38,12 +39,19 @@ from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
 from sseproof.rundir.files import FAULTS, LOG_NAME, RUN_NAME, Appender, write_document
 from sseproof.rundir.layout import create_run_directory, new_run_id
 from sseproof.rundir.machine import host_facts, versions
-from sseproof.rundir.rows import AddressPlan, FaultRow, Plan, RunInfo, VariantPlan
+from sseproof.rundir.rows import AddressPlan, FaultRow, PhasePlan, Plan, RunInfo, VariantPlan
 from sseproof.rundir.seeds import new_seed
 from sseproof.rundir.text import Redactor, printable
 from sseproof.rundir.units import Duration, decode_hook, to_raw
 from sseproof.scenario import nearest, read_toml
-from sseproof.timeline import PlannedFault, planned_faults, seconds_text, timeline
+from sseproof.timeline import (
+    PlannedFault,
+    PlannedPhase,
+    planned_faults,
+    planned_phases,
+    seconds_text,
+    timeline,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,7 +71,9 @@ class ChaosFile(Struct, kw_only=True, forbid_unknown_fields=True):
 
     seed: int | None = None
     duration: Duration | None = None
-    """None ends with the last window, or with Ctrl-C where something stands."""
+    """None ends with the last phase or window, or with Ctrl-C where something stands."""
+    phases: dict[str, Duration] = {}
+    """Name and length, in their order; without any they follow from the times of the faults."""
     fault: list[dict[str, Any]] = []
 
 
@@ -92,12 +102,13 @@ class ChaosPlan(Struct, kw_only=True):
     duration_ms: int | None
     """None until Ctrl-C."""
     faults: list[PlannedFault]
+    phases: list[PlannedPhase] = []
 
     def to_text(self) -> str:
         """As text of 80 columns."""
         lasts = "until Ctrl-C" if self.duration_ms is None else f"for {seconds_text(self.duration_ms)}"
         lines = [f"Nothing was started. Faults before {printable(self.upstream)}, {lasts}:", ""]
-        lines += timeline(self.faults, self.duration_ms, shares=False)
+        lines += timeline(self.faults, self.duration_ms, shares=False, phases=self.phases)
         lines += ["", *addresses_text(self.faults, self.listen)]
         return "\n".join(lines)
 
@@ -139,10 +150,18 @@ def planned(asked: Asked) -> tuple[ChaosPlan, list[GroupSpec], ChaosFile]:
     Raises UsageError, in one sentence, for everything that can't be.
     """
     file = _read(asked)
-    groups = _groups(asked.plan, file)
+    written = _phases(asked.plan, file)
+    groups = _groups(asked.plan, file, written)
     faults = planned_faults(groups)
     last_ms = max((start + length for each in faults for start, length in each.windows_ms), default=0)
     duration = asked.duration or file.duration
+    if written and duration is None:
+        duration = Duration(total_ms(written) * 1_000_000)
+    if duration is not None and total_ms(written) > duration.ns / 1e6:
+        raise UsageError(
+            f"{asked.plan}: its phases last {seconds_text(total_ms(written))} together, and it lasts {duration}: shorten a "
+            "phase, or leave the duration out."
+        )
     duration_ms = None if duration is None else round(duration.ns / 1e6)
     if duration is not None and last_ms > duration.ns / 1e6:
         raise UsageError(
@@ -158,7 +177,13 @@ def planned(asked: Asked) -> tuple[ChaosPlan, list[GroupSpec], ChaosFile]:
         _shown(asked.listen_host, asked.listen and asked.listen + number) for number in range(len(groups))
     ]
     return (
-        ChaosPlan(upstream=asked.upstream, listen=listen, duration_ms=duration_ms, faults=faults),
+        ChaosPlan(
+            upstream=asked.upstream,
+            listen=listen,
+            duration_ms=duration_ms,
+            faults=faults,
+            phases=planned_phases(with_faults(written, groups)),
+        ),
         groups,
         file,
     )
@@ -168,6 +193,11 @@ def _read(asked: Asked) -> ChaosFile:
     tree = read_toml(asked.plan, "name a plan file, a TOML of [[fault]] tables")
     known = ChaosFile.__struct_fields__
     for key in tree:
+        if key == "abort":
+            raise UsageError(
+                f"{asked.plan}: abort watches the streams of a run, and here the load is somebody else's: leave it out; "
+                "Ctrl-C heals and ends."
+            )
         if key not in known:
             near = nearest(key, known)
             hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}."
@@ -185,7 +215,14 @@ def _read(asked: Asked) -> ChaosFile:
     return file
 
 
-def _groups(path: Path, file: ChaosFile) -> list[GroupSpec]:
+def _phases(path: Path, file: ChaosFile) -> list[PhasePlan]:
+    try:
+        return parse_phases(file.phases)
+    except FaultError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _groups(path: Path, file: ChaosFile, phases: Sequence[PhasePlan]) -> list[GroupSpec]:
     """The plan's groups, a clean one last."""
     tables = []
     for table in file.fault:
@@ -199,7 +236,8 @@ def _groups(path: Path, file: ChaosFile) -> list[GroupSpec]:
             )
         tables.append({**told, "share": SHARE})
     try:
-        groups = parse_groups(tables)
+        groups = parse_groups(in_their_phases(tables, phases))
+        check_in_phases(file.fault, groups, phases)
     except FaultError as error:
         raise UsageError(f"{path}: {error}") from None
     for spec in groups:
@@ -320,7 +358,9 @@ def run_chaos(
             command=command,
             pid=os.getpid(),
         )
-        directory = create_run_directory(asked.out, _plan(asked, run, seed, created_ns, faults), info)
+        plan = _plan(asked, run, seed, created_ns, faults)
+        plan.phases = with_faults(_phases(asked.plan, file), groups)
+        directory = create_run_directory(asked.out, plan, info)
         log = RunLog(directory / LOG_NAME, Redactor([]))
         parts.callback(log.close)
         journal = _Journal(directory, run)
@@ -443,6 +483,8 @@ class _Live:
         self._quiet = quiet
         self._begun = time.monotonic()
         self._states: dict[str, str] = dict.fromkeys(listen, "being set up")
+        self._is_ready = False
+        self._phase: str | None = None
         self._live: Any = None
 
     def __enter__(self) -> Self:
@@ -465,6 +507,7 @@ class _Live:
     def ready(self) -> None:
         """Everything listens: the plan's time begins now."""
         self._begun = time.monotonic()
+        self._is_ready = True
         ends = "Ctrl-C heals and ends."
         if self._chaos.duration_ms is not None:
             ends = f"Ends after {seconds_text(self._chaos.duration_ms)}; {ends}"
@@ -476,6 +519,7 @@ class _Live:
 
     def show(self) -> None:
         """Takes over what the journal holds since the last time."""
+        self._show_phase()
         while True:
             try:
                 row = self._journal.news.get_nowait()
@@ -488,6 +532,15 @@ class _Live:
             told = said != _QUIET and (row.step != "healed" or row.detail)  # else what verifies it says it
             if self._live is None and not self._quiet and told:
                 self._line(f"{self._elapsed_s():.1f} s: {row.group}: {said}")
+
+    def _show_phase(self) -> None:
+        if not self._is_ready:
+            return
+        begun = [each.name for each in self._chaos.phases if each.start_ms <= self._elapsed_s() * 1e3]
+        if begun and begun[-1] != self._phase:
+            self._phase = begun[-1]
+            if not self._quiet:
+                self._line(f"{self._elapsed_s():.1f} s: phase {self._phase} begins")
 
     def _line(self, text: str) -> None:
         if self._live is not None:

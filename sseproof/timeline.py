@@ -125,7 +125,7 @@ def _ruler(phases: Sequence[PlannedPhase], span_ms: float, columns: int) -> str:
 
 
 def _phase_words(phase: PlannedPhase) -> str:
-    until = "the end of load" if phase.end_ms is None else seconds_text(phase.end_ms)
+    until = "the end" if phase.end_ms is None else seconds_text(phase.end_ms)
     return f"phase {phase.name}: from {seconds_text(phase.start_ms)} to {until}"
 
 

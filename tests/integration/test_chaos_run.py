@@ -17,8 +17,10 @@ import pytest
 from sseproof.chaos.install import install
 from sseproof.chaos.processes import PortLease
 from sseproof.chaos.toxiproxy import Server
+from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import FAULTS, RUN_NAME, read_document
 from sseproof.rundir.rows import RunInfo
+from sseproof.standalone import Asked, planned
 from tests.chaos.wire import Upstream, answer, at_once, fetch
 from tests.integration.suite import (
     carrying,
@@ -26,6 +28,7 @@ from tests.integration.suite import (
     listened_by,
     listening,
     nobody_listens,
+    plan_of,
     rows,
     sseproof,
     started,
@@ -318,3 +321,58 @@ def test_what_a_stock_server_cannot_do_is_refused_by_name(tmp_path: Path, dry: t
     assert "can't do cut-events:" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+# --- phases ---
+
+PHASES = '[phases]\nbaseline = "400ms"\nfault = "400ms"\nrecovery = "300ms"\n'
+IN_FAULT = '[[fault]]\nname = "away"\nkind = "refused"\nphase = "fault"\n'
+
+
+def test_a_plan_has_phases_too_and_ends_with_the_last(tmp_path: Path, service: Upstream) -> None:
+    with Running(tmp_path, service.place, PHASES + IN_FAULT, "--json") as chaos:
+        chaos.until("phase fault begins")
+        chaos.until("away: refused acts")
+        chaos.until("phase recovery begins")
+        answered = json.loads(chaos.ended())
+    assert chaos.process.returncode == 0
+    assert answered["how"] == "finished"
+    assert [
+        (each["name"], each.get("groups", [])) for each in plan_of(tmp_path / answered["directory"])["phases"]
+    ] == [
+        ("baseline", []),
+        ("fault", ["away"]),
+        ("recovery", []),
+    ]
+    (applied,) = (row for row in answered["journal"] if row["step"] == "applied" and row.get("window"))
+    (healed,) = (row for row in answered["journal"] if row["step"] == "healed" and row.get("window"))
+    assert 350 < (healed["call_sent_ns"] - applied["call_sent_ns"]) / 1e6 < 2_400
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (PHASES + IN_FAULT.replace('"fault"', '"fualt"'), "did you mean 'fault'?"),
+        (PHASES + IN_FAULT + 'duration = "2s"\n', "'fault' is over at 0.8 s"),
+        ('duration = "1s"\n' + PHASES + IN_FAULT, "phases last 1.1s together, and it lasts 1s"),
+        (IN_FAULT, "add a [phases] table"),
+        ('[phases]\na = "0s"\n' + CUT, "whole milliseconds"),
+        (AWAY + '[abort]\nwhen = "success < 50% for 10s"\n', "the load is somebody else's"),
+    ],
+    ids=["unknown", "too long", "no room", "none", "no length", "abort"],
+)
+def test_phases_that_can_not_be_and_an_abort_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        planned(Asked(plan=plan(tmp_path, text), upstream="127.0.0.1:1", listen=0))
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "plan.toml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dry_run_draws_them(tmp_path: Path) -> None:
+    drawn = planned(Asked(plan=plan(tmp_path, PHASES + IN_FAULT), upstream="127.0.0.1:1", listen=0))[
+        0
+    ].to_text()
+    assert "|baseline" in drawn
+    assert "phase recovery: from 0.8s to the end" in drawn
+    assert "for 1.1s" in drawn

@@ -79,7 +79,7 @@ def test_phases_are_drawn_where_they_begin_and_said_in_words():
     assert [line for line in lines if line.startswith("phase ")][1:] == [
         "phase quiet: from 0s to 10s",
         "phase b: from 10s to 20s",
-        "phase after-it-all: from 20s to the end of load",
+        "phase after-it-all: from 20s to the end",
     ]
     assert max(map(len, lines)) <= 80
 
