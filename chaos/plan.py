@@ -99,7 +99,7 @@ class ProxyPlan(Struct, frozen=True, kw_only=True):
     @property
     def listen(self) -> str:
         """host:port as Toxiproxy writes it."""
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Window(Struct, frozen=True, kw_only=True):

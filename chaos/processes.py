@@ -119,7 +119,7 @@ def _only_left_over(host: str, port: int) -> bool:
 
     With SO_REUSEADDR one could listen there; but that is true of another lease's port too, which has none of those.
     """
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -570,7 +570,7 @@ def serve(
 
     try:
         settings = ServerSettings(
-            host=host,
+            host=host.strip("[]"),
             port=port,
             profile=profile,  # type: ignore[arg-type]  # click has checked the choice
             misbehave=misbehave,
@@ -843,7 +843,13 @@ def chaos() -> None:
     type=click.IntRange(0, 65535),
     help="The first fault's port; each further fault takes the next, a clean one the last. 0 takes free ones.",
 )
-@click.option("--listen-host", default="127.0.0.1", show_default=True, metavar="IP", help="Where it listens.")
+@click.option(
+    "--listen-host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="IP",
+    help="Where it listens, by IPv4 or IPv6.",
+)
 @click.option("--duration", metavar="TIME", help="How long, instead of what the plan says.")
 @click.option("--seed", type=int, metavar="N", help="Reproduces the plan; ends its folder's name.")
 @click.option("--out", default="runs", show_default=True, metavar="DIR", help="Folder of run directories.")

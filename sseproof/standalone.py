@@ -4,7 +4,7 @@ Rules (design.md decisions 8, 9 and 13):
 - Nobody of ours decides which stream meets which fault, so each fault of the plan has a port of its own, and a clean one
   comes last: who makes the load decides by where it dials.
 - So a fault must need no more than one port: a cut is on every connection, at one place.
-- It listens on loopback unless told otherwise; the server's own interface never leaves loopback.
+- It listens on loopback unless told otherwise, by IPv4 or IPv6; the server's own interface never leaves loopback.
 - The run directory is that of a run without streams: its plan, its journal, and how it ended. Ctrl-C is its usual end;
   whatever ends it, everything is healed.
 """
@@ -15,6 +15,7 @@ import os
 import queue
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 POLL_S: Final = 0.1
+UPSTREAM_LIMIT_S: Final = 2.0
+"""For one connect before it begins; the rig may well be started before the service, so it goes on without."""
 REDRAW_S: Final = 0.5
 TAIL_MS: Final = 500
 """After the last window, so that its healing is verified before everything ends."""
@@ -263,10 +266,11 @@ def _host_and_port(upstream: str) -> tuple[str, int]:
 
 def _check_listen(asked: Asked, count: int) -> None:
     try:
-        ipaddress.IPv4Address(asked.listen_host)
+        asked.listen_host = str(ipaddress.ip_address(asked.listen_host.strip("[]")))
     except ValueError:
         raise UsageError(
-            f"--listen-host {printable(asked.listen_host)!r} is no IPv4 address, such as 127.0.0.1 or 0.0.0.0."
+            f"--listen-host {printable(asked.listen_host)!r} is no address of this machine, such as 127.0.0.1, ::1 or "
+            "0.0.0.0 for all of them."
         ) from None
     if asked.listen and asked.listen + count - 1 > 65_535:
         raise UsageError(
@@ -285,6 +289,19 @@ def _resolved(asked: Asked) -> str:
         ) from None
     environment.check_consent(host, found, 0, asked.allow, None)
     return _shown(found[0], port)
+
+
+def _silence_of(upstream: str) -> str | None:
+    """Why nobody takes a connection at host:port, in a sentence; None when somebody does."""
+    try:
+        socket.create_connection(_host_and_port(upstream), UPSTREAM_LIMIT_S).close()
+    except OSError as error:
+        why = (error.strerror or "no answer in time") if not isinstance(error, TimeoutError) else "no answer"
+        return (
+            f"Nobody takes connections at {printable(upstream)} yet ({why}): clients will be turned away until somebody "
+            "does. If that is not what you want, start the service or mend --upstream."
+        )
+    return None
 
 
 def _shown(host: str, port: int) -> str:
@@ -374,6 +391,8 @@ def run_chaos(
         ):
             try:
                 injector.setup()
+                if (silence := _silence_of(upstream)) is not None:
+                    _say(silence)
                 live.ready()
                 injector.begin()
                 _until_end(injector, interruption, live, chaos.duration_ms)

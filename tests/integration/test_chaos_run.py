@@ -21,7 +21,7 @@ from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import FAULTS, RUN_NAME, read_document
 from sseproof.rundir.rows import RunInfo
 from sseproof.standalone import Asked, planned
-from tests.chaos.wire import Upstream, answer, at_once, fetch
+from tests.chaos.wire import Upstream, answer, at_once, fetch, listen_to
 from tests.integration.suite import (
     carrying,
     directory_of,
@@ -199,6 +199,45 @@ def test_every_address_means_every_address(tmp_path: Path, service: Upstream) ->
     assert chaos.process.returncode == 130, chaos.lines
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_it_listens_by_ipv6_too_and_the_servers_interface_does_not(
+    tmp_path: Path, service: Upstream, host: str
+) -> None:
+    if not has_ipv6():
+        pytest.skip("no ::1 on this machine")
+    with Running(tmp_path, service.place, CUT + AWAY, "--listen-host", host) as chaos:
+        connection = socket.create_connection(("::1", chaos.ports["cut"]), 5)
+        connection.settimeout(20)
+        heard = listen_to(connection)
+        assert (heard.data, heard.end) == (WHOLE[:900], "rst")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", chaos.ports["cut"]), 5)
+        (api,) = set(listened_by(servers_of(tmp_path))) - set(chaos.ports.values())
+        assert listening(api)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("::1", api), 5)
+        chaos.until("away: healed and verified")
+        chaos.ended(signal.SIGINT)
+    assert chaos.process.returncode == 130, chaos.lines
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_service_that_is_not_there_yet_is_said_and_waited_for(tmp_path: Path) -> None:
+    with PortLease(1) as lease:
+        port = lease.ports[0]
+    with Running(tmp_path, f"127.0.0.1:{port}", CUT) as chaos:
+        (line,) = (line for line in chaos.lines if line.startswith("Nobody takes connections at"))
+        assert f"127.0.0.1:{port} yet (Connection refused)" in line
+        assert chaos.process.poll() is None
+
+
 def test_a_server_of_ours_that_goes_away_ends_it(tmp_path: Path, service: Upstream) -> None:
     """The new one breaks nothing: who makes the load would measure a service without any fault."""
     with Running(tmp_path, service.place, CUT) as chaos:
@@ -242,10 +281,12 @@ def test_somebody_elses_server_that_goes_away_ends_it(tmp_path: Path, service: U
     ("text", "options", "words"),
     [
         (CUT.replace('"cut"', '"cutt"'), [], ["cutt", "cut"]),
+        ("fault = 3\n", [], ["plan.toml: fault is a list of tables; write [[fault]] above each."]),
+        ("seed = [1]\n" + CUT, [], ["plan.toml: seed: expected a whole number, got a list."]),
         (CUT, ["--upstream", "no.such.host.invalid:80"], ["--upstream", "does not resolve"]),
         (CUT, ["--upstream", "127.0.0.1"], ["HOST:PORT"]),
         (CUT, ["--upstream", "192.0.2.1:80"], ["--allow-target 192.0.2.1"]),
-        (CUT, ["--listen-host", "localhost"], ["--listen-host", "IPv4"]),
+        (CUT, ["--listen-host", "localhost"], ["--listen-host", "no address"]),
         (CUT, ["--listen", "65535"], ["65535"]),
         (AWAY, ["--duration", "500ms"], ["0.8s", "500ms"]),
         (f'duration = "0.5s"\n{AWAY}', [], ["0.8s"]),
@@ -275,6 +316,12 @@ def test_what_can_not_be_is_said_in_one_sentence_before_anything_starts(
     for word in words:
         assert word in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_file_that_is_not_there_is_no_scenario(tmp_path: Path) -> None:
+    done = sseproof(*("chaos", "run", "no.toml", "--upstream", "127.0.0.1:9", "--listen", "0"), cwd=tmp_path)
+    assert done.returncode == 64
+    assert done.stderr == "no.toml does not exist; name a plan file, a TOML of [[fault]] tables.\n"
 
 
 def test_a_port_that_cuts_inside_a_character(tmp_path: Path, service: Upstream) -> None:
