@@ -26,6 +26,7 @@ from msgspec import Struct
 from sseproof.loadtests.joining import (
     BATCH,
     END,
+    ENOUGH,
     JOIN,
     PING,
     PONG,
@@ -50,7 +51,7 @@ from sseproof.loadtests.settings import Load, Target
 from sseproof.loadtests.shards import BadRowsError, Inbox
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import RigError, SuiteError
-from sseproof.rundir.files import PLAN_NAME
+from sseproof.rundir.files import ENOUGH_NAME, PLAN_NAME
 from sseproof.rundir.machine import version_of
 from sseproof.rundir.parent import WORKER_BACK_MARK, WORKER_LOST_MARK
 from sseproof.rundir.rows import GeneratorRow, Plan
@@ -131,6 +132,7 @@ class Desk:
         self._inbox = Inbox(directory, plan.run)
         self._members: dict[str, _Member] = {}
         self._begun = False
+        self._enough = False
         self._all_ready = gevent.event.Event()
         self._wait_s = REMOTE_WAIT_S if plan.remote_workers else JOIN_WAIT_S
         self._deadline = time.monotonic() + self._wait_s
@@ -291,11 +293,19 @@ class Desk:
                     )
                 )
                 return
+            self._look_for_enough()
             there = [member for member in self._members.values() if not member.gone]
             if self._begun and all(member.drained for member in there):
                 self._before_quit()
                 self._runner.quit()
                 return
+
+    def _look_for_enough(self) -> None:
+        """Tells every worker when whoever watches the run wants no further stream."""
+        if self._begun and not self._enough and (self._directory / ENOUGH_NAME).exists():
+            self._enough = True
+            for member in self._members.values():
+                self._say(member.node, ENOUGH, Note(run=self._plan.run))
 
     def _look_for_the_lost(self) -> None:
         for member in list(self._members.values()):

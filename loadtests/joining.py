@@ -33,6 +33,8 @@ TROUBLE: Final = "sseproof-trouble"
 """Worker to master: a Note of why it can't go on."""
 DRAINED: Final = "sseproof-drained"
 """Worker to master: a Note; it has ended, and its rows are where they belong."""
+ENOUGH: Final = "sseproof-enough"
+"""Master to worker: a Note; start no further stream, what is open goes on to its end."""
 END: Final = "sseproof-end"
 """Master to worker: a Note; end the streams, send the rest."""
 

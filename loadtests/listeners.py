@@ -36,7 +36,7 @@ from sseproof.loadtests.admission import Admission
 from sseproof.loadtests.arrivals import admission_ns, part_ns
 from sseproof.loadtests.bare import make_bare_run
 from sseproof.loadtests.desk import BEGIN_MESSAGE, Desk
-from sseproof.loadtests.joining import DRAINED, JOIN, TOKEN_VARIABLE, Note, digest, packed
+from sseproof.loadtests.joining import DRAINED, ENOUGH, JOIN, TOKEN_VARIABLE, Note, digest, packed, unpacked
 from sseproof.loadtests.metrics import Metrics
 from sseproof.loadtests.offset import Offset, OffsetEstimate
 from sseproof.loadtests.payloads import Payloads, read_payloads
@@ -377,6 +377,7 @@ def _on_init(environment: Any, **_: object) -> None:
     elif isinstance(runner, LocalRunner):
         environment.events.test_start.add_listener(_start_bare)
     if isinstance(runner, WorkerRunner):
+        runner.register_message(ENOUGH, _on_enough)
         runner.register_message(SERIES_MESSAGE, _on_series_answer)
         environment.events.report_to_master.add_listener(lambda data, **_: _report_series(environment, data))
     environment.events.test_start.add_listener(_on_test_start)
@@ -465,6 +466,12 @@ def _on_begin_message(environment: Any, msg: Any, **_: object) -> None:
         return
     if run.load.is_open or run.load.is_staged:
         run.begin(msg.data["start_ns"])
+
+
+def _on_enough(environment: Any, msg: Any, **_: object) -> None:
+    run, note = _runs.get(id(environment)), unpacked(msg.data, Note)
+    if run is not None and note is not None and note.run == run.plan.run:
+        run.admission.close("decided")
 
 
 def _on_test_start(environment: Any, **_: object) -> None:

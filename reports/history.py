@@ -70,12 +70,13 @@ FOR_GOOD_NS: Final = 1 << 63
 MOST_MOMENTS: Final = 3
 MOST_NAMED: Final = 5
 """A sentence names so many moments, and so many streams of each; open.jsonl has all."""
-_Unmade = Literal["lost", "never made", "requests", "users", "shape"]
+_Unmade = Literal["lost", "never made", "requests", "users", "shape", "decided"]
 _UNMADE: Final[dict[_Unmade, str]] = {
     "lost": "not reported as made: a lost worker had them, and they count as unfinished.",
     "never made": "not made by any worker: they count as dropped.",
     "requests": "not to be started, since load.max_requests was spent: they are in no count.",
     "users": "not to be started, since the users had stopped by themselves: they are in no count.",
+    "decided": "not to be started, since the claims were decided: they are in no count.",
     "shape": "not to be started, since the users' load shape had ended the test: they are in no count.",
 }
 """What became of planned streams without a row; from `requests` on by a limit of the user's own."""
@@ -420,8 +421,8 @@ def _planned(history: History, variant: VariantPlan, load: Load) -> set[int]:
 def _own_limit(load: Load, end: AdmissionEnd | None) -> "_Unmade | None":
     """The user's own limit by which a worker's admission ended; None where none did."""
     if load.is_open:
-        return end if end == "requests" else None
-    return end if end in {"requests", "users", "shape"} else None
+        return end if end in {"requests", "decided"} else None
+    return end if end in {"requests", "users", "shape", "decided"} else None
 
 
 def _some(count: int, noun: str) -> str:

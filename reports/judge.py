@@ -29,9 +29,10 @@ from sseproof.reports.facts import Facts, History, How, all_facts, load_began_ns
 from sseproof.reports.findings import findings
 from sseproof.reports.held_back import held_back
 from sseproof.reports.history import read_history
+from sseproof.reports.looks import judge_at_looks
 from sseproof.reports.phases import PhaseResult, ttft_quantile
 from sseproof.reports.steadiness import Steadiness, steadiness_of
-from sseproof.reports.verdicts import Count, Verdict, judge_claim, unreadable_claim
+from sseproof.reports.verdicts import Count, Verdict, unreadable_claim
 from sseproof.reports.words import aborted_text, count_of
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
 from sseproof.rundir.files import PLAN_NAME, VERDICT_NAME, write_document
@@ -270,7 +271,7 @@ def _claim_verdicts(text: str, history: History, facts: Sequence[Facts]) -> list
         claim = parse_claim(text)
     except ClaimError as error:
         return [unreadable_claim(text, error.sentence)]
-    return judge_claim(claim, history, facts)
+    return judge_at_looks(claim, history, facts)
 
 
 # --- counting ----------------------------------------------------------------------------------------------------------

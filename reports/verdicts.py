@@ -126,6 +126,16 @@ class Figure(Struct, kw_only=True, forbid_unknown_fields=True):
     """Ends of the interval, as observed; None when n is too small for one."""
 
 
+class LookResult(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which of the registered looks gave the verdict (`--until-decided`)."""
+
+    number: Count
+    of: Count
+    streams: Count
+    """Streams of the variant that it counts."""
+    confidence: Share
+
+
 class GroupSplit(Struct, kw_only=True, forbid_unknown_fields=True):
     """The same count for the streams behind one proxy."""
 
@@ -201,6 +211,8 @@ class Verdict(Struct, kw_only=True, forbid_unknown_fields=True):
     """Breaks by the class of fault that made them."""
     episodes: Episodes | None = None
     """The times at which faults hit several units at once; None where no unit met one."""
+    look: LookResult | None = None
+    """None in a run that is judged once, when it is over."""
     sentence: str = ""
     next: str = ""
     """What would decide; empty for pass."""

@@ -184,6 +184,12 @@ def _outputs(options: dict[str, Any]) -> "Outputs":
 @click.option(
     "--claims", "claims_file", metavar="FILE", help="Further claims: one a line, # comments; or TOML."
 )
+@click.option(
+    "--until-decided",
+    is_flag=True,
+    help="Go on beyond the plan, to registered looks, until the claims are decided.",
+)
+@click.option("--max-duration", metavar="TIME", help="The longest that may take.")
 @click.option("--profile", type=click.Choice(["resilient", "browser", "legacy"]), help="Kind of client.")
 @click.option(
     "--max-requests", type=int, metavar="N", help="Upper limit of attempts, reconnections included."
@@ -231,9 +237,12 @@ def run_command(scenario: Path | None, **options: Any) -> int:
         click.echo(help_claims())
         return 0
     from sseproof.scenario import load_scenario
+    from sseproof.until import extended
 
     outputs = _outputs(options)
-    resolved = load_scenario(scenario, environ=os.environ, sets=list(options["sets"]), flags=_flags(options))
+    resolved = extended(
+        load_scenario(scenario, environ=os.environ, sets=list(options["sets"]), flags=_flags(options))
+    )
     if options["dry_run"]:
         from sseproof.dry_run import dry_run
 
@@ -306,6 +315,8 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     put("client", "profile", options["profile"])
     put("", "claims", list(options["claims"]) or None)
     put("", "claims_file", options["claims_file"])
+    put("", "until_decided", options["until_decided"] or None)
+    put("", "max_duration", options["max_duration"])
     put("", "workers", options["workers"])
     put("", "remote_workers", options["remote_workers"])
     put("", "master_bind", options["master_bind"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sseproof.abort import FEWEST, Abort
 from sseproof.calibration import PlannedLoad, calibration_path, warning
@@ -28,10 +28,13 @@ from sseproof.planning import (
     fixed_units,
     most_at_once,
     planned_load,
+    share_covered,
 )
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
+from sseproof.reports.looks import confidence_at
 from sseproof.reports.words import count_of
 from sseproof.rundir.errors import RigError
+from sseproof.rundir.rows import LookPlan
 from sseproof.scenario import STAND_IN, Resolved, Scenario
 from sseproof.timeline import PlannedFault, PlannedPhase, planned_faults, planned_phases, timeline
 
@@ -90,6 +93,8 @@ class DryRun(Struct):
     """Parts of the load that claims may name."""
     abort: Abort | None = None
     """When the run would give up."""
+    looks: list[LookPlan] = []
+    """When the claims may be decided, in a run that goes on until they are; n and chances are those of the first look."""
     refusal: str | None = None
     """Which limit of this machine would refuse the run now, and how to raise it."""
     warning: str | None = None
@@ -134,6 +139,12 @@ class DryRun(Struct):
         if self.abort is not None:
             over = "" if " over " in self.abort.when else f", of {FEWEST} streams or more"
             lines.append(f"Stops the {self.abort.stop} when {self.abort.when}{over}.")
+        if self.looks:
+            numbers = [f"{look.streams:,}" for look in self.looks if look.streams is not None]
+            lines.append(
+                f"Ends sooner when the claims are decided, which is looked at after {', '.join(numbers)} streams and at the "
+                "end; all looks together err no more often than one. The chances are those of the first look."
+            )
         if not self.claims:
             lines.append("No claim: the run would only be recorded.")
         for planned in self.claims:
@@ -198,6 +209,7 @@ def dry_run(
         faults=planned_faults(resolved.groups),
         phases=planned_phases(resolved.phases),
         abort=scenario.abort,
+        looks=resolved.looks,
         refusal=_refusal(demand),
         warning=None if planned is None else warning(planned, environ),
         unknown_load=OPEN_LOAD if planned is None and calibration_path(environ).exists() else None,
@@ -261,7 +273,18 @@ def _most_requests(streams: int, client: Client) -> int | None:
     return None
 
 
+def _at_first_look(resolved: Resolved, claim: Claim, expected_rate: float | None) -> PlannedVerdict:
+    """What the planned number can say, in a run that may go on to further looks."""
+    first = resolved.looks[0]
+    n = int((first.streams or 0) * share_covered(resolved, claim)) if claim.unit == "stream" else None
+    judged = structs.replace(claim, confidence=confidence_at(claim, first))
+    plan = plan_claim(judged, n, expected_rate)
+    return PlannedVerdict(claim=claim.text, plan=plan, fixed=n is not None)
+
+
 def _planned(resolved: Resolved, claim: Claim, expected_rate: float | None) -> PlannedVerdict:
+    if resolved.looks:
+        return _at_first_look(resolved, claim, expected_rate)
     fixed = fixed_units(resolved, claim)
     n = expected_units(resolved, claim) if fixed is None else fixed
     return PlannedVerdict(

@@ -54,6 +54,8 @@ from sseproof.planning import check_faults, demand_of, fixed_units, most_at_once
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings
 from sseproof.reports.claims import gap_edges
+from sseproof.reports.facts import History
+from sseproof.reports.history import read_history
 from sseproof.reports.judge import RunVerdict, judge_directory
 from sseproof.reports.words import aborted_text, count_of
 from sseproof.rundir.clock import now_ns
@@ -103,6 +105,7 @@ from sseproof.scenario import (
     env_names,
 )
 from sseproof.servers import OwnServer
+from sseproof.until import LookWatch
 
 if TYPE_CHECKING:
     from sseproof.chaos.command import CommandBracket
@@ -495,7 +498,11 @@ class _Experiment:
                 self._planned_variant(side, port) for side, port in zip(self._sides, self._ports, strict=True)
             ],
             claims=[
-                PlannedClaim(text=claim.text, unit=claim.unit, planned_n=fixed_units(self._resolved, claim))
+                PlannedClaim(
+                    text=claim.text,
+                    unit=claim.unit,
+                    planned_n=None if self._resolved.looks else fixed_units(self._resolved, claim),
+                )
                 for claim in self._resolved.claims
             ],
             gap_edges_ns=gap_edges(self._resolved.claims),
@@ -507,6 +514,7 @@ class _Experiment:
             abort=None
             if scenario.abort is None
             else AbortPlan(when=scenario.abort.when, stop=scenario.abort.stop),
+            looks=self._resolved.looks,
             on_unknown=scenario.on_unknown,
             locustfile=scenario.locustfile,
             locustfile_sha256=_sha256_of(scenario.locustfile),
@@ -700,6 +708,7 @@ class _Experiment:
     def _watched(self, masters: list[Child], workers: list[Child]) -> str:
         """Waits for the masters' end; notes lost workers; ends early on a signal or a rig error."""
         watch = self._watch_for_abort()
+        looks = self._watch_for_looks()
         rows = RowCounter(self._directory, watch.ended)
         begun = False
         with Progress(
@@ -724,6 +733,8 @@ class _Experiment:
                 if watch.is_met(begun=counts.started > 0) and self._abort(watch):
                     self._end_load(masters, workers)
                     return ""
+                if looks is not None and looks.enough(counts) and not self._quiet:
+                    _say(f"Decided after {count_of(counts.ended, 'stream')}: no further one is started.")
                 self._note_lost(masters, workers)
                 if len(self._info.workers_lost) == len(self._sides) * self._plan.workers:
                     return f"Every worker ended early; {LOG_NAME} in the run directory says why."
@@ -743,6 +754,23 @@ class _Experiment:
             for master in masters:
                 master.terminate()
         end_all(workers, INTERRUPT_GRACE_S)
+
+    def _watch_for_looks(self) -> LookWatch | None:
+        """None in a run that is judged once, when it is over."""
+        if not self._plan.looks:
+            return None
+        return LookWatch(self._plan, self._directory, self._history_so_far)
+
+    def _history_so_far(self) -> History:
+        """What is on record now, and what our own servers know of it: their rows come to the record at the end."""
+        history = read_history(self._directory)
+        for side in self._sides:
+            if side.seen.witness_path is None:
+                continue
+            with contextlib.suppress(OSError, http.client.HTTPException, msgspec.DecodeError, ValueError):
+                for row in _witness_rows(side.service, side.seen.witness_path, self._run_id):
+                    history.witness.setdefault(row.truth_id, []).append(row)
+        return history
 
     def _watch_for_abort(self) -> "_AbortWatch":
         variant = next(each.name for each in self._plan.variants if each.judged)

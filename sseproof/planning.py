@@ -241,6 +241,11 @@ def _cuts_each(spec: GroupSpec) -> bool:
     return isinstance(spec.fault, Cut) and spec.fault.on == "first" and spec.fault.when is None
 
 
+def share_covered(resolved: Resolved, claim: Claim) -> Fraction:
+    """The share of all streams that are in the groups of which the claim speaks."""
+    return sum((spec.fraction for spec in _groups(resolved, claim)), Fraction(0))
+
+
 def _share_of(streams: int, specs: list[GroupSpec]) -> int:
     return int(streams * sum((spec.fraction for spec in specs), Fraction(0)))
 

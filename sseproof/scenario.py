@@ -43,7 +43,7 @@ from sseproof.refusals import in_plain_words, key_of
 from sseproof.replay import read_replay
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
 from sseproof.rundir.errors import UsageError
-from sseproof.rundir.rows import FaultSide, PhasePlan
+from sseproof.rundir.rows import FaultSide, LookPlan, PhasePlan
 from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY, printable
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
 
@@ -111,6 +111,10 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     claims_file: str | None = None
     """Further claims, one a line or as a list in TOML; read and checked with the scenario."""
     on_unknown: OnUnknown = "fail"
+    until_decided: bool = False
+    """Goes on beyond the planned number of streams, to registered looks (`sseproof.until`)."""
+    max_duration: Duration | None = None
+    """The longest load of a run that goes on until it is decided."""
     out: str = "runs"
     locustfile: str | None = None
     toxiproxy: str | None = None
@@ -166,6 +170,8 @@ class Resolved(Struct):
     """The scenario file, or the flags."""
     replays: list[list[int]] = []
     """Of each variant: recorded starts in ns since the first, empty without a replay."""
+    looks: list[LookPlan] = []
+    """When the claims may be decided; empty in a run that is judged once, when it is over."""
 
 
 def load_scenario(

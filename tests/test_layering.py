@@ -70,6 +70,7 @@ PURE: Final = frozenset(
             "reports.facts",
             "reports.findings",
             "reports.figures",
+            "reports.looks",
             "reports.openmetrics",
             "reports.percentiles",
             "reports.phases",

@@ -87,6 +87,8 @@ RUN_NAME: Final = "run.json"
 SERIES_NAME: Final = "series.hlog"
 VERDICT_NAME: Final = "verdict.json"
 LOG_NAME: Final = "run.log"
+ENOUGH_NAME: Final = "enough"
+"""Empty; made when a run that goes on until its claims are decided has no need of further streams."""
 REPORT_NAME: Final = "report.html"
 
 _CI_COMMAND: Final = re.compile(rb"##(?=\w*\[)")

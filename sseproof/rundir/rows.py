@@ -60,9 +60,9 @@ Outcome = Literal[
     "dropped",
 ]
 StreamKind = Literal["answer", "subscription"]
-AdmissionEnd = Literal["duration", "numbers", "requests", "users", "shape", "stopped"]
+AdmissionEnd = Literal["duration", "numbers", "requests", "users", "shape", "stopped", "decided"]
 """Why a worker starts no further stream: its time is over; the last of its numbers was taken; `max_requests` is spent; its
-users, or their load shape, ended by themselves; it was told to stop."""
+users, or their load shape, ended by themselves; it was told to stop; the claims were decided (`--until-decided`)."""
 FaultSide = Literal["client", "service"]
 
 ATTEMPT_ENDS: Final[tuple[AttemptEnd, ...]] = get_args(AttemptEnd)
@@ -535,6 +535,15 @@ class AbortPlan(Row, kw_only=True):
     stop: Literal["faults", "load"]
 
 
+class LookPlan(Row, kw_only=True):
+    """One of the moments, registered before the run, at which a claim may be decided (`--until-decided`)."""
+
+    streams: int | None = None
+    """When every stream of a variant with a lower number has ended, and by these alone; None is the planned end of the run."""
+    error_share: float
+    """Which part of a claim's error may be spent here; those of all looks add up to 1."""
+
+
 class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are defaults, and must be on disk
     """plan.json: everything decided before the first judged connection."""
 
@@ -559,6 +568,8 @@ class Plan(Row, kw_only=True, omit_defaults=False):  # schema and version are de
     phases: list[PhasePlan] = []
     """In their order; none in a run without phases."""
     abort: AbortPlan | None = None
+    looks: list[LookPlan] = []
+    """Ascending, the end last; empty in a run that is judged once, when it is over."""
     on_unknown: Literal["fail", "warn"] = "fail"
     locustfile: str | None = None
     locustfile_sha256: str | None = None

@@ -36,6 +36,7 @@ REQUIRED = {
     "StreamRecord": "stream dispatched ended outcome end",
     "BreakRow": "stream number attempt seen end",
     "StartRow": "stream",
+    "LookPlan": "error_share",
     "OpenRow": "at_ns worker",
     "MarkRow": "at_ns text",
     "FaultRow": "at_ns fault step",
