@@ -2,12 +2,15 @@
 
 Rules (measurement.md 5.2, design.md decision 12):
 - Same record, same bytes: no clock, no path, no order that depends on hashing.
-- No script and no reference to anything outside the file; the page reads without its one style element, under the
-  policy `default-src 'none'` of a CI server's artifact pages.
+- No reference to anything outside the file. The page carries a policy of its own that allows its one style element and
+  its one script by their digests and nothing else, and it is complete without both: under the policy
+  `default-src 'none'` of a CI server's artifact pages neither acts.
 - Autoescape is on for every value; foreign text is made printable and bounded before it gets to the template.
 """
 
+import base64
 import functools
+import hashlib
 import re
 from pathlib import Path
 from typing import Final
@@ -23,6 +26,7 @@ from sseproof.reports.view.page import build_page
 from sseproof.reports.view.record import new_record
 from sseproof.rundir.files import REPORT_NAME, write_bytes
 
+_TEMPLATES: Final = Path(__file__).parent / "templates"
 _UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|ms\b|s\b))")
 _UNBROKEN_CHARS: Final = 24
 """A word of so many characters fits every column of a page of 400 px."""
@@ -65,8 +69,21 @@ def render_history(
     facts = all_facts(history) if facts is None else facts
     record = new_record(history, facts, verdict)
     record.heats, record.heat_problem = heats
+    style, script = _asset("report.css"), _asset("report.js")
+    policy = f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}"
     template = _environment().get_template("report.html.jinja")
-    return template.render(page=build_page(record)).encode("utf-8", "backslashreplace")
+    text = template.render(page=build_page(record), policy=policy, style=style, script=script)
+    return text.encode("utf-8", "backslashreplace")
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return (_TEMPLATES / name).read_text("utf-8")
+
+
+def _digest(text: str) -> str:
+    """A source of a content security policy that allows exactly this text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def pieces(text: str) -> list[str]:
@@ -100,7 +117,7 @@ def _chunks(word: str) -> list[str]:
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -32,7 +32,7 @@ from sseproof.reports.words import NEVER, digits, duration_text
 Step = Literal["late", "connect", "waiting", "streaming", "silent", "broken", "resumed"]
 
 _COLOURS: Final[dict[Step, str]] = {
-    "late": FAIL,
+    "late": UNKNOWN,
     "connect": QUIET,
     "waiting": BAND,
     "streaming": DATA,

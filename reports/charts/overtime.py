@@ -106,7 +106,7 @@ def compact(bands: Sequence[Band], length_s: float) -> list[Band]:
     if len(names) < 2:
         return list(bands)
     one = Band(
-        name=f"{len(names)} faults, all the time",
+        name=f"{len(names)} faults, the whole run",
         since_s=min(band.since_s for band in standing),
         until_s=None,
         several=True,
@@ -128,7 +128,7 @@ def draw_bands(chart: Chart, bands: Sequence[Band], time: Scale, top: float, bot
         times = f", {len(row)} times" if len(row) > 1 and not row[0].several else ""
         _lane_label(chart, short(row[0].name) + times, time(row[0].since_s), top)
         top += LANE
-    chart.seconds = (time.low, time.high)
+    chart.span = time
     return top
 
 

@@ -106,8 +106,8 @@ class Chart(Struct, kw_only=True):
     keys: list[Key] = []
     sentence: str = ""
     table: Table | None = None
-    seconds: tuple[float, float] | None = None
-    """Of a chart over the run's time: its first and last second, for the read-out of the optional script."""
+    span: "Scale | None" = None
+    """Of a chart over the run's time: where its seconds lie, for the read-out of the optional script."""
 
     @property
     def pixels(self) -> str:

@@ -1,4 +1,7 @@
-"""report.html in a real Chromium: nothing is fetched, nothing is wider than the page, everything can be read.
+"""report.html in a real Chromium: nothing is fetched, nothing is wider than the page, everything can be read and reached.
+
+axe-core looks for what keeps people with a keyboard or a screen reader out; what it finds with an impact of "serious" or
+"critical" is a failure.
 
 The distribution's browser is used (apt-get install chromium); where CI is set, a missing one is a failure.
 """
@@ -9,6 +12,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -18,6 +22,7 @@ from sseproof.rundir.files import REPORT_NAME
 from tests.reports.made_runs import crowded, one_variant, two_variants
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe_playwright_python = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 POLICY = "default-src 'none'"
@@ -45,6 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "crowded": crowded,
         "zero": lambda path: one_variant(path, 0, faults=False),
         "single": lambda path: one_variant(path, 1, faults=False),
+        "small": lambda path: two_variants(path, 12),
     }
     return {kind: render_report(make(tmp_path_factory.mktemp(kind))) for kind, make in makers.items()}
 
@@ -65,7 +71,7 @@ def browser() -> Iterator[Any]:
             pytest.fail(missing)
         pytest.skip(missing)
     with sync_api.sync_playwright() as playwright:
-        # Without a sandbox of its own: containers refuse it, and the page holds no script.
+        # Without a sandbox of its own: containers refuse it, and the page's only script is ours.
         running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield running
         running.close()
@@ -109,8 +115,12 @@ class Served:
 class Seen:
     """A page with what it said on the console and what it asked for."""
 
-    def __init__(self, browser: Any, url: str, width: int, scheme: str = "light") -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    def __init__(
+        self, browser: Any, url: str, width: int, scheme: str = "light", *, script: bool = True
+    ) -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script
+        )
         self.page = self.context.new_page()
         self.console: list[str] = []
         self.requests: list[str] = []
@@ -161,7 +171,10 @@ def test_it_reads_under_a_policy_that_refuses_everything(
     with Served(report, POLICY) as served, Seen(browser, served.url, width) as seen:
         page = seen.page
         assert page.evaluate("getComputedStyle(document.body).maxWidth") == "none", "the policy acts"
-        assert all("style" in message for message in seen.console), seen.console
+        assert all("style" in message or "script" in message for message in seen.console), seen.console
+        assert page.query_selector("button, input, svg line") is None, (
+            "the script does not run, and leaves no dead control"
+        )
         assert seen.requests == [served.url]
         assert page.inner_text("h1").strip()
         if width > min(SIZES):
@@ -308,3 +321,161 @@ def test_the_keyboard_reaches_what_scrolls(browser: Any, report: bytes, kind: st
             ".map(each => each.className)"
         )
         assert stuck == []
+
+
+# --- who can't see or point ------------------------------------------------------------------------------------------------
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+GRAVE = {"serious", "critical"}
+LOOK = """
+axe.run({exclude: [['tbody tr:nth-child(n+4)'], ['svg path']]}, {resultTypes: ['violations']})
+"""
+"""Rows of one table are alike: three of each are looked at."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "scheme"),
+    [
+        ("small", "light"),
+        ("small", "dark"),
+        ("hostile", "light"),
+        ("zero", "dark"),
+        pytest.param("demo", "light", marks=pytest.mark.slow),
+    ],
+)
+def test_axe_finds_nothing_serious(browser: Any, report: bytes, kind: str, scheme: str) -> None:
+    with Served(report, None) as served, Seen(browser, served.url, 1280, scheme) as seen:
+        page = seen.page
+        page.evaluate("[...document.querySelectorAll('details')].forEach(each => each.open = true)")
+        page.evaluate(AXE.read_text("utf-8"))
+        found = page.evaluate(LOOK)
+        assert len(found["passes"]) > 20, "axe looked"
+        assert [
+            (each["id"], each["impact"], [node["html"][:200] for node in each["nodes"][:3]])
+            for each in found["violations"]
+            if each["impact"] in GRAVE
+        ] == []
+
+
+@pytest.mark.parametrize("kind", ["zero"])
+def test_axe_sees_what_is_wrong(browser: Any, report: bytes, kind: str) -> None:
+    """The check can fail: a page whose text is hardly there, and a button without a name."""
+    bad = report.replace(b"--ink: #1b1f24", b"--ink: #e0e0e0").replace(b"<main ", b"<button></button><main ")
+    bad = re.sub(rb"<meta http-equiv[^>]*>", b"", bad)
+    with Served(bad, None) as served, Seen(browser, served.url, 1280) as seen:
+        seen.page.evaluate(AXE.read_text("utf-8"))
+        found = seen.page.evaluate(LOOK)
+        assert {"color-contrast", "button-name"} <= {
+            each["id"] for each in found["violations"] if each["impact"] in GRAVE
+        }
+
+
+@pytest.mark.parametrize("kind", ["two"])
+def test_the_first_tab_skips_to_the_claims(browser: Any, report: bytes, kind: str) -> None:
+    with Served(report, None) as served, Seen(browser, served.url, 1280) as seen:
+        page = seen.page
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the claims"
+        box = page.evaluate(
+            "(box => [box.left, box.top, box.width])(document.activeElement.getBoundingClientRect())"
+        )
+        assert min(box) >= 0, "it is seen while it has the focus"
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+
+
+# --- the optional script ---------------------------------------------------------------------------------------------------
+
+VISIBLE = "[...document.querySelectorAll('article.claim')].filter(each => each.getBoundingClientRect().height > 0).length"
+
+
+@pytest.mark.parametrize("kind", ["two"])
+def test_claims_are_filtered_by_their_verdict(browser: Any, report: bytes, kind: str) -> None:
+    with Served(report, None) as served, Seen(browser, served.url, 1280) as seen:
+        page = seen.page
+        every = page.evaluate(VISIBLE)
+        button = page.get_by_role("button", name=re.compile("^✓ pass "))
+        count = int(button.inner_text().rpartition(" ")[2])
+        assert 0 < count < every
+        button.focus()
+        page.keyboard.press("Enter")
+        assert page.evaluate(VISIBLE) == count
+        assert button.get_attribute("aria-pressed") == "true"
+        page.get_by_role("button", name=f"all {every}").click()
+        assert page.evaluate(VISIBLE) == every
+        assert seen.console == []
+
+
+@pytest.mark.parametrize("kind", ["crowded"])
+def test_rows_are_filtered_and_counted(browser: Any, report: bytes, kind: str) -> None:
+    with Served(report, None) as served, Seen(browser, served.url, 1280) as seen:
+        page = seen.page
+        page.get_by_role("button", name="Open all tables").click()
+        assert page.evaluate("[...document.querySelectorAll('details')].every(each => each.open)")
+        search = page.locator("input[type=search]").first
+        line = search.locator("xpath=ancestor::p")
+        table = line.locator("xpath=following-sibling::div[1]//tbody")
+        word = table.locator("tr").first.locator("td").first.inner_text()
+        search.fill(word.upper())
+        rows = table.locator("tr").all()
+        shown = [row for row in rows if row.is_visible()]
+        assert len(shown) == sum(word.lower() in row.text_content().lower() for row in rows)
+        assert f"{len(shown)}" in line.locator("[role=status]").inner_text()
+        search.fill("no such row at all")
+        assert line.locator("[role=status]").inner_text() == f"0 of {len(rows)} rows"
+
+
+@pytest.mark.parametrize("kind", ["two"])
+def test_a_pointer_reads_one_moment_in_all_charts_over_time(browser: Any, report: bytes, kind: str) -> None:
+    with Served(report, None) as served, Seen(browser, served.url, 1280) as seen:
+        page = seen.page
+        charts = page.locator("svg[data-from]")
+        assert charts.count() >= 5
+        chart = charts.first
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        told = chart.evaluate(
+            "each => ['from', 'to', 'start', 'end'].map(name => Number(each.dataset[name]))"
+        )
+        middle = (told[2] + told[3]) / 2
+        page.mouse.move(box["x"] + box["width"] * middle / 1_000, box["y"] + box["height"] / 2)
+        at = (told[0] + told[1]) / 2
+        readout = chart.locator("xpath=following-sibling::p[1]").inner_text()
+        assert abs(float(readout.partition(" s")[0]) - at) < 0.1
+        assert "streams" in readout, "the row of the chart's own table"
+        lines = page.locator("svg[data-from] > line")
+        assert {line.get_attribute("visibility") for line in lines.all()} == {"visible"}
+        page.mouse.move(5, 5)
+        assert {line.get_attribute("visibility") for line in lines.all()} == {"hidden"}
+        assert seen.console == []
+
+
+@pytest.mark.parametrize("kind", ["two"])
+def test_without_a_script_the_page_says_the_same(browser: Any, report: bytes, kind: str) -> None:
+    texts = []
+    for script in (True, False):
+        with Served(report, None) as served, Seen(browser, served.url, 1280, script=script) as seen:
+            texts.append(seen.page.locator("main").inner_text())
+    added = re.compile(r"Rows with ?\n? ?\d+ rows\n*")
+    assert added.sub("", texts[0]).split() == texts[1].split()
+    assert len(texts[1]) > 5_000
+
+
+INJECTED = (
+    b"<img src=x onerror='document.title=1'><script>document.title=2</script><p style='color:red'>x</p>"
+)
+
+
+@pytest.mark.parametrize("kind", ["two"])
+def test_even_markup_that_got_in_could_neither_run_nor_fetch(browser: Any, report: bytes, kind: str) -> None:
+    """The page's own policy stands behind the escaping."""
+    content = report.replace(b"<main ", INJECTED + b"<main ")
+    with Served(content, None) as served, Seen(browser, served.url, 1280) as seen:
+        assert seen.page.title() not in {"1", "2"}
+        assert "/x" not in served.paths, "not even the picture was asked for"
+        colour = seen.page.evaluate("getComputedStyle(document.querySelector('body > p[style]')).color")
+        assert colour != "rgb(255, 0, 0)"
+    without = re.sub(rb"<meta http-equiv[^>]*>", b"", content)
+    with Served(without, None) as served, Seen(browser, served.url, 1280) as seen:
+        assert seen.page.title() in {"1", "2"}, "without the policy it would have"
+        assert "/x" in served.paths

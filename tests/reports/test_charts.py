@@ -352,7 +352,7 @@ def test_what_stands_the_whole_run_shades_nothing_and_shares_a_lane() -> None:
     time = Scale(0, 10, svg.LEFT, svg.RIGHT)
     assert [bar[:2] for bar in tall] == [pytest.approx((time(2), time(4)), abs=0.1)]
     joined = compact([*standing, passing], 10)
-    assert [band.name for band in joined] == ["2 faults, all the time", "stall"]
+    assert [band.name for band in joined] == ["2 faults, the whole run", "stall"]
     assert compact([standing[0], passing], 10) == [standing[0], passing]
 
 

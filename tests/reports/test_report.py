@@ -1,5 +1,7 @@
 """report.html as a document: what it says, that it needs nothing from outside, and what it costs."""
 
+import base64
+import hashlib
 import html.parser
 import re
 import time
@@ -113,11 +115,12 @@ KINDS = ("two", "one", "quiet", "single", "zero", "hostile", "crowded")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_comes_from_outside_and_nothing_runs(made: dict[str, Path], kind: str) -> None:
+def test_nothing_comes_from_outside_and_only_the_pages_own_script_runs(
+    made: dict[str, Path], kind: str
+) -> None:
     document = Document(render_report(made[kind]))
     tags = {tag for tag, _ in document.elements}
     assert not tags & {
-        "script",
         "link",
         "img",
         "iframe",
@@ -139,6 +142,24 @@ def test_nothing_comes_from_outside_and_nothing_runs(made: dict[str, Path], kind
     (style,) = document.text_of("style")
     assert "url(" not in style
     assert "@import" not in style
+    (script,) = document.text_of("script")
+    for word in ("fetch", "XMLHttpRequest", "import", "eval", "Function", "innerHTML", "outerHTML", "insertAdjacent",
+                 "document.write", "cookie", "Storage", "WebSocket", "EventSource", "location"):  # fmt: skip
+        assert word not in script, word
+    assert re.findall(r"https?://[^\"]+", script) == ["http://www.w3.org/2000/svg"], (
+        "a namespace, which nobody fetches"
+    )
+    assert len(script.splitlines()) <= 200
+    (policy,) = (each["content"] for each in document.all("meta") if "http-equiv" in each)
+    raw = render_report(made[kind]).decode()
+    own = {tag: re.findall(rf"<{tag}>(.*?)</{tag}>", raw, re.DOTALL) for tag in ("style", "script")}
+    digests = {
+        tag: base64.b64encode(hashlib.sha256(texts[0].encode()).digest()).decode()
+        for tag, texts in own.items()
+    }
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digests['style']}'; script-src 'sha256-{digests['script']}'"
+    )
     assert not document.stack, "elements left open"
 
 
