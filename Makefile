@@ -43,7 +43,7 @@ check: venv ## Lint, formatting, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy -p sseproof
 
-bench: venv ## Measure parser, generator and server against their peers, saturation, memory (six minutes)
+bench: venv ## Measure parser, generator and server against their peers, saturation, memory, judging (seven minutes)
 	$(VENV)/bin/python bench/run.py --json bench-results.json
 
 lock: ## Write requirements.lock again from pyproject.toml, for every platform, with hashes

@@ -2,7 +2,7 @@
 
 Parts, each with its goals, which are said to be missed when they are: `parser` (against other parsers), `clients` (CPU per
 event, error and loss beside Locust's own clients and k6), `saturation` (as fast as the source sends), `memory` (quiet
-streams), `server` (the reference server beside a plain handler). Where a source was the bottleneck, that is said too.
+streams), `server` (the reference server beside a plain handler), `judge` (verdicts and report of many streams). Where a source was the bottleneck, that is said too.
 
     python bench/run.py [--json FILE] [--only PART]...
 """
@@ -20,12 +20,13 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import clients as client_bench
+import judging as judging_bench
 import memory as memory_bench
 import parser as parser_bench
 import saturation as saturation_bench
 import server as server_bench
 
-PARTS = ("parser", "clients", "saturation", "memory", "server")
+PARTS = ("parser", "clients", "saturation", "memory", "server", "judge")
 
 
 class Machine(msgspec.Struct):
@@ -49,6 +50,7 @@ class Bench(msgspec.Struct):
     server: list[server_bench.ServerRow] = []
     server_cpu_ratio: float | None = None
     """CPU per event of the reference server over that of the plain handler."""
+    judge: list[judging_bench.JudgingRow] = []
     missed: list[str] = []
     """Goals that this run did not meet."""
 
@@ -125,7 +127,13 @@ def _server(bench: Bench) -> None:
     bench.missed += server_bench.missed_goals(bench.server)
 
 
-_PARTS = dict(zip(PARTS, (_parser, _clients, _saturation, _memory, _server), strict=True))
+def _judge(bench: Bench) -> None:
+    bench.judge = judging_bench.measure()
+    table("sseproof judge, in a process of its own", bench.judge)
+    bench.missed += judging_bench.missed_goals(bench.judge)
+
+
+_PARTS = dict(zip(PARTS, (_parser, _clients, _saturation, _memory, _server, _judge), strict=True))
 
 
 def table(title: str, rows: Sequence[Any], *, without: str = "") -> None:

@@ -23,6 +23,7 @@ from sseproof.loadtests.settings import Target
 from sseproof.loadtests.sse import ILL_FORMED
 from sseproof.reference_server.script import Script
 from sseproof.reports.clocks import Clocks
+from sseproof.reports.lean import Witnessed
 from sseproof.reports.phases import Phases
 from sseproof.reports.topics import TopicTruth, merged, topic_truths
 from sseproof.rundir.rows import (
@@ -39,7 +40,6 @@ from sseproof.rundir.rows import (
     StartRow,
     StreamRecord,
     VariantPlan,
-    WitnessRow,
 )
 from sseproof.rundir.units import from_raw
 
@@ -89,7 +89,7 @@ class History(Struct, kw_only=True):
     warmup: int = 0
     breaks: list[BreakRow] = []
     faults: list[FaultRow] = []
-    witness: dict[str, list[WitnessRow]] = {}
+    witness: dict[str, list[Witnessed]] = {}
     """By truth id, in the order of connections."""
     generator: list[GeneratorRow] = []
     marks: list[MarkRow] = []
@@ -172,7 +172,7 @@ def all_facts(history: History) -> list[Facts]:
 
 def stream_facts(
     record: StreamRecord,
-    witness: Sequence[WitnessRow],
+    witness: Sequence[Witnessed],
     target: Target | None,
     topic: TopicTruth | None = None,
 ) -> Facts:
@@ -202,7 +202,7 @@ def stream_facts(
 
 
 def _guarded_facts(
-    record: StreamRecord, witness: Sequence[WitnessRow], target: Target | None, topic: TopicTruth | None
+    record: StreamRecord, witness: Sequence[Witnessed], target: Target | None, topic: TopicTruth | None
 ) -> Facts:
     try:
         return stream_facts(record, witness, target, topic)
@@ -219,7 +219,7 @@ def _says_its_end(target: Target) -> bool:
     return target.terminal not in {None, "none"} or target.dialect not in {None, PLAIN}
 
 
-def _add_truth(facts: Facts, witness: Sequence[WitnessRow], spec: ScriptSpec, target: Target) -> None:
+def _add_truth(facts: Facts, witness: Sequence[Witnessed], spec: ScriptSpec, target: Target) -> None:
     """Loss, text and truncation from what the server meant."""
     record = facts.record
     script = Script(spec)
@@ -236,7 +236,7 @@ def _add_truth(facts: Facts, witness: Sequence[WitnessRow], spec: ScriptSpec, ta
         facts.truth = "witness" if facts.lost is not None else facts.truth
 
 
-def _first_meant(witness: Sequence[WitnessRow]) -> int:
+def _first_meant(witness: Sequence[Witnessed]) -> int:
     """The first number that was meant for this stream: who subscribes to a topic comes in between."""
     first = witness[0]
     return first.meant_first if first.connection == 1 and first.meant_first is not None else 1
@@ -263,7 +263,7 @@ def _has_text_of(record: StreamRecord, script: Script) -> bool:
     return _is_text(record, script.text_of(record.ids))
 
 
-def _text_against_script(facts: Facts, witness: Sequence[WitnessRow], script: Script) -> None:
+def _text_against_script(facts: Facts, witness: Sequence[Witnessed], script: Script) -> None:
     """A stream without ids: its text must be the beginning of what was meant, or of what was written."""
     record = facts.record
     meant = _meant_text(script, record.text_chars)

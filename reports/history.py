@@ -24,6 +24,7 @@ from sseproof.loadtests.arrivals import schedule_ns
 from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History, How
+from sseproof.reports.lean import Witnessed, leaner
 from sseproof.reports.phases import Phases, phases_of
 from sseproof.reports.words import aborted_text
 from sseproof.rundir.errors import UsageError
@@ -60,6 +61,7 @@ from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
 
 R = TypeVar("R", bound=Row)
+_WITNESSED: Final = RowFile(WITNESS.name, WITNESS.schema, Witnessed)
 StreamKey = tuple[str | None, int]
 """Variant and stream number: stream numbers count from the start in each variant."""
 
@@ -168,7 +170,9 @@ def _how(run: RunInfo | None) -> How:
 def _read_streams(directory: Path, history: History) -> None:
     moved = history.clocks.moved
     starts = _first_of(map(moved, _rows(directory, STARTS, history)), _key, "stream was started", history)
-    records = _first_of(map(moved, _rows(directory, STREAMS, history)), _key, "stream has", history)
+    records = _first_of(
+        map(leaner(), map(moved, _rows(directory, STREAMS, history))), _key, "stream has", history
+    )
     warm = {key for key, start in starts.items() if start.warmup}
     warm |= {key for key, record in records.items() if record.warmup}
     history.warmup = len(warm)
@@ -188,7 +192,7 @@ def _read_streams(directory: Path, history: History) -> None:
 
 def _read_rest(directory: Path, history: History) -> None:
     history.faults = list(_rows(directory, FAULTS, history))
-    for row in _rows(directory, WITNESS, history):
+    for row in _rows(directory, _WITNESSED, history):
         history.witness.setdefault(row.truth_id, []).append(row)
     for rows in history.witness.values():
         rows.sort(key=lambda row: row.connection)

@@ -70,6 +70,7 @@ PURE: Final = frozenset(
             "reports.facts",
             "reports.findings",
             "reports.figures",
+            "reports.lean",
             "reports.looks",
             "reports.openmetrics",
             "reports.percentiles",

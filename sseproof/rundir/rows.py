@@ -70,7 +70,7 @@ OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 SUCCESSES: Final[frozenset[Outcome]] = frozenset({"complete", "complete-limited", "held"})
 
 
-class Instant(Struct, array_like=True, frozen=True):
+class Instant(Struct, array_like=True, frozen=True, gc=False):  # numbers alone; a stream has twenty of them
     """A moment and how far the truth can lie to either side: in [ns - before_ns, ns + after_ns]."""
 
     ns: int

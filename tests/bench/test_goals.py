@@ -113,3 +113,33 @@ def test_the_flood_is_numbered_whole_and_says_whether_it_limited(bench):
     finally:
         flood.poll.close()
         flood.listener.close()
+
+
+def test_judging(bench):
+    judging = bench("judging")
+    rows = [
+        judging.JudgingRow(
+            streams=streams, outputs="none", seconds=seconds, cpu_s=seconds, peak_mb=480, report_kb=700
+        )
+        for streams, seconds in ((10_000, 2.5), (100_000, 22.0))
+    ]
+    missed(judging, rows)
+    missed(
+        judging,
+        changed(rows, 0, seconds=5.1, cpu_s=5.0),
+        "10,000 streams, outputs none: 5.1 s; the goal is 5",
+    )
+    missed(
+        judging,
+        changed(rows, 1, seconds=31),
+        "31.0 s; the goal is 30 (the process computed for 22.0 s: leave",
+    )
+    missed(judging, changed(rows, 1, peak_mb=601), "100,000 streams, outputs none: 601 MB; the goal is 600")
+    missed(judging, changed(rows, 0, report_kb=1_001), "the report has 1001 KB; the goal is 1000")
+
+
+def test_a_small_run_is_judged_in_a_process_of_its_own(bench):
+    judging = bench("judging")
+    rows = judging.measure((200,))
+    assert [(row.streams, row.outputs) for row in rows] == [(200, "none"), (200, "all")]
+    assert all(row.cpu_s > 0.1 and 20 < row.peak_mb < 300 and row.report_kb > 20 for row in rows)
