@@ -12,16 +12,20 @@ import base64
 import functools
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import jinja2
 
 from sseproof.reports.charts.heat import Heat
+from sseproof.reports.compare import Comparison
 from sseproof.reports.facts import Facts, History, all_facts
+from sseproof.reports.figures import RunFigures
 from sseproof.reports.heats import read_heats
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import RunVerdict, judge
+from sseproof.reports.view.compare import build_comparison
 from sseproof.reports.view.page import build_page
 from sseproof.reports.view.record import new_record
 from sseproof.rundir.files import REPORT_NAME, write_bytes
@@ -84,6 +88,20 @@ def _asset(name: str) -> str:
 def _digest(text: str) -> str:
     """A source of a content security policy that allows exactly this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def render_comparison(
+    comparison: Comparison,
+    before: Sequence[RunFigures],
+    after: Sequence[RunFigures],
+    *,
+    left_out: Sequence[str],
+    command: Sequence[str],
+) -> bytes:
+    """The page of a comparison, as UTF-8; pure but for the templates, which are read once."""
+    page = build_comparison(comparison, before, after, left_out, command)
+    template = _environment().get_template("compare.html.jinja")
+    return template.render(page=page).encode("utf-8", "backslashreplace")
 
 
 def pieces(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `runs`, `check`, `mark`, `serve`, `chaos`, `calibrate`, `setup`.
+"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `compare`, `runs`, `check`, `mark`, `serve`, `chaos`, `calibrate`, `setup`.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -662,6 +662,126 @@ def setup(*, check: bool, toxiproxy: str | None, as_json: bool) -> int:
                 f"{mark} {finding.name}: {finding.value}" + (f"; {finding.advice}" if finding.advice else "")
             )
     return environment.setup_code(findings)
+
+
+class _WithSets(click.Command):
+    """A command whose --with takes all that follows: `A1 A2 --with B1 B2`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeats --with before each run behind it, which is how click takes several."""
+        repeated: list[str] = []
+        after = False
+        for word, before in zip(args, ["", *args], strict=False):
+            if word == "--with":
+                after = True
+                continue
+            if after and not word.startswith("-") and not self._wants_value(before):
+                repeated.append("--with")
+            repeated.append(word)
+        return super().parse_args(ctx, repeated)
+
+    def _wants_value(self, word: str) -> bool:
+        """Whether the next word belongs to this option."""
+        return any(
+            isinstance(parameter, click.Option)
+            and not parameter.is_flag
+            and word in parameter.opts
+            and word != "--with"
+            for parameter in self.params
+        )
+
+
+@cli.command(cls=_WithSets, context_settings=SETTINGS)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option(
+    "--with",
+    "others",
+    multiple=True,
+    metavar="RUN...",
+    type=click.Path(path_type=Path),
+    help="The other set: all runs that follow.",
+)
+@click.option(
+    "--baseline",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Kept runs that one RUN is held against (default: baseline).",
+)
+@click.option(
+    "--last", metavar="K", type=click.IntRange(1), help="So many of the newest kept runs (default: 40)."
+)
+@click.option(
+    "--variant",
+    "variants",
+    metavar="NAME",
+    multiple=True,
+    help="Instead of the judged one; twice: before, after.",
+)
+@click.option(
+    "--gate",
+    metavar="FIGURE",
+    multiple=True,
+    help='Must be decided, else exit code 2: success, "ttft p95", …',
+)
+@click.option(
+    "--ratio",
+    default="5%",
+    show_default=True,
+    metavar="SHARE",
+    help="By how much a time has to change to matter, between sets and against baselines.",
+)
+@click.option(
+    "--points",
+    default="1%",
+    show_default=True,
+    metavar="SHARE",
+    help="By how many points a share has to, there.",
+)
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where the page goes (default: into the last run).",
+)
+@_json_option
+def compare(
+    *,
+    runs: tuple[Path, ...],
+    others: tuple[Path, ...],
+    baseline: Path | None,
+    last: int | None,
+    variants: tuple[str, ...],
+    gate: tuple[str, ...],
+    ratio: str,
+    points: str,
+    report: Path | None,
+    as_json: bool,
+) -> int:
+    """Says whether runs are worse, better, or whether no difference was shown; writes compare.html.
+
+    Two runs (A B), one run against kept ones (RUN, with --baseline DIR), or two sets of runs (A1 A2 --with B1 B2).
+
+    \b
+    Exit codes: 1 a regression was shown, 0 none was, 2 a figure named by --gate could not be decided, 64 bad input.
+
+    \b
+    Example:
+      sseproof compare runs/nightly/20261126T020000Z-7 runs/nightly/latest
+      sseproof compare runs/nightly/latest --baseline baseline
+      sseproof compare old/1 old/2 old/3 old/4 old/5 --with new/1 new/2 new/3 new/4 new/5 --gate "ttft p95"
+    """
+    from sseproof.compare_commands import Runs, compared, share_of
+
+    answer = compared(
+        Runs(before=list(runs), after=list(others), baseline=baseline, last=last, variants=list(variants)),
+        gate=gate,
+        ratio=share_of("--ratio", ratio),
+        points=share_of("--points", points),
+        command=_repeatable({}),
+        report=report,
+    )
+    click.echo(answer.to_json() if as_json else answer.to_text(), nl=not as_json)
+    return answer.exit_code
 
 
 @cli.group(context_settings=SETTINGS, invoke_without_command=True)

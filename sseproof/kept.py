@@ -117,13 +117,13 @@ class _Verdict(Struct):
 
 
 def run_directories(root: Path) -> list[Path]:
-    """Every folder below `root` that is a run or was meant to be one; links are none."""
-    return [
-        path
-        for scenario in _folders(root)
-        for path in _folders(scenario)
-        if (path / PLAN_NAME).is_file() or (path / RUN_NAME).is_file()
-    ]
+    """Every folder two levels below `root` that is a run or was meant to be one; links are none."""
+    return [path for scenario in _folders(root) for path in runs_in(scenario)]
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Every folder in `folder` that is a run or was meant to be one; links are none."""
+    return [path for path in _folders(folder) if (path / PLAN_NAME).is_file() or (path / RUN_NAME).is_file()]
 
 
 def _folders(root: Path) -> list[Path]:
