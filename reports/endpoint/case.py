@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sseproof.reports.endpoint.hops import Chain, chain_of
 from sseproof.reports.endpoint.model import Outcome
 from sseproof.reports.endpoint.seen import Seen
+from sseproof.reports.endpoint.spoken import Spoken, spoken
 from sseproof.rundir.capture import Capture, Probed, ProbeName
 
 NO_STREAM = "no event stream came"
@@ -47,6 +48,11 @@ class Case:
     def chain(self) -> Chain:
         """Who stands between."""
         return chain_of(self.main.get)
+
+    @cached_property
+    def spoken(self) -> Spoken:
+        """What the main answer's events mean."""
+        return spoken(self.main, self.capture.asked.dialect, self.capture.asked.terminal)
 
     @property
     def answered(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 
 from sseproof.reports.endpoint.buffering import BUFFERING
 from sseproof.reports.endpoint.case import Case, Check
+from sseproof.reports.endpoint.dialect import DIALECT
 from sseproof.reports.endpoint.handshake import HANDSHAKE
 from sseproof.reports.endpoint.model import (
     ESSENTIAL,
@@ -27,10 +28,10 @@ from sseproof.reports.words import count_of
 from sseproof.rundir.capture import Capture
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN, UsageError
 
-CHECKS: Final[tuple[Check, ...]] = (*HANDSHAKE, *TIMING, *WIRE, *BUFFERING, *SAFETY)
+CHECKS: Final[tuple[Check, ...]] = (*HANDSHAKE, *TIMING, *WIRE, *BUFFERING, *DIALECT, *SAFETY)
 CAUSES: Final = (
     "H01", "H02", "H11", "H12", "B08", "B06", "H07", "B01", "B02", "B03", "B05", "T02", "H08", "T08", "D03", "W01", "W02",
-    "W12", "W06", "W07", "W05", "W11", "S01", "H04", "D02",
+    "W12", "W06", "W07", "W05", "W11", "D04", "D05", "D06", "S01", "H04", "D02",
 )  # fmt: skip
 TIMELINE_BURSTS: Final = 2_000
 
@@ -59,6 +60,7 @@ def judge_capture(capture: Capture, *, only: Collection[str] = (), skip: Collect
         connections=capture.connections,
         lasted_ms=round((capture.ended_ns - capture.began_ns) / 1e6, 1),
         status=seen.status,
+        dialect=case.spoken.name if seen.readable else None,
         events=len(seen.messages) if seen.readable else 0,
         body_bytes=len(seen.body),
         timeline=_timeline(case),

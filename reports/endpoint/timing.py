@@ -5,7 +5,6 @@ from typing import Final
 
 from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
 from sseproof.reports.endpoint.model import Evidence, Outcome, failed, not_applicable, passed, unknown, warned
-from sseproof.reports.endpoint.seen import Seen
 from sseproof.reports.words import count_of, duration_text
 
 MS: Final = 1_000_000
@@ -89,21 +88,10 @@ def _firsts(case: Case) -> Outcome:
     parts = [f"first byte {duration_text(seen.first_byte_ns - seen.sent_ns)}"]
     if seen.event_ns:
         parts.append(f"first event {duration_text(seen.event_ns[0] - seen.sent_ns)}")
-    token_ns = first_token_ns(seen)
-    if token_ns is not None:
-        parts.append(f"first token {duration_text(token_ns - seen.sent_ns)}")
+    token = case.spoken.review.first_token
+    if token is not None:
+        parts.append(f"first token {duration_text(seen.event_ns[token] - seen.sent_ns)}")
     return passed(f"After the request: {', '.join(parts)}.")
-
-
-def first_token_ns(seen: Seen) -> int | None:
-    """Arrival of the first event with something to read, by the plain dialect's words."""
-    from sseproof.loadtests.dialects import Plain
-
-    plain = Plain()
-    for message, at_ns in zip(seen.messages, seen.event_ns, strict=True):
-        if plain.read(message).kind == "token":
-            return at_ns
-    return None
 
 
 def _close_kind(case: Case) -> Outcome:

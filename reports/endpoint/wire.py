@@ -272,7 +272,7 @@ def _empty_data(case: Case) -> Outcome:
         return closed
     empty = [message for message in seen.messages if not message.data]
     untyped = [message for message in empty if message.type == "message"]
-    if untyped and case.capture.asked.dialect != "mcp":
+    if untyped and case.spoken.name != "mcp":
         return warned(
             f"{count_of(len(untyped), 'event')} with empty data: clients that read JSON stumble.",
             "Use a comment for a heartbeat.",
@@ -501,16 +501,11 @@ def _after_end(case: Case) -> Outcome:
 
 def terminal_index(case: Case) -> int | None:
     """The first event that ends the stream by its dialect; None when none does, or none is known."""
-    wanted = case.capture.asked.terminal
-    kind, _, value = (wanted or "").partition(":")
-    for number, message in enumerate(case.main.messages):
-        if kind == "event" and message.type == value:
-            return number
-        if kind == "data" and message.data == value:
-            return number
-        if wanted is None and message.data == TERMINAL_DATA:
-            return number
-    return None
+    found = case.spoken.review.terminal
+    if found is not None or case.spoken.terminal not in {None, "none"}:
+        return found
+    datas = [message.data for message in case.main.messages]
+    return datas.index(TERMINAL_DATA) if TERMINAL_DATA in datas else None
 
 
 WIRE: Final = (

@@ -77,7 +77,7 @@ def capture(*answers: Probed, url: str = "http://127.0.0.1:8000/stream", **asked
     return Capture(
         suite="0",
         url=url,
-        asked=Asked(**{"look_s": 30.0, **asked}),
+        asked=Asked(**{"look_s": 30.0, "terminal": "none", **asked}),
         began_ns=BEGAN_NS,
         ended_ns=max(each.ended_ns for each in answers),
         requests=len(answers),

@@ -62,7 +62,7 @@ WIRE = {
     "a long id": ("W14", "warn", [f"id: {'9' * 200}\ndata: {{}}\n\n".encode(), *events()]),
     "an id twice": ("W15", "warn", [*events(), event(40)]),
     "ids that go back": ("W15", "warn", [*events(), event(50), event(45)]),
-    "an event named error": ("W16", "warn", plain("event: error", "data: {}", "")),
+    "an event named open": ("W16", "warn", plain("event: open", "data: {}", "")),
     "events after the end": ("W18", "warn", [*events(), b"data: [DONE]\n\n", event(41)]),
 }
 
