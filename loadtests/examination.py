@@ -161,7 +161,9 @@ class _Examination:
         if not re.fullmatch(r"[A-Z]{1,16}", method):
             raise UsageError(f"--method {printable(asked.method or '', 40)} is no HTTP method.")
         request = build_request(endpoint, method, checked_headers(headers), body.encode(), gzip=False)
-        self._secrets += secret_values(request.headers, ())
+        carried = secret_values(request.headers, ())
+        self._secrets += carried
+        self._credentials = bool(carried)
         self._secrets += secret_query_values(endpoint)
         return request
 
@@ -475,7 +477,7 @@ class _Examination:
                 idle_s=asked.idle_s,
                 look_s=asked.look_s or (GET_LOOK_S if method == "GET" else POST_LOOK_S),
                 sensitive_query=[printable(name, 60) for name in names if SECRET_QUERY.search(name.lower())],
-                credentials=bool(secret_values(self._request.headers, ())),
+                credentials=self._credentials,
             ),
             began_ns=self._began_ns,
             ended_ns=time.time_ns(),

@@ -1,0 +1,197 @@
+"""`sseproof check` against endpoints with one defect each, and against healthy ones that look odd.
+
+Every defect is found under its id and with its verdict, nothing else about such an endpoint fails, and nothing about a
+healthy one does. All of them are examined side by side, as the command would, over real connections.
+"""
+
+import contextlib
+import ssl
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import pytest
+import trustme
+
+from sseproof.chaos.install import install
+from sseproof.chaos.processes import PortLease
+from sseproof.chaos.toxics import Toxic
+from sseproof.chaos.toxiproxy import Server
+from sseproof.loadtests.examination import CheckRequest, examine
+from sseproof.loadtests.probe import Trust
+from sseproof.reports.endpoint.judge import CHECKS, judge_capture
+from sseproof.reports.endpoint.model import CheckReport, Finding
+from tests.loadtests.rawserver import serving
+from tests.zoo.conftest import TABLE
+from tests.zoo.defects import DEFECTS
+from tests.zoo.endpoints import Endpoint
+from tests.zoo.healthy import HEALTHY
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.alone]
+
+SIDE_BY_SIDE: Final = 20
+"""Nearly all the time of an examination is spent waiting."""
+JITTER_MS: Final = 60
+"""Up to twice this much, and more than the distance of two events: they come in uneven groups."""
+NOT_IN_THE_ZOO: Final = {
+    "T03": "only reports when things came",
+    "T04": "needs a silence of 20 s at least",
+    "T07": "needs a stream of 15 s at least",
+    "T10": "is about this machine",
+    "H16": "only HTTP/2 shows it",
+    "H18": "its endpoint is an authority, not a server",
+    "R04": "needs more than a minute of reconnections",
+    "K02": "only HTTP/2 shows it",
+    "K03": "needs a pause of 10 s",
+    "K04": "only the server sees it",
+    "K05": "needs an endpoint that repeats what it is sent",
+    "K06": "only reports the spread",
+    "B08": "needs two ways to one endpoint",
+    "D01": "only says which dialect it is",
+    "D07": "only says that usage frames exist",
+}
+"""Checks without an animal of their own, and why."""
+
+
+def examined(
+    endpoint: Endpoint, link: Callable[[int], contextlib.AbstractContextManager[int]]
+) -> CheckReport:
+    """What the command finds out about one endpoint."""
+    authority = trustme.CA() if endpoint.tls == "private" else None
+    tls = None
+    trust = Trust()
+    if authority is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.set_alpn_protocols(["http/1.1"])
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+    with contextlib.ExitStack() as parts:
+        if authority is not None:
+            folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
+            authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+            trust = Trust(ca=str(folder / "ca.pem"))
+        server = parts.enter_context(serving(endpoint.script, tls=tls))
+        port = parts.enter_context(link(server.port)) if endpoint.through == "jitter" else server.port
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}{endpoint.path}"
+        capture = examine(CheckRequest(url=url, trust=trust, **endpoint.asks), {}, lambda _: None)
+    return judge_capture(capture)
+
+
+@contextlib.contextmanager
+def jittery() -> Iterator[Callable[[int], contextlib.AbstractContextManager[int]]]:
+    """A real Toxiproxy; what it gives puts a link with jitter before a port."""
+    server = Server(install(print), say=print)
+
+    @contextlib.contextmanager
+    def link(port: int) -> Iterator[int]:
+        with PortLease(1) as lease:
+            name, listen = f"zoo-{port}", f"127.0.0.1:{lease.ports[0]}"
+            server.client.create(name, listen=listen, upstream=f"127.0.0.1:{port}", enabled=True)
+            attributes: dict[str, int | str] = {"latency": JITTER_MS, "jitter": JITTER_MS}
+            server.client.add_toxic(name, Toxic(name="jitter", type="latency", attributes=attributes))
+            yield lease.ports[0]
+
+    try:
+        yield link
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, CheckReport]:
+    animals = [*DEFECTS, *HEALTHY]
+    # The slowest ones first, so that none of them is left alone at the end.
+    order = sorted(animals, key=lambda each: each.answer is None)
+    with jittery() as link, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        found = pool.map(lambda each: examined(each, link), order)
+        return dict(zip([each.name for each in order], found, strict=True))
+
+
+def finding_of(report: CheckReport, check: str) -> Finding:
+    return next(finding for finding in report.findings if finding.id == check)
+
+
+def wrong_with(animal: Endpoint, report: CheckReport) -> list[str]:
+    """How the findings differ from what they must be."""
+    wrong = [
+        f"{check} is {found.verdict}, not {verdict}: {found.sentence}"
+        for check, verdict in animal.expected.items()
+        if (found := finding_of(report, check)).verdict != verdict
+    ]
+    return wrong + [
+        f"{finding.id} fails: {finding.sentence}"
+        for finding in report.findings
+        if finding.verdict == "fail" and animal.expected.get(finding.id) != "fail"
+    ]
+
+
+def table_of(reports: dict[str, CheckReport]) -> str:
+    lines = []
+    for animal in (*DEFECTS, *HEALTHY):
+        report = reports[animal.name]
+        expected = " ".join(f"{check} {verdict}" for check, verdict in animal.expected.items()) or "no fail"
+        others = [
+            each.id for each in report.findings if each.verdict == "warn" and each.id not in animal.expected
+        ]
+        state = "ok   " if not wrong_with(animal, report) else "WRONG"
+        lines.append(
+            f"{state} {animal.name:<44} {expected:<20} {'also warned: ' + ' '.join(others) if others else ''}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def test_every_defect_is_found_and_nobody_else_is_accused(
+    reports: dict[str, CheckReport], record_property: Callable[[str, object], None]
+) -> None:
+    record_property(TABLE, table_of(reports))
+    wrong = {
+        animal.name: found
+        for animal in (*DEFECTS, *HEALTHY)
+        if (found := wrong_with(animal, reports[animal.name]))
+    }
+    assert not wrong, "\n".join(f"{name}: {'; '.join(found)}" for name, found in wrong.items())
+
+
+def test_the_first_line_is_about_the_defect(reports: dict[str, CheckReport]) -> None:
+    """The diagnosis is the sentence of a check that the animal was made for."""
+    strange = {}
+    for animal in DEFECTS:
+        report = reports[animal.name]
+        failing = [check for check, verdict in animal.expected.items() if verdict == "fail"]
+        sentences = [finding.sentence for finding in report.findings if finding.id in failing]
+        if failing and not any(report.diagnosis.startswith(sentence) for sentence in sentences):
+            strange[animal.name] = report.diagnosis
+        assert report.exit_code == (1 if failing else report.exit_code)
+    assert not strange, strange
+
+
+def test_findings_show_what_they_saw(reports: dict[str, CheckReport]) -> None:
+    """Whoever is accused is told what to change; no animal breaks a check."""
+    for report in reports.values():
+        for finding in report.findings:
+            assert "itself broke" not in finding.sentence, (report.url, finding)
+            if finding.verdict in {"fail", "warn"}:
+                assert finding.fix, (finding.id, finding.sentence)
+
+
+def test_no_healthy_endpoint_ends_with_1(reports: dict[str, CheckReport]) -> None:
+    assert {
+        animal.name: reports[animal.name].exit_code
+        for animal in HEALTHY
+        if reports[animal.name].exit_code == 1
+    } == {}
+
+
+def test_every_check_has_an_animal_or_a_reason() -> None:
+    found = {check for animal in DEFECTS for check in animal.expected}
+    ids = {check.id for check in CHECKS}
+    assert ids - found - NOT_IN_THE_ZOO.keys() == set()
+    assert not found & NOT_IN_THE_ZOO.keys()
+
+
+def test_the_zoo_is_large_enough() -> None:
+    assert len(DEFECTS) >= 40
+    assert len(HEALTHY) >= 15
+    names = [animal.name for animal in (*DEFECTS, *HEALTHY)]
+    assert len(set(names)) == len(names)
