@@ -57,6 +57,7 @@ from sseproof.reports.claims import gap_edges
 from sseproof.reports.facts import History
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import RunVerdict, judge_directory
+from sseproof.reports.lean import Witnessed
 from sseproof.reports.words import aborted_text, count_of
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import (
@@ -769,7 +770,8 @@ class _Experiment:
                 continue
             with contextlib.suppress(OSError, http.client.HTTPException, msgspec.DecodeError, ValueError):
                 for row in _witness_rows(side.service, side.seen.witness_path, self._run_id):
-                    history.witness.setdefault(row.truth_id, []).append(row)
+                    seen = msgspec.convert(row, Witnessed, from_attributes=True)
+                    history.witness.setdefault(row.truth_id, []).append(seen)
         return history
 
     def _watch_for_abort(self) -> "_AbortWatch":
