@@ -3,8 +3,8 @@
 Rules (measurement.md 7, "steady state before, steady state after"):
 - Phases lie one after the other from the begin of load. The last one lasts until the load ends, so that every stream
   belongs to one.
-- Without any of its own a plan whose faults have a timetable has `baseline` until the first of them begins, `fault` until
-  the last ends, and `recovery`. Faults that stand the whole run make none: there is no time without them.
+- Without any of its own a plan whose faults all have a timetable has `baseline` until the first of them begins, `fault`
+  until the last ends, and `recovery`. Where one stands the whole run there are none: there is no time without it.
 - A fault may name the phase it acts in. It then begins with it, and where its kind has a duration and the table gives none
   it lasts as long. Given one, or times of its own, it has to end within it. What else stands the whole run has its times
   in `when`, and a phase says them there.
@@ -17,7 +17,15 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from sseproof.chaos.faults import FAULT_KINDS, STANDING_KINDS, FaultError, keys_of, windows_of
+from sseproof.chaos.faults import (
+    FAULT_KINDS,
+    STANDING_KINDS,
+    Clean,
+    FaultError,
+    is_timed,
+    keys_of,
+    windows_of,
+)
 from sseproof.chaos.plan import GroupSpec
 from sseproof.rundir.rows import PhasePlan
 from sseproof.rundir.units import Duration, format_duration
@@ -97,7 +105,8 @@ def check_in_phases(
 def with_faults(phases: Sequence[PhasePlan], specs: Sequence[GroupSpec]) -> list[PhasePlan]:
     """The phases with the groups whose faults act in each; the natural ones where none are given."""
     windows = [(spec.name, window) for spec in specs for window in windows_of(spec.fault)]
-    if not phases:
+    stands = any(not is_timed(spec.fault) and not isinstance(spec.fault, Clean) for spec in specs)
+    if not phases and not stands:
         phases = _natural([window for _, window in windows])
     found = []
     for position, phase in enumerate(phases):

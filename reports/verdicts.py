@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from sseproof.reports import statistics
 from sseproof.reports.advice import Effort, further, repeat_text, with_effort
@@ -339,9 +339,31 @@ def _judge(
     _fill(verdict, claim, scoped, measured, tally)
     verdict.faults, verdict.episodes = splits_of(scoped, measured)
     _decide(verdict, claim, history, measured, tally)
-    unseen = unseen or _unseen_in_phase(claim, variant, history)
     if unseen and verdict.verdict != "fail":
         _doubt(verdict, history, unseen)
+    elif verdict.verdict == "pass" and (unborne := _unseen_in_phase(claim, variant, history)):
+        _doubt(verdict, history, unborne)
+    elif verdict.verdict == "fail":
+        verdict.sentence = " ".join(
+            filter(None, [verdict.sentence, _failed_before(claim, variant, history, facts)])
+        )
+
+
+def _failed_before(claim: Claim, variant: str | None, history: History, facts: Sequence[Facts]) -> str:
+    """That the claim fails before any fault as well: steady state is the condition for blaming one (measurement.md 7)."""
+    phases = history.phases.planned
+    first = next((index for index, phase in enumerate(phases) if phase.groups), 0)
+    if claim.scope.phase not in {phase.name for phase in phases[first:]} or not first:
+        return ""
+    before = phases[first - 1].name
+    steady = structs.replace(claim, scope=structs.replace(claim.scope, phase=before))
+    tally = _tally(measure(Scoped(steady, variant, history, facts)).units)
+    if not tally.total or _answer(claim, tally.most_good, tally.total) != "fail":
+        return ""
+    return (
+        f"So it does in phase {printable(before)}, before any fault ({tally.worst:,} of {tally.n:,} good): "
+        "the fault need not be why."
+    )
 
 
 def _unseen(claim: Claim, variant: str | None, history: History) -> tuple[list[Evidence], bool]:
@@ -543,6 +565,10 @@ def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured
     if tally.total == 0:
         verdict.code = "not-measured"
         _heed_missing_files(verdict, claim, history)
+        if not verdict.sentence and claim.scope.phase is not None and history.how != "finished":
+            verdict.code = "interrupted"
+            verdict.sentence = "The run ended before a stream of this phase did."
+            verdict.next = "Run again to its end."
         if not verdict.sentence:
             verdict.sentence, text = _nothing(claim, verdict)
             verdict.next = _again(text, verdict, history)

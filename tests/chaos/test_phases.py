@@ -53,7 +53,7 @@ def test_they_lie_one_after_the_other_and_the_last_lasts_until_the_end():
 
 def test_a_timetable_makes_the_natural_ones():
     other = {"kind": "stall", "name": "later", "share": "10%", "after": "6s", "duration": "3s"}
-    assert said(REFUSED, CUT, other) == [
+    assert said(REFUSED, other) == [
         ("baseline", 0, 4_000, []),
         ("fault", 4_000, 9_000, ["refused", "later"]),
         ("recovery", 9_000, None, []),
@@ -63,6 +63,7 @@ def test_a_timetable_makes_the_natural_ones():
 def test_a_fault_at_the_begin_leaves_no_baseline_and_standing_ones_make_no_phases():
     assert [name for name, *_ in said({**REFUSED, "after": "0s"})] == ["fault", "recovery"]
     assert said(CUT) == []
+    assert said(REFUSED, CUT) == [], "there is no time without the cut"
     assert with_faults([], []) == []
 
 

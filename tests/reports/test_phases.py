@@ -229,6 +229,40 @@ def test_what_fails_in_a_phase_fails_whether_its_fault_acted_or_not(three):
     assert three.judge().verdicts[0].verdict == "fail"
 
 
+def test_what_fails_before_any_fault_need_not_be_its_doing(three):
+    claims = [f"success >= 90% in phase {name}" for name in ("baseline", "fault", "recovery")]
+    three.claims(*claims, "success >= 99% in phase recovery")
+    for _ in range(30):
+        lived(three, 1_000, 2_000, "baseline", outcome="cut", end="rst")
+        lived(three, 9_000, 9_500, "recovery", outcome="cut", end="rst")
+    for _ in range(10):
+        lived(three, 1_000, 2_000, "baseline")
+    broke(three, 40, "fault", 5_000)
+    baseline, fault, recovery, _ = (each.sentence for each in three.judge().verdicts)
+    words = "So it does in phase baseline, before any fault (10 of 40 good): the fault need not be why."
+    assert words in fault
+    assert words in recovery
+    assert "So it does" not in baseline
+
+
+def test_what_failed_under_a_fault_alone_is_not_excused(three):
+    three.claims("success >= 90% in phase fault")
+    for _ in range(40):
+        lived(three, 1_000, 2_000, "baseline")
+    broke(three, 40, "fault", 5_000)
+    (verdict,) = three.judge().verdicts
+    assert verdict.verdict == "fail"
+    assert "So it does" not in verdict.sentence
+
+
+@pytest.mark.parametrize(("how", "code"), [("interrupted", "interrupted"), ("finished", "not-measured")])
+def test_a_phase_that_never_came_says_why(three, how, code):
+    three.claims("success >= 90% in phase recovery")
+    lived(three, 1_000, 2_000, "baseline")
+    (verdict,) = three.judge(how).verdicts
+    assert (verdict.verdict, verdict.code) == ("unknown", code)
+
+
 def test_few_values_have_no_high_quantile_and_what_never_came_is_beyond_all():
     assert ttft_quantile([None, 5, 3], 0.5) == 5
     assert ttft_quantile([1] * 19, 0.95) is None
