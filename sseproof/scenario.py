@@ -18,9 +18,9 @@ import os
 import re
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import msgspec
@@ -216,6 +216,7 @@ def load_scenario(
     groups = _groups(scenario, written, origin)
     phases = with_faults(written, groups)
     _check_scopes(placed, scenario, groups, phases)
+    _check_measured(placed, scenario)
     _check_abort(scenario, origin)
     replays = [
         [] if variant.load.replay is None else read_replay(Path(variant.load.replay))
@@ -467,6 +468,44 @@ def _check_scopes(
             elif word == "in phase" and (near := nearest(name, known)) is not None:
                 there, end = f"did you mean {near!r}", "?"
             raise UsageError(f'{place}: the claim "{claim.text}" says {word} {name!r}; {there}{end}')
+
+
+def _check_measured(placed: list[PlacedClaim], scenario: Scenario) -> None:
+    """A claim about something that no stream of the scenario can show could only come out unknown: refused as well."""
+    for claim, place in placed:
+        sides = [
+            variant for variant in scenario.variant if claim.scope.variant in {None, variant.name}
+        ]  # of several variants one may be enough
+        for name in (claim.metric, *(limit.metric for limit in claim.limits)):
+            wanted = _NEEDED.get(name)
+            if wanted is not None and not any(wanted.there(side) for side in sides):
+                raise UsageError(
+                    f'{place}: the claim "{claim.text}" can\'t be measured: {name} {wanted.sentence}'
+                )
+
+
+class _Needed(NamedTuple):
+    """What a metric takes from the scenario."""
+
+    there: Callable[[Variant], bool]
+    sentence: str
+    """Goes on after the metric's name."""
+
+
+_NEEDED: Final = {
+    "ttft-plan": _Needed(
+        lambda side: side.load.is_open,
+        "counts from a planned start, which only an open load has: give --rate, or claim ttft-send.",
+    ),
+    "age": _Needed(
+        lambda side: side.target.sent_at is not None,
+        "counts from the send time inside the events: name it, as in --set target.sent_at=json:FIELD.",
+    ),
+    "fanout": _Needed(
+        lambda side: side.target.topic is not None,
+        "compares subscribers of one topic: name it, as in --set target.topic=NAME.",
+    ),
+}
 
 
 class _Origins:

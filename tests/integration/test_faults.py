@@ -187,10 +187,23 @@ share = "25%"
 after_bytes = 900
 """
     done = run(
-        tmp_path, scenario, *claims("success >= 90%", "recovery = 100% over 40", "reconnect p50 <= 2s")
+        tmp_path,
+        scenario,
+        *claims("success >= 90%", "recovery = 100% over 40", "reconnect p50 <= 2s"),
+        *claims("complete >= 90%", "goodput >= 90% with ttft <= 5s, attempts <= 2", "errors <= 5% of cut"),
+        *claims("ttft-send p90 <= 5s", "token-rate p10 >= 1/s", "stale p90 <= 90%"),
+        *claims("connected >= 90% within 5s after cut", "retries p90 <= 1", "reconnect-rate <= 41/s over 40"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     directory = directory_of(tmp_path)
+    found = {each.metric: each for each in verdict_of(directory).verdicts}
+    assert {name: each.n for name, each in found.items()} == {
+        **dict.fromkeys(("success", "complete", "goodput", "errors", "ttft-send", "token-rate", "stale"), 80),
+        **dict.fromkeys(("recovery", "reconnect", "connected", "retries", "reconnect-rate"), 40),
+    }
+    assert found["reconnect-rate"].figure.value <= 40
+    assert 1 < found["token-rate"].figure.value < 60, "30 tokens in 0.6 s, and a reconnection in half of them"
+    assert [(each.kind, each.n) for each in found["recovery"].faults] == [("cut", 40)]
     plan = plan_of(directory)
     planned = {f"{a['host']}:{a['port']}": a.get("cut_after_bytes") for a in plan["variants"][0]["addresses"]}
     streams = rows(directory, STREAMS)

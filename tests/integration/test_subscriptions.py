@@ -74,7 +74,13 @@ def test_a_subscriber_that_is_served_late_is_behind_the_others(tmp_path):
     """`slow` holds back every event of one subscriber by 1.2 s: it shows in that one's row, and in no other's."""
     seed, hit = seed_that_hits(3, 0.3)
     (tmp_path / "topic.toml").write_text(TOPIC + '[server]\nmisbehave = "slow"\n')
-    done = sseproof("run", "topic.toml", "--seed", str(seed), cwd=tmp_path)
+    wanted = ("fanout p95 <= 600ms", "age p90 <= 1s", "stale p5 <= 99%", "complete >= 50%", "e2e p50 <= 1s")
+    done = sseproof("run", "topic.toml", "--seed", str(seed), *claims(*wanted), cwd=tmp_path)
+    fanout, age, stale, complete, e2e = verdict_of(directory_of(tmp_path)).verdicts
+    assert (fanout.verdict, fanout.unit, fanout.examples) == ("fail", "event", [hit]), fanout
+    assert (age.verdict, age.unit, age.streams) == ("pass", "event", 3), age
+    assert (stale.n, stale.figure.value) == (3, 0.0)
+    assert (complete.code, e2e.code, complete.excluded) == ("not-measured", "not-measured", 3)
     records = {row.stream: row for row in rows(directory_of(tmp_path), STREAMS)}
     late = records.pop(hit)
     assert late.behind is not None, done.stdout + done.stderr

@@ -4,6 +4,7 @@ import pytest
 
 from sseproof import limits
 from sseproof.dry_run import dry_run
+from sseproof.reports.claims import METRICS
 from sseproof.rundir.errors import UsageError
 from sseproof.scenario import load_scenario
 
@@ -178,3 +179,26 @@ def test_a_closed_loop_does_not_say_before_how_many_streams_a_phase_gets():
     found = planned("phases.a=4s", "phases.b=4s", 'claims=["success >= 90% in phase b"]')
     assert found.claims[0].plan.n is None
     assert "--rate" in found.to_text()
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_every_metric_has_its_chance_where_the_plan_fixes_its_units(name):
+    example = METRICS[name].example.partition(" in ")[0].partition(" after ")[0]
+    claim = example.replace("'", "")
+    plan = planned(
+        "load.rate=20", "load.streams=400", "target.sent_at=json:at", "target.topic=t", f"claims=['{claim}']"
+    )
+    (one,) = plan.claims
+    text = " ".join(plan.to_text().split())
+    if METRICS[name].unit == "stream":
+        assert (one.plan.n, one.fixed) == (400, True)
+        chance = one.plan.chance_if_good
+        assert chance.passes + chance.fails + chance.unknown == pytest.approx(1.0)
+        assert chance.passes > 0.1
+        assert "400 streams planned" in text
+        assert "Chance if" in text
+    else:
+        assert one.plan.n is None
+        assert f"{METRICS[name].unit}s come as they come" in text
+    assert one.plan.needed_n >= 59
+    assert "A pass needs at least" in text

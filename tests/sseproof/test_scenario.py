@@ -424,6 +424,28 @@ def test_a_phase_that_was_misspelt_is_offered(tmp_path):
     assert "did you mean 'recovery'?" in refused(text + PHASES, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("claim", "there", "words"),
+    [
+        ("ttft-plan p95 <= 1s", "[load]\nrate = 5.0", ["ttft-plan", "--rate", "ttft-send"]),
+        ("age p99 <= 1s", 'sent_at = "json:at"', ["age", "--set target.sent_at=json:FIELD"]),
+        ("fanout p99 <= 1s", 'topic = "news"\nkind = "subscription"', ["fanout", "--set target.topic=NAME"]),
+        ("goodput >= 9% with ttft <= 1s, age <= 1s", 'sent_at = "json:at"', ["age", "target.sent_at"]),
+    ],
+)
+def test_a_claim_that_no_stream_can_show_is_refused(tmp_path, claim, there, words):
+    text = f"claims = ['{claim}']\n[target]\nurl = \"{URL}\"\n"
+    sentence = refused(text, tmp_path)
+    for word in ("smoke.toml", claim, *words):
+        assert word in sentence
+    assert load(text + there + "\n", tmp_path).scenario.claims == [claim]
+    sides = '[[variant]]\nname = "a"\n[[variant]]\nname = "b"\n'
+    table = {"[load]": "[variant.load]"}.get(there.partition("\n")[0], "[variant.target]")
+    with_one = f"{text}{sides}{table}\n{there.removeprefix('[load]')}\n"
+    assert load(with_one, tmp_path).scenario.claims == [claim], "one side is enough"
+    assert "can't be measured" in refused(with_one.replace(claim, f"{claim} in variant a"), tmp_path)
+
+
 def test_a_claim_about_names_that_exist_is_taken(tmp_path):
     claims = ["success >= 98% in group clean", "success >= 98% in variant a", "recovery = 100% after cut"]
     text = f'claims = {claims}\n[target]\nurl = "{URL}"\n[[variant]]\nname = "a"\n'
