@@ -78,9 +78,12 @@ class Endpoint(Struct, kw_only=True, frozen=True):
     through: Literal["direct", "jitter"] = "direct"
 
     def script(self, connection: Connection) -> None:
-        """Serves one connection."""
-        if self.answer is not None and self.answer(self, connection):
-            return
+        """Serves one connection, in a way of its own where it has one."""
+        if self.answer is None or not self.answer(self, connection):
+            self.serve(connection)
+
+    def serve(self, connection: Connection) -> None:
+        """Serves one connection as usual."""
         method = connection.request_line.partition(" ")[0]
         if method == "OPTIONS":
             connection.send(b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n")
@@ -91,14 +94,14 @@ class Endpoint(Struct, kw_only=True, frozen=True):
         else:
             self.stream(connection, connection.header("last-event-id"))
 
-    def head(self, **changed: str | None) -> bytes:
-        """The answer's head; keywords change headers (an underscore stands for a dash)."""
+    def head(self, events: Sequence[bytes] | None = None, **changed: str | None) -> bytes:
+        """The answer's head before these events; keywords change headers (an underscore stands for a dash)."""
         headers = {**USUAL_HEADERS, **self.headers}
         headers.update({name.replace("_", "-"): value for name, value in changed.items()})
         if self.framing == "chunked":
             headers["Transfer-Encoding"] = "chunked"
         if self.framing == "length":
-            headers["Content-Length"] = str(sum(map(len, self.events)))
+            headers["Content-Length"] = str(sum(map(len, self.events if events is None else events)))
         if self.framing == "close":
             headers.setdefault("Connection", "close")
         lines = [f"HTTP/{self.version} {self.status}"]
@@ -113,7 +116,7 @@ class Endpoint(Struct, kw_only=True, frozen=True):
             connection.until_gone()
             return
         self.pause(connection, self.head_s)
-        connection.send(self.head())
+        connection.send(self.head(events))
         self.pause(connection, self.body_s)
         self.send_all(connection, events)
         self.end(connection)
