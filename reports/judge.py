@@ -296,9 +296,15 @@ def _variants(history: History, facts: Sequence[Facts]) -> list[VariantResult]:
 
 
 def _phases(history: History, facts: Sequence[Facts], variant: str | None) -> list[PhaseResult]:
+    if not history.plan.phases:
+        return []
+    by_phase: dict[str | None, list[Facts]] = {}
+    for each in facts:
+        if each.record.variant == variant:
+            by_phase.setdefault(each.record.phase, []).append(each)
     results = []
     for phase in history.plan.phases:
-        mine = [each for each in facts if each.record.variant == variant and each.record.phase == phase.name]
+        mine = by_phase.get(phase.name, [])
         values = [_ttft_ns(each.record) for each in mine if each.outcome != "unfinished"]
         open_ = [start for start in history.unfinished if start.variant == variant]
         results.append(

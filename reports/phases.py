@@ -39,7 +39,7 @@ class PhaseResult(Struct, kw_only=True, forbid_unknown_fields=True):
     end_ms: Count | None
     """None is the end of the load."""
     faults: bool
-    """Whether faults begin in it by the timetable."""
+    """Whether faults act in it by the timetable; those that stand the whole run are not meant."""
     n: Count = 0
     """Streams that ended."""
     k: Count = 0

@@ -75,7 +75,7 @@ def aborted_text(aborted: Aborted) -> str:
         "the faults were healed" if aborted.stop == "faults" else "faults were healed and the load ended"
     )
     return (
-        f"Aborted at {duration_text(aborted.load_ns)}: success {share_text(aborted.k / aborted.n)} of "
+        f"Aborted at {duration_text(aborted.load_ns)}: success {share_text(aborted.k / max(aborted.n, 1))} of "
         f"{count_of(aborted.n, 'stream')} over {duration_text(aborted.over_ns)} ({aborted.when}); {stopped}."
     )
 

@@ -517,7 +517,7 @@ class PhasePlan(Row, kw_only=True):
     end_ms: int | None = None
     """None is the end of the load, whenever that comes."""
     groups: list[str] = []
-    """Whose faults begin in it by a timetable; a fault that stands the whole run is in no phase's list."""
+    """Whose faults act in it by a timetable; a fault that stands the whole run is in no phase's list."""
 
 
 class PlannedClaim(Row, kw_only=True):

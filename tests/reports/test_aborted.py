@@ -135,6 +135,12 @@ def test_the_load_was_ended_too(aborted):
     assert result.how == "interrupted"
 
 
+def test_a_damaged_word_about_it_is_no_crash(aborted):
+    aborted.info.aborted.n = aborted.info.aborted.k = 0
+    lived(aborted, 3, "baseline", 1_000)
+    assert "success 0 % of 0 streams" in aborted.judge().aborted
+
+
 def test_a_run_that_did_not_give_up_says_nothing(run):
     run.stream()
     assert run.judge().aborted == ""
