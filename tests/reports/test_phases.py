@@ -1,5 +1,7 @@
 """Which phase a stream counts in: by when faults really acted, never by the plan alone."""
 
+import re
+
 import msgspec
 import pytest
 
@@ -8,7 +10,9 @@ from sseproof.chaos.plan import parse_groups, plan_faults
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import judge
 from sseproof.reports.phases import has_quantile, ttft_quantile
+from sseproof.reports.render import render_report
 from sseproof.reports.summary import summary_text
+from sseproof.rundir.rows import Aborted
 from sseproof.rundir.units import parse_duration
 from tests.reports.conftest import MS, T0, at
 
@@ -276,3 +280,27 @@ def test_a_run_without_phases_has_none(run):
     result = run.judge()
     assert result.variants[0].phases == []
     assert "by phase" not in summary_text(result, "x")
+
+
+def test_the_report_shows_each_variants_phases_and_no_markup_of_theirs(run):
+    hostile = "<script>alert(1)</script>\u202e"
+    planned(run)
+    run.plan.phases[0].name = hostile
+    run.plan.variants = []
+    run.variant("before")
+    run.variant("after")
+    acted(run, 4_200, 8_300)
+    for number in range(30):
+        for variant, outcome in (("before", "cut"), ("after", "complete")):
+            lived(run, 9_000, 9_500, "recovery", variant=variant, outcome=outcome, stream=number)
+    run.info.aborted = Aborted(
+        when=hostile, stop="load", at_ns=T0 + 11_000 * MS, load_ns=11_000 * MS, n=3, k=1, over_ns=2_000 * MS
+    )
+    page = render_report(run.write()).decode()
+    assert "Streams that ended well, by phase" in page
+    assert "<script>alert(1)" not in page
+    assert "\u202e" not in page
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    assert "before recovery 8 s the end of load 30 0 of 30 (0 %) 0" in text
+    assert "after recovery 8 s the end of load 30 30 of 30 (100 %) 0" in text
+    assert "Aborted at 11 s: success 33.3" in text
