@@ -132,6 +132,13 @@ def further(
     if not n:
         return f"{text}.", 0.0
     factor = (n + more) / n
+    if claim.scope.phase is not None:  # a longer run has no more of any phase but the last
+        longer = math.ceil(factor * 10) / 10
+        phase = printable(claim.scope.phase)
+        return (
+            f"{text}: make phase {phase} {longer:g} times as long ([phases], or the times of the faults).",
+            0.0,
+        )
     option = _longer_run(history, variant, factor)
     return f"{text}{f': {option}' if option else ''}.", factor
 

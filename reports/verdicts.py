@@ -297,7 +297,7 @@ def _heed_abort(claim: Claim, history: History, verdict: Verdict) -> None:
     when = duration_text(aborted.load_ns)
     lead = f"The run was aborted at {when}, before all that was planned had happened."
     verdict.sentence = f"{lead} {verdict.sentence}".strip()
-    verdict.next = "Find out what failed, then run again to its end."
+    verdict.next = _again("Find out what failed, then run again to its end.", verdict, history)
 
 
 _OF_SHORT_RUNS: Final[frozenset[Code | None]] = frozenset(
@@ -568,7 +568,7 @@ def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured
         if not verdict.sentence and claim.scope.phase is not None and history.how != "finished":
             verdict.code = "interrupted"
             verdict.sentence = "The run ended before a stream of this phase did."
-            verdict.next = "Run again to its end."
+            verdict.next = _again("Run again to its end.", verdict, history)
         if not verdict.sentence:
             verdict.sentence, text = _nothing(claim, verdict)
             verdict.next = _again(text, verdict, history)

@@ -233,6 +233,16 @@ def test_what_fails_in_a_phase_fails_whether_its_fault_acted_or_not(three):
     assert three.judge().verdicts[0].verdict == "fail"
 
 
+def test_more_streams_of_a_phase_come_with_a_longer_phase(three):
+    three.claims("success >= 90% in phase baseline")
+    for _ in range(10):
+        lived(three, 1_000, 2_000, "baseline")
+    (verdict,) = three.judge().verdicts
+    assert verdict.code == "too-few"
+    assert "19 more streams like these would decide: make phase baseline 2.9 times as long" in verdict.next
+    assert "--duration" not in verdict.next
+
+
 def test_what_fails_before_any_fault_need_not_be_its_doing(three):
     claims = [f"success >= 90% in phase {name}" for name in ("baseline", "fault", "recovery")]
     three.claims(*claims, "success >= 99% in phase recovery")
