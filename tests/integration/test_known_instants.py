@@ -2,7 +2,7 @@
 
 import pytest
 
-from sseproof.rundir.files import GENERATOR, STREAMS
+from sseproof.rundir.files import GENERATOR, STREAMS, WITNESS
 from tests.integration.suite import claims, directory_of, rows, served, sseproof, verdict_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
@@ -69,16 +69,25 @@ def test_the_same_service_and_a_free_generator_pass_both(tmp_path):
 
 
 def test_first_tokens_lie_where_the_witness_wrote_them(tmp_path):
-    """The server's write instant and the client's receive instant of each first token, with both brackets."""
-    from sseproof.rundir.files import WITNESS
-
+    """First tokens after 400, 700 and 1,200 ms: each measured where it was written, and on its side of the 1 s line."""
+    planned_ms = (400, 700, 1_200)
+    (tmp_path / "waits.jsonl").write_text("".join(f'{{"ms": {ms}}}\n' for ms in planned_ms))
     with served() as url:
-        address = f"{url}?first_token_ms=100&interval_ms=20&events=5"
-        sseproof("run", "--target", address, "--users", "10", "--streams", "200", cwd=tmp_path)
+        address = f"{url}?first_token_ms={{payload:ms}}&interval_ms=20&events=5"
+        sseproof(
+            *["run", "--target", address, "--users", "40", "--streams", "200"],
+            *["--set", f"load.payloads={tmp_path / 'waits.jsonl'}", *claims("ttft p50 <= 1s")],
+            cwd=tmp_path,
+        )
     directory = directory_of(tmp_path)
     written = {row.truth_id: row.first_token_write for row in rows(directory, WITNESS)}
     streams = rows(directory, STREAMS)
     assert len(streams) == 200
+    (ttft,) = verdict_of(directory).verdicts
+    assert ttft.n - ttft.k == sum(planned_ms[row.payload] > 1_000 for row in streams) > 40
+    for row in streams:
+        waited_ns = row.first_token.hi_ns - row.sent.lo_ns
+        assert waited_ns >= planned_ms[row.payload] * 1_000_000, "nothing comes before its time"
     late_ns = []
     for row in streams:
         assert row.first_token.hi_ns >= written[row.truth_id].lo_ns, "nothing arrives before it was written"

@@ -39,6 +39,11 @@ class TestShares:
         assert (result.verdict, result.code, result.n, result.k) == (verdict, code, good + bad, good)
         assert (result.next == "") == (verdict == "pass")
 
+    def test_three_percent_of_2000_that_failed_do_not_pass_98(self, run):
+        plant(run, 1_940, 60)
+        result = run.one("success >= 98%")
+        assert (result.verdict, result.k, result.n) == ("fail", 1_940, 2_000)
+
     def test_bounds_and_shares_are_those_of_the_count(self, run):
         plant(run, 980, 20)
         result = run.one("success >= 98%")
