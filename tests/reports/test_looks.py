@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from sseproof.reports import looks
 from sseproof.reports.claims import parse_claim
 from sseproof.reports.history import read_history
 from sseproof.reports.looks import LOOKS, complete, confidence_at, planned_looks
 from sseproof.reports.statistics import decide
-from sseproof.rundir.rows import LookPlan
+from sseproof.reports.verdicts import judge_claim
 
 
 def verdicts_by_exact_sums(numbers, claim, rate):
@@ -16,11 +17,11 @@ def verdicts_by_exact_sums(numbers, claim, rate):
 
     The distribution of failures goes on from look to look, without the counts that were decided.
     """
-    looks = [*planned_looks(numbers[0])[:-1], LookPlan(error_share=planned_looks(1)[-1].error_share)]
+    registered = planned_looks(numbers[0])
     passes = fails = 0.0
     going = np.array([1.0])
     before = 0
-    for n, look in zip(numbers, looks, strict=True):
+    for n, look in zip(numbers, registered, strict=True):
         more = scipy.stats.binom.pmf(np.arange(n - before + 1), n - before, 1.0 - rate)
         going = np.convolve(going, more)
         before = n
@@ -86,11 +87,11 @@ def test_going_on_decides_what_one_look_leaves_open():
 
 
 def test_the_shares_of_the_error_add_up_to_all_of_it():
-    looks = planned_looks(200)
-    assert [look.streams for look in looks] == [200, 400, 800, 1_600, None]
-    assert sum(look.error_share for look in looks) == pytest.approx(1.0, abs=1e-12)
-    assert confidence_at(parse_claim("success >= 98%"), looks[0]) == pytest.approx(0.975)
-    assert confidence_at(parse_claim("success >= 98%"), looks[-1]) == pytest.approx(0.99375)
+    registered = planned_looks(200)
+    assert [look.streams for look in registered] == [200, 400, 800, 1_600, None]
+    assert sum(look.error_share for look in registered) == pytest.approx(1.0, abs=1e-12)
+    assert confidence_at(parse_claim("success >= 98%"), registered[0]) == pytest.approx(0.975)
+    assert confidence_at(parse_claim("success >= 98%"), registered[-1]) == pytest.approx(0.99375)
 
 
 class TestVerdicts:
@@ -151,14 +152,34 @@ class TestVerdicts:
 
     def test_an_end_because_another_claim_was_decided_is_no_look(self, run):
         self.planned(run, 40, "success >= 99%", "ttft p90 <= 1s")
-        for number in range(60):
-            run.stream(
-                stream=number, first_token=run.at(1_500 if number in {1, 2} else 87)
-            ) if number % 4 else run.failed()
+        for number in range(79):
+            first_token = run.at(1_500 if number == 1 else 87)
+            run.stream(first_token=first_token) if number % 4 else run.failed(first_token=first_token)
+        assert [each.verdict for each in run.judge().verdicts] == ["fail", "pass"], "the end itself is a look"
         run.generator(admission_end="decided")
         success, ttft = run.judge().verdicts
         assert (success.verdict, success.look.number) == ("fail", 1)
         assert (ttft.verdict, ttft.code) == ("unknown", "too-few")
+
+    def test_a_look_sees_nothing_of_later_streams(self, run, monkeypatch):
+        """Neither their rows, by which faults are proved, nor what they left open."""
+        self.planned(run, 40)
+        for number in range(100):
+            run.stream(stream=number, breaks=1)
+            run.break_(number)
+        for number in (100, 101):
+            run.start(stream=number)
+            run.start(stream=number + 2, dropped=True)
+        seen = []
+
+        def judged(claim, history, facts):
+            rows = (*history.streams, *history.breaks, *history.unfinished, *history.dropped)
+            seen.append({*(row.stream for row in rows), *(each.record.stream for each in facts)})
+            return judge_claim(claim, history, facts)
+
+        monkeypatch.setattr(looks, "judge_claim", judged)
+        run.judge()
+        assert seen == [set(range(each)) for each in (40, 80, 104, 104, 104)]
 
     def test_what_is_undecided_at_every_look_is_unknown(self, run):
         self.planned(run, 40)
