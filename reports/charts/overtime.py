@@ -125,6 +125,7 @@ def draw_bands(chart: Chart, bands: Sequence[Band], time: Scale, top: float, bot
     for row in rows:
         for band in row:
             _band(chart, band, time, top, bottom)
+        _calls(chart, row, time, top, bottom)
         times = f", {len(row)} times" if len(row) > 1 and not row[0].several else ""
         _lane_label(chart, short(row[0].name) + times, time(row[0].since_s), top)
         top += LANE
@@ -146,10 +147,16 @@ def _band(chart: Chart, band: Band, time: Scale, top: float, bottom: float) -> N
     until = "the end" if band.until_s is None else f"{digits(band.until_s)} s"
     title = f"{short(band.name, 60)}: {digits(band.since_s)} s to {until}"
     chart.bar(start, end, top + 1, top + LANE - 1, BAND, opacity=0.4, title=title)
-    for sent, answered in band.brackets:
-        chart.bar(time(sent), time(answered), top + 1, top + 4, BAND, title="applied or healed in here")
-        if not _stands(band, time):
-            chart.line([(time(answered), top + LANE), (time(answered), bottom)], BAND, width=1, opacity=0.5)
+
+
+def _calls(chart: Chart, row: Sequence[Band], time: Scale, top: float, bottom: float) -> None:
+    """Where a fault was applied and healed: each call's bracket as an edge of its band, its answer as a line below."""
+    brackets = [(time(sent), time(answered)) for band in row for sent, answered in band.brackets]
+    chart.rectangles(
+        [(sent, max(answered, sent + 1.5), top + 1, top + 4) for sent, answered in brackets], BAND
+    )
+    answers = [time(answered) for band in row if not _stands(band, time) for _, answered in band.brackets]
+    chart.ticks(((x, top + LANE) for x in answers), BAND, length=bottom - top - LANE, width=1, opacity=0.5)
 
 
 def _lane_label(chart: Chart, label: str, first: float, top: float) -> None:
@@ -339,7 +346,7 @@ def outcomes_over_time(
     scale = Scale(0.0, float(highest), bottom, top)
     draw_bands(chart, bands, time, TOP, bottom)
     ticks = [(tick, f"{tick:,.0f}") for tick in linear_ticks(0, highest, 5) if tick == int(tick)]
-    chart.y_axis(scale, f"streams that ended, a {digits(width)} s", ticks)
+    chart.y_axis(scale, f"streams that ended, per {digits(width)} s", ticks)
     rows = []
     for index, part in enumerate(bins):
         good = sum(1 for each in part if each.good)
@@ -356,7 +363,10 @@ def outcomes_over_time(
                 title = f"{digits(index * width)} s: {amount:,} {word}"
                 chart.bar(x0, x1, scale(floor + amount), scale(floor), colour, opacity=0.8, title=title)
             floor += amount
-        if bad:  # a second sign beside the colour
+        if open_:  # second signs beside the colours
+            y = scale(good + open_ / 2)
+            chart.line([(x0, y), (x1, y)], "currentColor", width=1)
+        if bad:
             chart.ticks([((x0 + x1) / 2, scale(floor) - 7)], FAIL, length=5, width=2)
         if part:
             rows.append([digits(index * width), f"{good:,}", f"{bad:,}", f"{open_:,}", _kinds(part)])
@@ -365,7 +375,7 @@ def outcomes_over_time(
     if any(each.good is False for each in streams):
         chart.keys.append(Key(FAIL, "not good (ticked on top)"))
     if any(each.good is None for each in streams):
-        chart.keys.append(Key(UNKNOWN, "not finished"))
+        chart.keys.append(Key(UNKNOWN, "not finished (lined)"))
     chart.table = Table(columns=["from, s", "good", "not good", "not finished", "outcomes"], rows=rows)
     worst = max(bins, key=lambda part: sum(1 for each in part if each.good is False))
     bad = sum(1 for each in worst if each.good is False)
