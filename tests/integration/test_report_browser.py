@@ -17,9 +17,12 @@ from typing import Any, Self
 
 import pytest
 
+from sseproof.compare_commands import Runs
+from sseproof.compare_commands import compared as compare_runs
 from sseproof.reports.render import render_report
 from sseproof.rundir.files import REPORT_NAME
 from tests.reports.made_runs import crowded, one_variant, two_variants
+from tests.reports.made_sets import made_sides
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe_playwright_python = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
@@ -30,7 +33,7 @@ LOWEST_CONTRAST = 4.5
 """WCAG 2.2, 1.4.3, for text of ordinary size."""
 REAL = pytest.param("demo", marks=pytest.mark.slow)
 """The demo's own report: real groups, real times, three hundred labels more."""
-KINDS = ("two", "hostile", "crowded", "zero", "single", REAL)
+KINDS = ("two", "hostile", "crowded", "zero", "single", "compared", REAL)
 SIZES = (400, 1280)
 
 
@@ -52,7 +55,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "single": lambda path: one_variant(path, 1, faults=False),
         "small": lambda path: two_variants(path, 12),
     }
-    return {kind: render_report(make(tmp_path_factory.mktemp(kind))) for kind, make in makers.items()}
+    reports = {kind: render_report(make(tmp_path_factory.mktemp(kind))) for kind, make in makers.items()}
+    return reports | {"compared": compared(tmp_path_factory.mktemp("compared"))}
+
+
+def compared(folder: Path) -> bytes:
+    """The page of a comparison of two sets of runs, whose chart of times has every kind of row."""
+    before, after = made_sides(folder, 5, slower=1.3, bad=0.2)
+    answer = compare_runs(
+        Runs(before=before, after=after), gate=(), ratio=0.05, points=0.01, command=["sseproof"], report=None
+    )
+    return Path(answer.report).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +274,7 @@ CONTRASTS = """
 """
 
 
-@pytest.mark.parametrize("kind", ["two", REAL])
+@pytest.mark.parametrize("kind", ["two", "compared", REAL])
 @pytest.mark.parametrize(
     ("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 400), ("dark", 400)]
 )
@@ -289,7 +302,7 @@ width => [...document.querySelectorAll('body *')].filter(each => {
 """
 
 
-@pytest.mark.parametrize("kind", ["two", "hostile", REAL])
+@pytest.mark.parametrize("kind", ["two", "hostile", "compared", REAL])
 def test_a_print_splits_no_chart_and_cuts_nothing_off(browser: Any, report: bytes, kind: str) -> None:
     with Served(report, None) as served, Seen(browser, served.url, PRINTED_WIDTH) as seen:
         page = seen.page
@@ -298,7 +311,7 @@ def test_a_print_splits_no_chart_and_cuts_nothing_off(browser: Any, report: byte
             "[...document.querySelectorAll('figure, .claim')].map(each => ["
             " getComputedStyle(each).breakInside, each.getBoundingClientRect().height])"
         )
-        assert len(figures) > 10
+        assert len(figures) > (6 if kind == "compared" else 10)
         for rule, height in figures:
             assert rule == "avoid"
             assert 0 < height < 1_000, "one page holds it"
@@ -340,6 +353,8 @@ axe.run({exclude: [['tbody tr:nth-child(n+4)'], ['svg path']]}, {resultTypes: ['
         ("small", "dark"),
         ("hostile", "light"),
         ("zero", "dark"),
+        ("compared", "light"),
+        ("compared", "dark"),
         pytest.param("demo", "light", marks=pytest.mark.slow),
     ],
 )
