@@ -102,7 +102,10 @@ def test_the_table_has_every_dialect_and_every_kind_of_end() -> None:
 @each_case
 class TestAStream:
     def test_whole(self, case: Case) -> None:
-        assert read(case.dialect, [case.data]) == case.meanings
+        reader = reader_of(case.dialect)
+        assert [reader.read(message) for message in messages_of([case.data])] == case.meanings
+        assert reader.limited == (case.outcome == "complete-limited")
+        assert reader.declined == (case.outcome == "declined")
 
     def test_byte_by_byte(self, case: Case) -> None:
         assert read(case.dialect, [bytes([byte]) for byte in case.data]) == case.meanings
@@ -219,7 +222,7 @@ def test_an_mcp_stream_is_resumed_by_get() -> None:
 
 def test_an_answer_that_begins_anew_is_read_anew() -> None:
     """A reason to end that came before the cut says nothing of the second answer."""
-    limited = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"length"}]}\n\n'
+    limited = b'data: {"choices":[{"index":1,"delta":{"content":"a"},"finish_reason":"length"}]}\n\n'
     whole = (
         b'data: {"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     )

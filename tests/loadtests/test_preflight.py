@@ -270,6 +270,7 @@ def test_the_dialect_is_recognised(name: str, dialect: str) -> None:
     assert (seen.ok, seen.dialect, seen.kind) == (True, dialect, "answer")
     assert (seen.terminal, seen.sequence, seen.text) == (None, None, None)
     assert seen.service
+    assert (described.text is not None) == (dialect in {"openai", "openai-responses"})
     assert described.dialect == "plain"  # whoever describes the events is believed
     assert adopted(Target(url="x"), seen).dialect == dialect
     assert adopted(Target(url="x", dialect="plain"), told).dialect == "plain"

@@ -300,9 +300,18 @@ class TestWithoutTruth:
         run.failed("stalled", "idle-timeout", lost=3)
         assert only(run).outcome == "stalled"
 
-    @pytest.mark.parametrize(("terminal", "known"), [("event:done", True), ("none", False), (None, False)])
-    def test_truncation_shows_only_with_a_terminal_marker(self, run, terminal, known):
-        run.read_as(terminal=terminal)
+    @pytest.mark.parametrize(
+        ("terminal", "dialect", "known"),
+        [
+            ("event:done", None, True),
+            ("none", "plain", False),
+            (None, None, False),
+            (None, "plain", False),
+            (None, "gemini", True),
+        ],
+    )
+    def test_truncation_shows_only_with_a_terminal_marker(self, run, terminal, dialect, known):
+        run.read_as(terminal=terminal, dialect=dialect)
         run.stream()
         assert only(run).knows("truncation") is known
 
