@@ -24,6 +24,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sseproof.loadtests.content import Decoded
+from sseproof.loadtests.dialects.mcp import requests_in
 from sseproof.loadtests.framing import Head, ResponseReader, is_event_stream
 from sseproof.loadtests.probe import (
     RECEIVED_LIMIT_BYTES,
@@ -474,6 +475,7 @@ class _Examination:
                 method=method,
                 dialect=asked.dialect,
                 terminal=asked.terminal,
+                responses=requests_in(asked.body),
                 idle_s=asked.idle_s,
                 look_s=asked.look_s or (GET_LOOK_S if method == "GET" else POST_LOOK_S),
                 sensitive_query=[printable(name, 60) for name in names if SECRET_QUERY.search(name.lower())],

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+import msgspec
 from msgspec import Struct
 
 from sseproof.rundir.capture import Capture
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 CAPTURES: Final = Path("checks")
 """Where captures are kept unless the user says otherwise."""
 LONGEST_S: Final = 3_600
+PROMPT: Final = "Count from 1 to 120 in words, separated by commas."
+"""Long enough an answer to see how it comes, and cheap."""
 _HOST: Final = re.compile(r"[^A-Za-z0-9.-]+")
 
 
@@ -75,20 +78,83 @@ def request_of(url: str, options: Mapping[str, Any], headers: dict[str, str]) ->
     from sseproof.loadtests.examination import CheckRequest
     from sseproof.loadtests.probe import Trust
 
-    look = None if options["look"] is None else _seconds("--look", options["look"])
+    body, dialect = body_of(options["body"]), _dialect(options["dialect"])
+    service, model = options["service"], options["model"]
+    if (service is None) != (model is None):
+        raise UsageError("--as and --model go together: --as openai --model NAME.")
+    if service is not None:
+        asked = asking(service, model, url)
+        url, dialect = asked.url, dialect or service
+        body = asked.body if body is None else body
+        headers = {**asked.headers, **headers}
     return CheckRequest(
         url=url,
         method=options["method"],
         headers=headers,
-        body=body_of(options["body"]),
+        body=body,
+        dialect=dialect,
         terminal=_terminal(options["terminal"]),
-        look_s=look,
+        look_s=_optional("--look", options["look"]),
         headers_s=_seconds("--timeout", options["timeout"]),
+        idle_s=_optional("--idle", options["idle"]),
+        resume=options["resume"],
+        repeat=options["repeat"],
+        parallel=options["parallel"],
+        slow_reader=options["slow_reader"],
+        bad_request=options["bad_request"],
+        origin=options["origin"],
+        via=[part.strip() for text in options["via"] for part in text.split(",") if part.strip()],
+        resolve=list(options["resolve"]),
+        connect_to=options["connect_to"],
+        proxy=options["proxy"],
         trust=Trust(
             ca=options["cacert"], cert=options["cert"], key=options["key"], insecure=options["insecure"]
         ),
         allow=[host.lower() for host in options["allow"]],
     )
+
+
+class Asking(Struct, frozen=True):
+    """How a model service is asked for a stream."""
+
+    url: str
+    body: str
+    headers: dict[str, str]
+
+
+def asking(service: str, model: str, url: str) -> Asking:
+    """The request that a service wants; a URL that has its path already keeps it."""
+    question = {"role": "user", "content": PROMPT}
+    fields: dict[str, object] = {"model": model, "stream": True, "messages": [question]}
+    headers = {}
+    path = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}.get(service, "")
+    if service == "anthropic":
+        fields["max_tokens"] = 1_024
+        headers["anthropic-version"] = "2023-06-01"
+    if service == "gemini":
+        path = f"/v1beta/models/{quote(model, safe='')}:streamGenerateContent?alt=sse"
+        fields = {"contents": [{"role": "user", "parts": [{"text": PROMPT}]}]}
+    parts = urlsplit(url.strip())
+    base, version = url.strip().rstrip("/"), path.split("/")[1]
+    if parts.path.rstrip("/") == f"/{version}":
+        path = path.removeprefix(f"/{version}")
+    elif parts.path.rstrip("/") or parts.query:
+        path = ""
+    return Asking(f"{base}{path}" if path else url, msgspec.json.encode(fields).decode(), headers)
+
+
+def _dialect(name: str | None) -> str | None:
+    if name is None:
+        return None
+    from sseproof.loadtests.dialects import AUTO, dialect_of
+    from sseproof.loadtests.settings import Target
+
+    if name != AUTO:
+        try:
+            dialect_of(Target(url="", dialect=name))
+        except ValueError as error:
+            raise UsageError(f"--dialect: {error}.") from None
+    return name
 
 
 def body_of(text: str | None) -> str | None:
@@ -101,6 +167,10 @@ def body_of(text: str | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"--body {text}: {path} can't be read: {reason}.") from None
+
+
+def _optional(option: str, text: str | None) -> float | None:
+    return None if text is None else _seconds(option, text)
 
 
 def _seconds(option: str, text: str) -> float:

@@ -478,11 +478,36 @@ def judge(run_dir: Path, *, on_unknown: Any, as_json: bool, **options: Any) -> i
     "--header", "headers", metavar="NAME:VALUE", multiple=True, help="Request header; VALUE may be env:NAME."
 )
 @click.option("--body", metavar="TEXT", help="Request body, or @FILE.")
-@click.option("--terminal", metavar="MARKER", help="The event that ends a stream: event:TYPE or data:TEXT.")
+@click.option("--dialect", metavar="NAME", help="What the events are, where they do not say it themselves.")
+@click.option(
+    "--terminal", metavar="MARKER", help="The event that ends a stream: event:TYPE, data:TEXT, or none."
+)
+@click.option(
+    "--as",
+    "service",
+    type=click.Choice(["openai", "anthropic", "gemini"]),
+    help="Supplies path, body and dialect.",
+)
+@click.option("--model", metavar="NAME", help="The model that --as asks.")
 @click.option("--look", metavar="TIME", help="How long the stream is watched (30s; 90s with a body).")
 @click.option(
     "--timeout", default="30s", show_default=True, metavar="TIME", help="How long headers are waited for."
 )
+@click.option("--idle", metavar="TIME", help="Also watch one stream for so long, for heartbeats and limits.")
+@click.option("--resume", is_flag=True, help="Also cut and resume several times; with a body: resume at all.")
+@click.option("--repeat", is_flag=True, help="With a body: make the further requests of GET, too.")
+@click.option("--parallel", is_flag=True, help="Also open eight streams at once.")
+@click.option("--slow-reader", is_flag=True, help="Also read one stream after a pause of 10 s.")
+@click.option("--bad-request", is_flag=True, help="Also send a request that has to be refused.")
+@click.option("--origin", metavar="URL", help="Also ask the origin behind a CDN or proxy: who holds back?")
+@click.option(
+    "--via", metavar="WAYS", multiple=True, help="Compare ways, twice each: direct,http://proxy:3128."
+)
+@click.option(
+    "--resolve", metavar="HOST:PORT:ADDRESS", multiple=True, help="Dial this address for a host and port."
+)
+@click.option("--connect-to", metavar="HOST:PORT", help="Dial there; Host and TLS name stay the URL's.")
+@click.option("--proxy", metavar="URL", help="An HTTP proxy; else HTTPS_PROXY, HTTP_PROXY and NO_PROXY.")
 @click.option("--cacert", metavar="FILE", help="A private certificate authority.")
 @click.option("--cert", metavar="FILE", help="A client certificate.")
 @click.option("--key", metavar="FILE", help="Its key, when it is in a file of its own.")
@@ -509,12 +534,14 @@ def check(url: str | None, **options: Any) -> int:
 
     Sends at most 12 requests to URL, one at a time, within 120 s, redirects included: a stream, the same with compression
     offered, with any Accept, resumed from an id and from an unknown one, HEAD, OPTIONS, and over https a handshake that asks
-    for HTTP/2. With a method other than GET it sends the one request, and OPTIONS. Load it never makes.
+    for HTTP/2. With a method other than GET it sends the one request, and OPTIONS. What is named "also" below comes on top,
+    in a time of its own.
 
     \b
     Example:
       sseproof check http://127.0.0.1:8000/api/v1/stream/chat
       sseproof check https://chat.example.com/v1/answers --body @question.json --header "Authorization: env:TOKEN"
+      sseproof check https://api.example.com --as openai --model small-1 --header "Authorization: env:TOKEN"
       sseproof check --from checks/20261127T140305-218-chat.example.com.json
 
     \b

@@ -397,13 +397,51 @@ def _first_flush(case: Case) -> Outcome:
     )
 
 
+def _state(seen: Seen) -> str | None:
+    """What one way does to the events; None when it can't be told."""
+    if not seen.readable or seen.decoded.problem:
+        return None
+    once, size = all_at_once(seen), by_size(seen)
+    if once.verdict == "fail":
+        return "all at once"
+    if size.verdict == "fail":
+        return "cut by size"
+    return "one by one" if once.verdict == "pass" else None
+
+
 def _by_hop(case: Case) -> Outcome:
-    ways = [*case.all("origin"), *case.all("path")]
-    if not ways:
+    origins, paths = case.all("origin"), case.all("path")
+    if not origins and not paths:
         return not_applicable("no second way was asked for (--origin, --via)")
     if (closed := _stream(case)) is not None:
         return closed
-    return passed("Not compared.")
+    states: dict[str, list[str | None]] = {}
+    if origins:
+        states["edge"] = [_state(case.main)]
+        states["origin"] = [_state(each) for each in origins]
+    for each in paths:
+        states.setdefault(each.probed.vantage, []).append(_state(each))
+    seen = {name: found[0] for name, found in states.items() if len(set(found)) == 1 and found[0] is not None}
+    told = ", ".join(
+        f"{name} {' and '.join(str(each or 'unclear') for each in found)}" for name, found in states.items()
+    )
+    if len(seen) < len(states):
+        return unknown(f"The ways can't be compared: {told}.", _LONGER)
+    smooth = [name for name, state in seen.items() if state == "one by one"]
+    guilty = [name for name in seen if name not in smooth]
+    if not guilty:
+        return passed(f"All ways let events through one by one: {told}.")
+    if not smooth:
+        return passed(f"All ways hold events back alike ({told}): the cause lies before they part.")
+    if guilty == ["edge"]:
+        hop = f" ({', '.join(case.chain.proxies)})" if case.chain.proxies else ""
+        return failed(
+            f"The origin sends events one by one, the edge{hop} holds them back.", case.chain.fix("buffering")
+        )
+    return failed(
+        f"Events are held back by way of {', '.join(guilty)}, and not by {', '.join(smooth)}.",
+        "Change that proxy: flush at once, no buffering, no scanning of text/event-stream.",
+    )
 
 
 BUFFERING: Final = (

@@ -52,7 +52,11 @@ class Case:
     @cached_property
     def spoken(self) -> Spoken:
         """What the main answer's events mean."""
-        return spoken(self.main, self.capture.asked.dialect, self.capture.asked.terminal)
+        return self.spoken_in(self.main)
+
+    def spoken_in(self, seen: Seen) -> Spoken:
+        """What another answer's events mean."""
+        return spoken(seen, self.capture.asked)
 
     @property
     def answered(self) -> bool:

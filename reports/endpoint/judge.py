@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Final
 
 from sseproof.reports.endpoint.buffering import BUFFERING
+from sseproof.reports.endpoint.capacity import CAPACITY
 from sseproof.reports.endpoint.case import Case, Check
 from sseproof.reports.endpoint.dialect import DIALECT
 from sseproof.reports.endpoint.handshake import HANDSHAKE
@@ -21,6 +22,7 @@ from sseproof.reports.endpoint.model import (
     Verdict,
     unknown,
 )
+from sseproof.reports.endpoint.resume import RESUME
 from sseproof.reports.endpoint.safety import SAFETY
 from sseproof.reports.endpoint.timing import TIMING
 from sseproof.reports.endpoint.wire import WIRE
@@ -28,10 +30,12 @@ from sseproof.reports.words import count_of
 from sseproof.rundir.capture import Capture
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN, UsageError
 
-CHECKS: Final[tuple[Check, ...]] = (*HANDSHAKE, *TIMING, *WIRE, *BUFFERING, *DIALECT, *SAFETY)
+CHECKS: Final[tuple[Check, ...]] = (
+    *HANDSHAKE, *TIMING, *WIRE, *RESUME, *CAPACITY, *BUFFERING, *DIALECT, *SAFETY,
+)  # fmt: skip
 CAUSES: Final = (
     "H01", "H02", "H11", "H12", "B08", "B06", "H07", "B01", "B02", "B03", "B05", "T02", "H08", "T08", "D03", "W01", "W02",
-    "W12", "W06", "W07", "W05", "W11", "D04", "D05", "D06", "S01", "H04", "D02",
+    "W12", "W06", "W07", "W05", "W11", "D04", "D05", "D06", "S01", "H04", "D02", "R01", "R05", "K01",
 )  # fmt: skip
 TIMELINE_BURSTS: Final = 2_000
 

@@ -3,8 +3,11 @@
 import math
 from typing import Final
 
+from sseproof.loadtests.dialects import HEARTBEAT_TYPES, PLAIN
 from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
 from sseproof.reports.endpoint.model import Evidence, Outcome, failed, not_applicable, passed, unknown, warned
+from sseproof.reports.endpoint.seen import Seen
+from sseproof.reports.endpoint.spoken import Spoken
 from sseproof.reports.words import count_of, duration_text
 
 MS: Final = 1_000_000
@@ -16,6 +19,11 @@ OWN_LAG_LIMIT_NS: Final = 5 * MS
 STALL_FACTOR: Final = 10
 STALL_NS: Final = S
 LEAST_BURSTS: Final = 10
+HEARTBEAT_GOOD_NS: Final = 20 * S
+HEARTBEAT_BAD_NS: Final = 50 * S
+LIFE_LIMITS_S: Final = (15, 30, 60, 300, 900)
+LIFE_SLACK_S: Final = 0.5
+TRAFFIC_NS: Final = 5 * S
 HOP_LIMITS_S: Final = (
     (15, "Envoy's limit for a whole answer"),
     (30, "gunicorn's, Heroku's first byte, Google's load balancer or a CDN"),
@@ -120,6 +128,107 @@ def _close_kind(case: Case) -> Outcome:
     )
 
 
+def _silences(seen: Seen) -> list[int]:
+    """How long no byte came: before, between and behind the reads of the body."""
+    body = [burst.began_ns for burst in seen.bursts]
+    ends = [burst.at_ns for burst in seen.bursts]
+    starts = [seen.head_ns or seen.sent_ns, *ends]
+    return [after - before for before, after in zip(starts, [*body, seen.probed.ended_ns], strict=True)]
+
+
+def _idle(case: Case) -> Seen | Outcome:
+    """The watched stream, or why there is nothing to say."""
+    seen = case.one("idle")
+    if seen is None:
+        return not_applicable("a stream is watched with --idle SECONDS" if case.main.readable else NO_STREAM)
+    if not seen.opened:
+        return unknown("The watched stream did not open.", "Try again.")
+    if seen.ended_by_server and case.spoken_in(seen).review.terminal is not None:
+        return not_applicable("the watched stream was an answer that ended by itself")
+    return seen
+
+
+def _heartbeat(case: Case) -> Outcome:
+    seen = _idle(case)
+    if isinstance(seen, Outcome):
+        return seen
+    longest = max(_silences(seen))
+    watched = seen.probed.ended_ns - seen.sent_ns
+    fix = "Send a comment every 15 s."
+    text = f"The longest silence in {duration_text(watched)} was {duration_text(longest)}"
+    if longest > HEARTBEAT_BAD_NS:
+        return failed(f"{text}: longer than many hops wait.", fix)
+    if longest > HEARTBEAT_GOOD_NS:
+        return warned(f"{text}: hops with a limit of 30 s would cut.", fix)
+    if watched < HEARTBEAT_GOOD_NS and len(seen.bursts) < 2:
+        return unknown(f"{text}: too short a look.", "Watch for 70 s: --idle 70.")
+    if not seen.comments and not case.spoken_in(seen).review.heartbeats:
+        return not_applicable(f"events come faster than heartbeats: {text[0].lower()}{text[1:]}")
+    return passed(f"{text}.")
+
+
+def _heartbeat_form(case: Case) -> Outcome:
+    seen = case.one("idle") or case.main
+    if not seen.readable:
+        return not_applicable(NO_STREAM)
+    stream = case.spoken_in(seen)
+    found, noise = stream.review, _noise(seen, stream)
+    if noise:
+        return warned(
+            f"{count_of(noise, 'heartbeat')} as data: clients take it for content.",
+            "Use a comment (`:`).",
+        )
+    if found.heartbeats:
+        return passed(f"{count_of(found.heartbeats, 'heartbeat')} as an event of its own.")
+    if seen.comments:
+        return passed(f"{count_of(len(seen.comments), 'comment')}: the form that no client sees.")
+    return not_applicable("no heartbeat came")
+
+
+def _noise(seen: Seen, stream: Spoken) -> int:
+    """Events that only keep the connection open and look like content; of plain ones those that can't be any."""
+    if stream.name != PLAIN:
+        return stream.review.noise
+    return sum(
+        message.type == "message" and message.data.strip().lower() in {*HEARTBEAT_TYPES, "{}"}
+        for message in seen.messages
+    )
+
+
+def _idle_survival(case: Case) -> Outcome:
+    seen = _idle(case)
+    if isinstance(seen, Outcome):
+        return seen
+    lasted = seen.probed.ended_ns - seen.sent_ns
+    if seen.probed.end in {"enough", "too-big"}:
+        return passed(f"Still open after {duration_text(lasted)}.")
+    silent = _silences(seen)[-1]
+    hop = hop_limit(silent) or hop_limit(lasted)
+    guess = f"; {hop}" if hop else ""
+    return failed(
+        f"Closed after {duration_text(lasted)}, {duration_text(silent)} of them silent{guess}.",
+        "A heartbeat below the limit: " + case.chain.fix("timeout"),
+    )
+
+
+def _total_life(case: Case) -> Outcome:
+    seen = case.one("idle") or case.main
+    if not seen.readable:
+        return not_applicable(NO_STREAM)
+    if seen.probed.end in {"enough", "too-big"}:
+        return not_applicable("the stream was still open when the look was over")
+    if case.spoken_in(seen).review.terminal is not None:
+        return not_applicable("the stream ended with its marker")
+    lasted = seen.probed.ended_ns - seen.sent_ns
+    near = [limit for limit in LIFE_LIMITS_S if abs(lasted / S - limit) <= LIFE_SLACK_S]
+    if near and _silences(seen)[-1] < TRAFFIC_NS:
+        return warned(
+            f"Closed after {duration_text(lasted)} in the midst of traffic: a hard limit of {near[0]} s.",
+            "Raise the limit of the route or function.",
+        )
+    return passed(f"Ended after {duration_text(lasted)}: no round number, or not in the midst of traffic.")
+
+
 def _cadence(case: Case) -> Outcome:
     seen = case.main
     if not seen.readable:
@@ -167,6 +276,10 @@ TIMING: Final = (
     Check("T01", "time to headers", _header_time),
     Check("T02", "headers withheld", _coupled),
     Check("T03", "first byte, event, token", _firsts),
+    Check("T04", "heartbeat interval", _heartbeat),
+    Check("T05", "heartbeat form", _heartbeat_form),
+    Check("T06", "idle survival", _idle_survival),
+    Check("T07", "total life", _total_life),
     Check("T08", "kind of close", _close_kind),
     Check("T09", "cadence", _cadence),
     Check("T10", "our own lateness", _self_check),

@@ -108,6 +108,8 @@ class Asked(Struct, kw_only=True):
     method: str = "GET"
     dialect: str | None = None
     terminal: str | None = None
+    responses: int = 1
+    """How many JSON-RPC responses the body asked for."""
     idle_s: float | None = None
     look_s: float
     sensitive_query: list[str] = []

@@ -1,5 +1,6 @@
 """`sseproof check` against servers of exact bytes: what it sends, what it keeps, and what it says."""
 
+import contextlib
 import json
 import os
 import socket
@@ -34,10 +35,17 @@ GAP_S = 0.012
 MEMORY_LIMIT_KIB = 150 * 1024
 
 
+def refused(connection: Connection) -> bool:
+    """Whether the method was one of those that get 405 here."""
+    if connection.head.startswith((b"GET ", b"POST ")):
+        return False
+    connection.send(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
+    return True
+
+
 def steady(connection: Connection) -> None:
     """A healthy answer: as many events as buffering needs, each in a write of its own."""
-    if not connection.head.startswith((b"GET ", b"POST ")):
-        connection.send(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
+    if refused(connection):
         return
     connection.send(HEAD)
     for number in range(1, EVENTS + 1):
@@ -186,6 +194,8 @@ def test_reads_have_the_kernels_instants_and_every_byte() -> None:
 
 def test_a_buffer_before_the_client_is_found_over_the_wire() -> None:
     def script(connection: Connection) -> None:
+        if refused(connection):
+            return
         connection.send(HEAD)
         body = b"".join(event(f'{{"n": {number}}}', number=number) for number in range(1, 1_000))
         for at in range(0, 24 * 1_024, 1_024):
@@ -339,3 +349,290 @@ def test_what_is_no_host_is_said_in_a_sentence(tmp_path: Path) -> None:
     code, diagnosis = measured("http://no-such-host.invalid/", cwd=tmp_path, limit_s=30)
     assert code == 1
     assert diagnosis.startswith("The host name does not resolve")
+
+
+# What comes on top when it is asked for.
+
+
+def probes(capture: Capture, name: str) -> list:
+    return [each for each in capture.probes if each.probe == name]
+
+
+def found(capture: Capture) -> dict[str, str]:
+    return {each.id: each.verdict for each in judge_capture(capture).findings}
+
+
+def feed(connection: Connection) -> None:
+    """A feed that resumes: numbers go on behind the id that comes back, until the client leaves."""
+    last = int(connection.header("last-event-id") or 0)
+    connection.send(HEAD)
+    while not connection.server.tick.wait(0.01):
+        last += 1
+        connection.send(chunk(event(f'{{"n": {last}}}', number=last)))
+
+
+def resuming(connection: Connection) -> None:
+    numbers = (connection.header("last-event-id") or "s-0").rpartition("-")[2]
+    if not numbers.isdigit():
+        connection.send(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+        return
+    first = int(numbers) + 1
+    if first > EVENTS:
+        connection.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        return
+    connection.send(HEAD)
+    for number in range(first, EVENTS + 1):
+        connection.send(chunk(event("{}", number=number)))
+        connection.server.tick.wait(GAP_S)
+    connection.send(LAST_CHUNK)
+
+
+def test_resuming_is_examined_over_the_wire() -> None:
+    with serving(resuming) as server:
+        capture = looked(server.url, resume=True)
+    answers = found(capture)
+    assert {answers[each] for each in ("R01", "R02", "R03", "R05")} == {"pass"}
+    cuts = probes(capture, "cut")
+    assert [each.number for each in cuts] == [1, 2, 3, 4]
+    with serving(steady) as server:
+        answers = found(looked(server.url, resume=True))
+    assert (answers["R01"], answers["R03"], answers["R05"]) == ("fail", "warn", "warn")
+
+
+def test_eight_streams_at_once_against_a_server_that_has_four_places() -> None:
+    usual_is_over = threading.Event()
+    places = threading.Semaphore(4)
+
+    def cramped(connection: Connection) -> None:
+        """OPTIONS is the last of what is always asked; of all who come after it four are served."""
+        if connection.head.startswith(b"OPTIONS "):
+            usual_is_over.set()
+        if refused(connection):
+            return
+        if not usual_is_over.is_set() or places.acquire(blocking=False):
+            connection.send(HEAD + chunk(event("x") * 4))
+        connection.until_gone()
+
+    with serving(steady) as server:
+        capture = looked(server.url, parallel=True)
+        assert len(probes(capture, "parallel")) == 8
+        assert found(capture)["K01"] == "pass"
+    with serving(cramped) as server:
+        report = judge_capture(looked(server.url, parallel=True, look_s=0.5))
+    finding = next(each for each in report.findings if each.id == "K01")
+    assert finding.verdict == "fail"
+    assert finding.sentence.startswith("4 of 8")
+
+
+def test_a_watched_stream_is_closed_by_somebody() -> None:
+    def script(connection: Connection) -> None:
+        if refused(connection):
+            return
+        connection.send(HEAD + chunk(b": hello\n\n"))
+        connection.server.tick.wait(1)
+
+    with serving(script) as server:
+        capture = looked(server.url, look_s=0.3, idle_s=3)
+    (watched,) = probes(capture, "idle")
+    assert watched.end == "fin"
+    assert found(capture)["T06"] == "fail"
+
+
+def test_a_bad_request_is_sent_only_when_asked_for() -> None:
+    def script(connection: Connection) -> None:
+        if "sseproof-no-such-path" in connection.request_line:
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>")
+        else:
+            steady(connection)
+
+    with serving(script) as server:
+        assert found(looked(server.url))["H17"] == "n/a"
+        assert found(looked(server.url, bad_request=True))["H17"] == "fail"
+
+
+class Tunnel:
+    """A proxy that tunnels by CONNECT and forwards http; it may hold answers back in pieces of a size."""
+
+    def __init__(self, held_bytes: int = 0) -> None:
+        self.held_bytes = held_bytes
+        self.heads: list[bytes] = []
+
+    def __call__(self, connection: Connection) -> None:
+        self.heads.append(connection.head)
+        method, target, _ = connection.request_line.split()
+        if method == "CONNECT":
+            host, _, port = target.rpartition(":")
+            connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            host, _, port = target.split("/")[2].rpartition(":")
+        with socket.create_connection((host, int(port))) as upstream:
+            if method != "CONNECT":
+                upstream.sendall(connection.head + b"\r\n\r\n" + connection.body)
+            else:
+                threading.Thread(target=self._up, args=(connection.sock, upstream), daemon=True).start()
+            self._down(connection, upstream)
+
+    def _up(self, client: socket.socket, upstream: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65_536):
+                upstream.sendall(data)
+            upstream.shutdown(socket.SHUT_WR)
+
+    def _down(self, connection: Connection, upstream: socket.socket) -> None:
+        held = b""
+        while data := upstream.recv(65_536):
+            held += data
+            while len(held) >= max(self.held_bytes, 1):
+                size = self.held_bytes or len(held)
+                connection.send(held[:size])
+                held = held[size:]
+        connection.send(held)
+
+
+def closing(connection: Connection) -> None:
+    """Without chunks, so that a proxy can cut anywhere; many small events."""
+    if refused(connection):
+        return
+    connection.send(HEAD.replace(b"Transfer-Encoding: chunked\r\n", b""))
+    for number in range(1, 121):
+        connection.send(event(f'{{"n": {number}, "text": "{"x" * 60}"}}', number=number))
+        connection.server.tick.wait(0.008)
+
+
+def test_the_proxy_that_holds_back_is_named() -> None:
+    with serving(closing) as server, serving(Tunnel(held_bytes=300)) as proxy:
+        way = f"http://127.0.0.1:{proxy.port}"
+        capture = looked(server.url, via=["direct", way])
+        names = [(each.vantage, each.number) for each in probes(capture, "path")]
+    assert names == [("direct", 1), (way, 1), ("direct", 2), (way, 2)]
+    report = judge_capture(capture)
+    finding = next(each for each in report.findings if each.id == "B08")
+    assert finding.verdict == "fail"
+    assert f"by way of {way}, and not by direct" in finding.sentence
+
+
+def test_https_goes_through_a_proxy_by_connect(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("service.example").configure_cert(context)
+    tunnel = Tunnel()
+
+    def to_the_server(connection: Connection) -> None:
+        connection.head = connection.head.replace(b"service.example:443", b"127.0.0.1:%d" % server.port)
+        tunnel(connection)
+
+    with serving(steady, tls=context) as server, serving(to_the_server) as proxy:
+        environ = {
+            "HTTPS_PROXY": f"http://me:pass-phrase@127.0.0.1:{proxy.port}",
+            "NO_PROXY": "other.example",
+        }
+        capture = looked("https://service.example/stream", environ, trust=Trust(ca=str(ca)))
+        assert capture.probes[0].end == "complete"
+        assert judge_capture(capture).status == 200
+        assert b"Proxy-Authorization: Basic" in tunnel.heads[0]
+        assert tunnel.heads[0].startswith(b"CONNECT 127.0.0.1")
+        seen = len(tunnel.heads)
+        around = looked(
+            "https://service.example/stream",
+            {**environ, "NO_PROXY": "service.example"},
+            trust=Trust(ca=str(ca)),
+            resolve=["service.example:443:127.0.0.1"],
+            connect_to=None,
+        )
+        assert len(tunnel.heads) == seen
+        assert around.probes[0].end == "refused"
+        straight = looked(
+            "https://service.example/stream",
+            trust=Trust(ca=str(ca)),
+            connect_to=f"127.0.0.1:{server.port}",
+        )
+        assert judge_capture(straight).status == 200
+
+
+def test_a_proxy_that_refuses_is_named() -> None:
+    def refusing(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+    with serving(refusing) as proxy:
+        report = judge_capture(looked("https://service.invalid/", proxy=f"http://127.0.0.1:{proxy.port}"))
+    assert report.diagnosis.startswith("The proxy did not let us through")
+    assert "407" in report.diagnosis
+
+
+def test_the_origin_is_asked_beside_the_edge() -> None:
+    with serving(steady) as origin, serving(closing) as edge:
+        capture = looked(edge.url, origin=origin.url)
+        (answer,) = probes(capture, "origin")
+        assert answer.url == origin.url
+        assert len(origin.connections) == 1
+    assert found(capture)["B08"] == "pass"
+
+
+def test_ipv6_and_addresses_of_ones_own() -> None:
+    with serving(steady) as server:
+        port = server.port
+        capture = looked(f"http://chat.example:{port}/stream", resolve=[f"chat.example:{port}:127.0.0.1"])
+        assert judge_capture(capture).status == 200
+        assert server.connections[0].header("host") == f"chat.example:{port}"
+    listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    thread = threading.Thread(target=_answer_once, args=(listener,), daemon=True)
+    thread.start()
+    capture = looked(f"http://[::1]:{listener.getsockname()[1]}/stream")
+    listener.close()
+    thread.join(5)
+    assert capture.probes[0].address.startswith("[::1]:")
+    assert judge_capture(capture).status == 404
+
+
+def _answer_once(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(65_536)
+                sock.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+
+MISTAKES = {
+    "--resolve": {"resolve": ["chat.example:443"]},
+    "--connect-to": {"connect_to": "nowhere"},
+    "--via": {"via": ["ftp://proxy"]},
+    "--proxy": {"proxy": "https://proxy:3128"},
+    "--method": {"method": "GET /"},
+    "TOKEN": {"headers": {"Authorization": "env:TOKEN"}},
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_named_before_the_first_connection(name: str) -> None:
+    with serving(steady) as server:
+        with pytest.raises(UsageError, match=name):
+            looked(server.url, **MISTAKES[name])
+        assert not server.connections
+
+
+def test_a_model_service_is_asked_in_its_own_words(tmp_path: Path) -> None:
+    with serving(steady) as server:
+        base = server.url.removesuffix("/stream")
+        for service, path in (
+            ("openai", "/v1/chat/completions"),
+            ("anthropic", "/v1/messages"),
+            ("gemini", "/v1beta/models/m-1:streamGenerateContent?alt=sse"),
+        ):
+            before = len(server.connections)
+            sseproof(
+                "check", base, "--as", service, "--model", "m-1", "--look", "1s", "--quiet", cwd=tmp_path
+            )
+            asked = server.connections[before]
+            assert asked.request_line == f"POST {path} HTTP/1.1"
+            body = json.loads(asked.body)
+            if service == "gemini":
+                assert body["contents"]
+            else:
+                assert (body["model"], body["stream"]) == ("m-1", True)
+        assert server.connections[-1].header("host")
+    done = sseproof("check", base, "--as", "openai", cwd=tmp_path)
+    assert done.returncode == 64
+    assert "--model" in done.stderr

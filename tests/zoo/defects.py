@@ -12,6 +12,7 @@ from tests.zoo.endpoints import (
     done,
     groups_of,
     gzipped,
+    is_fresh,
     is_get,
     pieces_of,
     response,
@@ -166,13 +167,34 @@ def head_fails(endpoint: Endpoint, connection: Connection) -> bool:
     return True
 
 
+def loses_one(endpoint: Endpoint, connection: Connection) -> bool:
+    """Every resumed stream begins one event too late."""
+    last = connection.header("last-event-id")
+    rest = [] if last is None else list(endpoint.rest(last))
+    if not is_get(connection) or len(rest) < 3:
+        return False
+    connection.send(endpoint.head())
+    endpoint.send_all(connection, rest[1:])
+    endpoint.end(connection)
+    return True
+
+
+def four_places(endpoint: Endpoint, connection: Connection) -> bool:
+    """Of all who come after OPTIONS, the last of what is always asked, four are served."""
+    del endpoint
+    before = [each.number for each in connection.server.connections if each.head.startswith(b"OPTIONS ")]
+    if not before or connection.number <= before[0] + 4:
+        return False
+    connection.until_gone()
+    return True
+
+
+def unknown_id(connection: Connection) -> bool:
+    return is_get(connection) and not (connection.header("last-event-id") or "s-").startswith("s-")
+
+
 def other_path(connection: Connection) -> bool:
     return is_get(connection) and "sseproof-no-such-path" in connection.request_line
-
-
-def is_fresh(connection: Connection) -> bool:
-    """A plain request for the stream from its beginning."""
-    return is_get(connection) and connection.header("last-event-id") is None
 
 
 def asks_for_anything(connection: Connection) -> bool:
@@ -202,7 +224,7 @@ HANDSHAKE: Final = [
     Endpoint(name="nginx and no X-Accel-Buffering", expected={"H06": "warn"}, headers={"X-Accel-Buffering": None, "Server": "nginx/1.24.0"}),
     Endpoint(name="compressed though nobody asked", expected={"H07": "fail"}, answer=when(is_fresh, gzipped(flush=True))),
     Endpoint(name="compressed when offered, and held back", expected={"H07": "fail", "B06": "fail"}, answer=when(takes_gzip, gzipped(flush=False))),
-    Endpoint(name="a Content-Length", expected={"H08": "fail"}, framing="length"),
+    Endpoint(name="a Content-Length", expected={"H08": "fail"}, framing="length", events=chat(), resumes="never"),
     Endpoint(name="HTTP/1.0", expected={"H09": "warn"}, version="1.0", framing="close"),
     Endpoint(name="ends by closing", expected={"H09": "warn"}, framing="close"),
     Endpoint(name="HTTP/1.1 alone over TLS", expected={"H10": "warn"}, tls="private"),
@@ -222,7 +244,19 @@ TIMING: Final = [
     Endpoint(name="closed inside the framing", expected={"T08": "fail"}, ending="fin"),
     Endpoint(name="reset", expected={"T08": "fail"}, ending="rst"),
     Endpoint(name="a line of the log in the framing", expected={"T08": "fail"}, answer=breaks_the_framing),
+    Endpoint(name="ping as data", expected={"T05": "warn"}, events=body(b"data: ping\n\n", token(6))),
+    Endpoint(name="closes a watched stream", expected={"T06": "fail"}, events=tokens(), asks={"idle_s": 3.0}),
     Endpoint(name="a stall", expected={"T09": "warn"}, answer=stalls),
+]  # fmt: skip
+
+RESUME: Final = [
+    Endpoint(name="the id is ignored", expected={"R01": "fail", "R03": "warn"}, resumes="never"),
+    Endpoint(name="begins at now", expected={"R01": "fail"}, resumes="now"),
+    Endpoint(name="the event comes again", expected={"R01": "warn"}, resumes="repeats"),
+    Endpoint(name="500 for an unknown id", expected={"R02": "fail"}, answer=when(unknown_id, says(response("500 Oops", b"")))),
+    Endpoint(name="an empty stream behind the end", expected={"R03": "fail"}, resumes="empty-end"),
+    Endpoint(name="an event lost with each cut", expected={"R05": "fail", "R01": "fail"}, answer=loses_one, asks={"resume": True}),
+    Endpoint(name="four streams at once", expected={"K01": "fail"}, answer=four_places, asks={"parallel": True}),
 ]  # fmt: skip
 
 WIRE: Final = [
@@ -278,4 +312,4 @@ DIALECT: Final = [
     Endpoint(name="heartbeats as chat events", expected={"D08": "warn"}, events=[*chat()[:3], b'data: {"type":"ping"}\n\n', *chat()[3:]], resumes="never"),
 ]  # fmt: skip
 
-DEFECTS: Final = [*HANDSHAKE, *TIMING, *WIRE, *BUFFERING, *DIALECT]
+DEFECTS: Final = [*HANDSHAKE, *TIMING, *RESUME, *WIRE, *BUFFERING, *DIALECT]

@@ -234,6 +234,11 @@ def is_get(connection: Connection) -> bool:
     return connection.request_line.startswith("GET ")
 
 
+def is_fresh(connection: Connection) -> bool:
+    """A plain request for the stream from its beginning."""
+    return is_get(connection) and connection.header("last-event-id") is None
+
+
 def takes_gzip(connection: Connection) -> bool:
     """A request that offers compression."""
     return is_get(connection) and "gzip" in (connection.header("accept-encoding") or "")
