@@ -104,18 +104,21 @@ class _Choices:
         self._open: set[object] = set()
         self.reasons: dict[object, str] = {}
 
-    def seen(self, choice: object, reason: str) -> None:
-        """One more piece of a choice; an empty reason says that it goes on."""
+    def seen(self, choice: object, reason: str) -> bool:
+        """One more piece of a choice; an empty reason says that it goes on. Whether that is news."""
         index = field(choice, "index")
         index = index if isinstance(index, int) else 0
-        known = index in self.reasons or index in self._open
+        known = index in self._open or index in self.reasons
+        if known and not reason:
+            return False
         if not known and len(self.reasons) + len(self._open) >= MOST_CHOICES:
-            return
+            return False
         if reason:
             self._open.discard(index)
             self.reasons[index] = reason
-        elif not known:
+        else:
             self._open.add(index)
+        return True
 
     @property
     def over(self) -> bool:
@@ -142,19 +145,20 @@ class ChatReader(ModelReader):
         # vLLM puts the error itself in the place of the chunk.
         if error or text_field(content, "object") == "error" or type_ == "error":
             return Meaning("error", error_code(error or content))
-        said = []
+        said = ""
+        news = False
         choices = self._choices
         for choice in items(field(content, "choices")):
             reason = text_field(choice, "finish_reason")
             if reason == "error":
                 return Meaning("error", error_code(field(choice, "error")) or reason)
-            choices.seen(choice, reason)
-            said.append(chat_text(choice))
-        self.may_end = choices.over
-        self.limited = choices.any_of(OPENAI_LIMITED)
-        self.declined = choices.any_of(OPENAI_DECLINED)
-        text = "".join(said)
-        return Meaning("token", text) if text else Meaning("other")
+            news |= choices.seen(choice, reason)
+            said += chat_text(choice)
+        if news:
+            self.may_end = choices.over
+            self.limited = choices.any_of(OPENAI_LIMITED)
+            self.declined = choices.any_of(OPENAI_DECLINED)
+        return Meaning("token", said) if said else Meaning("other")
 
 
 class ResponsesReader(ModelReader):
@@ -238,20 +242,21 @@ class GeminiReader(ModelReader):
         error = field(content, "error")
         if error or type_ == "error":
             return Meaning("error", error_code(error or content))
-        said = []
+        said = ""
+        news = False
         choices = self._choices
         for candidate in items(field(content, "candidates")):
             reason = text_field(candidate, "finishReason")
-            choices.seen(candidate, "" if reason == _NO_REASON else reason)
-            said.append(gemini_text(candidate))
+            news |= choices.seen(candidate, "" if reason == _NO_REASON else reason)
+            said += gemini_text(candidate)
         if text_field(content, "promptFeedback", "blockReason"):
-            self._blocked = True
-        self.may_end = self._blocked or choices.over
-        # Some models give a reason with every chunk: the last one is the answer's.
-        self.limited = choices.any_of(GEMINI_LIMITED)
-        self.declined = self._blocked or choices.any_of(GEMINI_DECLINED)
-        text = "".join(said)
-        return Meaning("token", text) if text else Meaning("other")
+            self._blocked = news = True
+        if news:
+            self.may_end = self._blocked or choices.over
+            # Some models give a reason with every chunk: the last one is the answer's.
+            self.limited = choices.any_of(GEMINI_LIMITED)
+            self.declined = self._blocked or choices.any_of(GEMINI_DECLINED)
+        return Meaning("token", said) if said else Meaning("other")
 
 
 class Chat:
@@ -305,8 +310,11 @@ class Gemini:
 def chat_text(choice: object) -> str:
     """What one choice of a chat completion chunk adds for the user to read; `text` is that of the older completions."""
     delta = field(choice, "delta")
+    content = field(delta, "content")
+    if isinstance(content, str) and isinstance(delta, dict) and len(delta) == 1:
+        return content  # nearly every chunk; what follows gives the same
     parts = [
-        as_content(field(delta, "content")),
+        as_content(content),
         text_field(delta, "refusal"),
         text_field(delta, "reasoning_content") or as_content(field(delta, "reasoning")),
         text_field(delta, "audio", "transcript") or text_field(delta, "audio", "data"),
@@ -335,14 +343,13 @@ def anthropic_text(delta: object) -> str:
 
 def gemini_text(candidate: object) -> str:
     """What a candidate adds: text (thoughts included), the call of a function, data."""
-    parts = []
+    said = ""
     for part in items(field(candidate, "content", "parts")):
         text = field(part, "text")
-        if isinstance(text, str):
-            parts.append(text)
-            continue
-        parts += [as_text(field(part, name)) for name in GEMINI_PARTS]
-    return "".join(parts)
+        said += (
+            text if isinstance(text, str) else "".join(as_text(field(part, name)) for name in GEMINI_PARTS)
+        )
+    return said
 
 
 def error_code(error: object) -> str:

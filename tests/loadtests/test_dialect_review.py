@@ -207,6 +207,11 @@ def test_noise_is_told_from_heartbeats(dialect: str, block: str, noise: int, hea
     assert (found.noise, found.heartbeats) == (noise, heartbeats)
 
 
+def test_usage_beside_a_choice_is_no_usage_frame() -> None:
+    body = named("chat: a length limit").replace('"length"}]', '"length"}],"usage":{"total_tokens":3}')
+    assert reviewed("openai", body).remarks == []
+
+
 def test_errors_have_their_code_and_place() -> None:
     body = named("messages: overloaded")
     (error,) = reviewed("anthropic", body).errors

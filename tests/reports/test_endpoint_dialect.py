@@ -99,6 +99,15 @@ def test_the_named_dialect_is_read_and_a_doubt_is_said() -> None:
     assert finding(examined(chat(), dialect="plain"), "D04").verdict == "n/a"
 
 
+def test_who_names_the_terminal_marker_describes_plain_events() -> None:
+    report = examined(chat(), terminal="data:[DONE]")
+    assert (report.dialect, finding(report, "D02").verdict, finding(report, "D04").verdict) == (
+        "plain",
+        "pass",
+        "n/a",
+    )
+
+
 def test_usage_frames_are_told() -> None:
     found = finding(examined([*chat()[:-1], USAGE, DONE]), "D07")
     assert (found.verdict, "choices[0]" in found.sentence) == ("pass", True)
