@@ -808,6 +808,10 @@ def _warnings(
     for run in (*before, *after):
         if run.how != "finished":
             found.append(f"{run.place} ended as {run.how}: what it left open counts against every call.")
+        if run.aborted:
+            found.append(
+                f"{run.place} was aborted: what its streams met is not what was planned, nor what others met."
+            )
         if run.failed:
             found.append(f"In {run.place} a check of ours failed: {joined(run.failed)} can't be compared.")
     if missing:

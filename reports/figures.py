@@ -94,6 +94,8 @@ class RunFigures(Struct, kw_only=True):
     """How attempts ended, most frequent first."""
     breaks: int
     problems: int
+    aborted: bool = False
+    """It gave up: what was planned for afterwards did not happen."""
     shares: dict[str, ShareFigure] = {}
     times: dict[str, TimeFigure] = {}
     inputs: dict[str, str] = {}
@@ -126,6 +128,7 @@ def run_figures(history: History, facts: Sequence[Facts], variant: VariantPlan, 
         variant=name,
         seed=history.plan.seed,
         how=history.how,
+        aborted=run is not None and run.aborted is not None,
         started_ns=None if run is None else run.started_ns,
         kind=kinds.most_common(1)[0][0] if kinds else None,
         is_open=from_raw(variant.load, Load).is_open,
@@ -229,6 +232,8 @@ def _inputs(history: History, variant: VariantPlan) -> dict[str, str]:
         _flatten(name, msgspec.to_builtins(section, enc_hook=encode_hook), found)
     _flatten("fault", _faults(history), found)
     for name, value in (
+        ("phases", {phase.name: f"from {phase.start_ms} ms" for phase in plan.phases}),
+        ("abort", None if plan.abort is None else f"{plan.abort.when}, stops the {plan.abort.stop}"),
         ("workers", plan.workers),
         ("remote_workers", plan.remote_workers),
         ("server", variant.server),

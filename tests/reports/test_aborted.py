@@ -6,10 +6,12 @@ import pytest
 from sseproof.chaos.phases import parse_phases, with_faults
 from sseproof.chaos.plan import parse_groups, plan_faults
 from sseproof.reports.checks import fault_windows
+from sseproof.reports.facts import all_facts
+from sseproof.reports.figures import run_figures
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import judge
 from sseproof.reports.summary import summary_text
-from sseproof.rundir.rows import Aborted, AddressPlan
+from sseproof.rundir.rows import Aborted, AbortPlan, AddressPlan
 from sseproof.rundir.units import parse_duration
 from tests.reports.conftest import MS, T0, at
 
@@ -133,6 +135,16 @@ def test_the_load_was_ended_too(aborted):
     result = judge(read_history(aborted.write("interrupted")))
     assert result.aborted.endswith("; faults were healed and the load ended.")
     assert result.how == "interrupted"
+
+
+def test_a_comparison_knows_that_it_gave_up_and_what_was_asked(aborted):
+    lived(aborted, 3, "baseline", 1_000)
+    aborted.plan.abort = AbortPlan(when="success < 50% for 2s", stop="faults")
+    history = read_history(aborted.write())
+    figures = run_figures(history, all_facts(history), aborted.plan.variants[0], "runs/x")
+    assert figures.aborted
+    assert figures.inputs["abort"] == "success < 50% for 2s, stops the faults"
+    assert figures.inputs["phases.recovery"] == "from 8000 ms"
 
 
 def test_a_damaged_word_about_it_is_no_crash(aborted):

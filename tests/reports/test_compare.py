@@ -435,6 +435,12 @@ def test_a_run_that_did_not_finish_is_said():
     assert any("ended as interrupted" in each for each in found.warnings)
 
 
+def test_a_run_that_gave_up_is_said():
+    found = compare_pair(run(), run(aborted=True), USUAL)
+    assert any("was aborted" in each for each in found.warnings)
+    assert not any("was aborted" in each for each in compare_pair(run(), run(), USUAL).warnings)
+
+
 def test_a_figure_of_one_side_only_is_not_decided():
     found = compare_pair(run(ttft=[MS] * 100), run(), USUAL)
     row = row_of(found, "ttft p50")
