@@ -1,9 +1,10 @@
 """`sseproof chaos run`: faults alone, for load that comes from elsewhere.
 
 Rules (design.md decisions 8, 9 and 13):
-- Nobody of ours decides which stream meets which fault, so each fault of the plan has a port of its own, and a clean one
-  comes last: who makes the load decides by where it dials.
-- So a fault must need no more than one port: a cut is on every connection, at one place.
+- Nobody of ours decides which stream meets which fault. Without shares each fault of the plan has a port of its own, and a
+  clean one comes last: who makes the load decides by where it dials. With shares there is one port, and each connection
+  to it is drawn into a group from the seed (`chaos.front`).
+- Nobody knows whose connection is whose, so a cut is on every connection.
 - It listens on loopback unless told otherwise, by IPv4 or IPv6; the server's own interface never leaves loopback.
 - The run directory is that of a run without streams: its plan, its journal, and how it ended. Ctrl-C is its usual end;
   whatever ends it, everything is healed.
@@ -18,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, get_args
@@ -26,9 +28,10 @@ import msgspec
 from msgspec import Struct, structs
 
 from sseproof import environment
-from sseproof.chaos.faults import FAULT_KINDS, Cut, FaultError, OfEverybody, OnFirst, keys_of, shape_of
+from sseproof.chaos.faults import FAULT_KINDS, FaultError, OfEverybody, OnFirst, keys_of, shape_of
+from sseproof.chaos.front import Front
 from sseproof.chaos.phases import check_in_phases, in_their_phases, parse_phases, total_ms, with_faults
-from sseproof.chaos.plan import OWN_CONNECT_NS, FaultPlan, GroupSpec, parse_groups, plan_faults, with_ports
+from sseproof.chaos.plan import OWN_CONNECT_NS, FaultPlan, GroupSpec, addresses, parse_groups, plan_faults
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import RunLog
 from sseproof.engine import check_engine, check_named_engine
@@ -38,6 +41,7 @@ from sseproof.refusals import in_plain_words, key_of
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
 from sseproof.rundir.files import FAULTS, LOG_NAME, RUN_NAME, Appender, write_document
+from sseproof.rundir.groups import GroupRule, GroupShare
 from sseproof.rundir.layout import create_run_directory, new_run_id
 from sseproof.rundir.machine import host_facts, versions
 from sseproof.rundir.rows import AddressPlan, FaultRow, PhasePlan, Plan, RunInfo, VariantPlan
@@ -64,7 +68,7 @@ REDRAW_S: Final = 0.5
 TAIL_MS: Final = 500
 """After the last window, so that its healing is verified before everything ends."""
 SHARE: Final = "1%"
-"""Of each fault: a port has no share, and the planner wants one."""
+"""Of each fault with a port of its own: it has no share, and the planner wants one."""
 _PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):(\d{1,5})")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -106,13 +110,15 @@ class ChaosPlan(Struct, kw_only=True):
     """None until Ctrl-C."""
     faults: list[PlannedFault]
     phases: list[PlannedPhase] = []
+    shared: bool = False
+    """One port for all of them, which draws each connection into a group."""
 
     def to_text(self) -> str:
         """As text of 80 columns."""
         lasts = "until Ctrl-C" if self.duration_ms is None else f"for {seconds_text(self.duration_ms)}"
         lines = [f"Nothing was started. Faults before {printable(self.upstream)}, {lasts}:", ""]
-        lines += timeline(self.faults, self.duration_ms, shares=False, phases=self.phases)
-        lines += ["", *addresses_text(self.faults, self.listen)]
+        lines += timeline(self.faults, self.duration_ms, shares=self.shared, phases=self.phases)
+        lines += ["", *addresses_text(self.faults, self.listen, shared=self.shared)]
         return "\n".join(lines)
 
 
@@ -123,6 +129,8 @@ class ChaosResult(Struct, kw_only=True):
     upstream: str
     listen: dict[str, str]
     """Group → where its clients dial."""
+    connections: dict[str, int]
+    """Group → how many connections a port with shares drew into it; empty without shares."""
     how: str
     problem: str
     journal: list[FaultRow]
@@ -136,14 +144,22 @@ class ChaosResult(Struct, kw_only=True):
             if verified and not self.problem
             else "NOT verified: see the journal."
         )
-        return f"{times} {'time' if times == 1 else 'times'} a fault came and went. {healed}\nJournal: {self.directory}/{FAULTS.name}"
+        drawn = ", ".join(f"{group} {count:,}" for group, count in self.connections.items())
+        told = f"Connections: {drawn}.\n" if drawn else ""
+        return (
+            f"{times} {'time' if times == 1 else 'times'} a fault came and went. {healed}\n{told}"
+            f"Journal: {self.directory}/{FAULTS.name}"
+        )
 
 
-def addresses_text(faults: Sequence[PlannedFault], listen: Sequence[str]) -> list[str]:
-    """A line for each group: where to dial for it."""
+def addresses_text(
+    faults: Sequence[PlannedFault], listen: Sequence[str], *, shared: bool = False
+) -> list[str]:
+    """A line for each group: where to dial for it, and how many of the connections there meet it."""
     width = max(len(place) for place in listen)
     return [
-        f"{place:<{width}}  {each.group} ({each.kind})" for place, each in zip(listen, faults, strict=True)
+        f"{place:<{width}}  {each.group} ({each.kind}){f', {each.share} of connections' if shared else ''}"
+        for place, each in zip(listen, faults, strict=True)
     ]
 
 
@@ -155,6 +171,7 @@ def planned(asked: Asked) -> tuple[ChaosPlan, list[GroupSpec], ChaosFile]:
     file = _read(asked)
     written = _phases(asked.plan, file)
     groups = _groups(asked.plan, file, written)
+    shared = _is_shared(file)
     faults = planned_faults(groups)
     last_ms = max((start + length for each in faults for start, length in each.windows_ms), default=0)
     duration = asked.duration or file.duration
@@ -174,10 +191,11 @@ def planned(asked: Asked) -> tuple[ChaosPlan, list[GroupSpec], ChaosFile]:
     if duration_ms is None and last_ms and not any(each.stands for each in faults):
         duration_ms = last_ms + TAIL_MS
     _host_and_port(asked.upstream)
-    _check_listen(asked, len(groups))
+    _check_listen(asked, 1 if shared else len(groups))
     check_named_engine(asked.plan, groups, asked.toxiproxy, ask=False)
     listen = [
-        _shown(asked.listen_host, asked.listen and asked.listen + number) for number in range(len(groups))
+        _shown(asked.listen_host, asked.listen and asked.listen + (0 if shared else number))
+        for number in range(len(groups))
     ]
     return (
         ChaosPlan(
@@ -186,6 +204,7 @@ def planned(asked: Asked) -> tuple[ChaosPlan, list[GroupSpec], ChaosFile]:
             duration_ms=duration_ms,
             faults=faults,
             phases=planned_phases(with_faults(written, groups)),
+            shared=shared,
         ),
         groups,
         file,
@@ -225,11 +244,20 @@ def _phases(path: Path, file: ChaosFile) -> list[PhasePlan]:
         raise UsageError(f"{path}: {error}") from None
 
 
+def _is_shared(file: ChaosFile) -> bool:
+    return any("share" in table for table in file.fault)
+
+
 def _groups(path: Path, file: ChaosFile, phases: Sequence[PhasePlan]) -> list[GroupSpec]:
-    """The plan's groups, a clean one last."""
+    """The plan's groups, a clean one last where something is left for it."""
     tables = []
-    for table in file.fault:
-        told = {key: value for key, value in table.items() if key != "share"}
+    for number, table in enumerate(file.fault, start=1):
+        if _is_shared(file) and "share" not in table:
+            raise UsageError(
+                f"{path}: [[fault]] number {number} has no share, and others have: give each of them one, and they share a "
+                "port, or none, and each has a port of its own."
+            )
+        told = dict(table)
         kind = told.get("kind")
         if kind in FAULT_KINDS and "on" in keys_of(str(kind)):
             told.setdefault("on", "every")
@@ -237,7 +265,7 @@ def _groups(path: Path, file: ChaosFile, phases: Sequence[PhasePlan]) -> list[Gr
             raise UsageError(
                 f"{path}: the fault {kind} happens to the service and to no port: it belongs to a scenario of sseproof run."
             )
-        tables.append({**told, "share": SHARE})
+        tables.append({"share": SHARE, **told})
     try:
         groups = parse_groups(in_their_phases(tables, phases))
         check_in_phases(file.fault, groups, phases)
@@ -248,11 +276,6 @@ def _groups(path: Path, file: ChaosFile, phases: Sequence[PhasePlan]) -> list[Gr
             raise UsageError(
                 f"{path}: a port can't tell a stream's first connection from its next: "
                 f'leave out on = "first" in the fault {spec.name!r}, and each connection is cut.'
-            )
-        if isinstance(spec.fault, Cut) and spec.fault.to_bytes is not None:
-            raise UsageError(
-                f"{path}: a port has one place for its cuts: give after_bytes of the fault {spec.name!r} as one number, "
-                "or write several faults."
             )
     return groups
 
@@ -348,20 +371,19 @@ def run_chaos(
     created_ns = now_ns()
     run = new_run_id(seed, created_ns)
     with contextlib.ExitStack() as parts:
+        count = 1 if chaos.shared else len(groups)
         lease = parts.enter_context(
-            PortLease.of(range(asked.listen, asked.listen + len(groups)), asked.listen_host)
+            PortLease.of(range(asked.listen, asked.listen + count), asked.listen_host)
             if asked.listen
-            else PortLease(len(groups))
+            else PortLease(count)
         )
-        faults = _with_places(
-            groups,
-            run=run,
-            seed=seed,
-            upstream=upstream,
-            asked=asked,
-            ports=lease.ports,
-            duration_ms=chaos.duration_ms,
+        faults = _planned_faults(
+            groups, run=run, seed=seed, upstream=upstream, source=asked.plan, duration_ms=chaos.duration_ms
         )
+        fronted = _fronted(faults, shared=chaos.shared)
+        behind = parts.enter_context(PortLease(sum(proxy.group in fronted for proxy in faults.proxies)))
+        public = _public(groups, lease.ports, shared=chaos.shared)
+        faults = _with_places(faults, public, fronted, host=asked.listen_host, behind=behind.ports)
         found = install(_say, asked.toxiproxy, heed=heed)
         heed()
         external = Api.from_url(found.url) if found.url is not None else None
@@ -383,14 +405,16 @@ def run_chaos(
         journal = _Journal(directory, run)
         parts.callback(journal.close)
         server = external or Server(found, say=lambda text: log.line("toxiproxy", text), environ=environ)
-        listen = {proxy.group: proxy.listen for proxy in faults.proxies}
+        listen = {group: _shown(asked.listen_host, port) for group, port in public.items()}
         problem = ""
+        fronts: list[Front] = []
         with (
             Injector(faults, server, journal) as injector,
             _Live(chaos, listen, journal, quiet=quiet) as live,
         ):
             try:
                 injector.setup()
+                fronts = _fronts(faults, public, fronted, asked.listen_host, parts)
                 if (silence := _silence_of(upstream)) is not None:
                     _say(silence)
                 live.ready()
@@ -414,6 +438,7 @@ def run_chaos(
         directory=str(directory),
         upstream=upstream,
         listen=listen,
+        connections=dict(sum((front.counts for front in fronts), Counter())) if chaos.shared else {},
         how=info.how,
         problem=problem,
         journal=journal.rows,
@@ -421,19 +446,18 @@ def run_chaos(
     return result, code
 
 
-def _with_places(
+def _planned_faults(
     groups: Sequence[GroupSpec],
     *,
     run: str,
     seed: int,
     upstream: str,
-    asked: Asked,
-    ports: Sequence[int],
+    source: Path,
     duration_ms: int | None,
 ) -> FaultPlan:
-    """The plan with one proxy a group, listening where it was asked for."""
+    """The plan, its ports still 0: a proxy a group, or several where the places of a cut are a range."""
     try:
-        plan = plan_faults(
+        return plan_faults(
             groups,
             run=run,
             seed=seed,
@@ -443,16 +467,56 @@ def _with_places(
             load_ms=duration_ms,
         )
     except FaultError as error:
-        raise UsageError(f"{asked.plan}: {error}") from None
-    if [proxy.group for proxy in plan.proxies] != [spec.name for spec in groups]:
-        many = next(spec.name for spec in groups if sum(p.group == spec.name for p in plan.proxies) != 1)
-        raise UsageError(
-            f"{asked.plan}: the fault {many!r} needs more than one port, and each fault has one here."
+        raise UsageError(f"{source}: {error}") from None
+
+
+def _fronted(faults: FaultPlan, *, shared: bool) -> set[str]:
+    """The groups whose connections are handed on by a port of ours: all with shares, else those of several proxies."""
+    proxies = Counter(proxy.group for proxy in faults.proxies)
+    return {group for group, count in proxies.items() if shared or count > 1}
+
+
+def _public(groups: Sequence[GroupSpec], ports: Sequence[int], *, shared: bool) -> dict[str, int]:
+    """Group → the port that its clients dial."""
+    names = [spec.name for spec in groups]
+    return dict.fromkeys(names, ports[0]) if shared else dict(zip(names, ports, strict=True))
+
+
+def _with_places(
+    faults: FaultPlan, public: Mapping[str, int], fronted: set[str], *, host: str, behind: Sequence[int]
+) -> FaultPlan:
+    """The plan with its proxies where clients dial them, or on loopback behind a port of ours."""
+    inner = iter(behind)
+    proxies = [
+        structs.replace(proxy, host=LOOPBACK, port=next(inner))
+        if proxy.group in fronted
+        else structs.replace(proxy, host=host, port=public[proxy.group])
+        for proxy in faults.proxies
+    ]
+    return structs.replace(faults, proxies=proxies)
+
+
+def _fronts(
+    faults: FaultPlan,
+    public: Mapping[str, int],
+    fronted: set[str],
+    host: str,
+    parts: contextlib.ExitStack,
+) -> list[Front]:
+    """The ports of ours, until the parts end. One that several groups share draws by the plan's own rule."""
+    places = addresses(faults)
+    made = []
+    for port in dict.fromkeys(public[group] for group in public if group in fronted):
+        names = [group for group in public if public[group] == port]
+        rule = (
+            faults.rule
+            if len(names) > 1
+            else GroupRule(seed=faults.seed, block=1, shares=(GroupShare(names[0], 1),))
         )
-    plan = with_ports(plan, ports)
-    return structs.replace(
-        plan, proxies=[structs.replace(proxy, host=asked.listen_host) for proxy in plan.proxies]
-    )
+        front = Front(host, port, rule, [each for each in places if each.group in names])
+        parts.callback(front.close)
+        made.append(front)
+    return made
 
 
 def _plan(asked: Asked, run: str, seed: int, created_ns: int, faults: FaultPlan) -> Plan:
@@ -468,7 +532,13 @@ def _plan(asked: Asked, run: str, seed: int, created_ns: int, faults: FaultPlan)
                 load=to_raw(Load()),
                 client=to_raw(Client()),
                 addresses=[
-                    AddressPlan(host=proxy.host, port=proxy.port, group=proxy.group, proxy=proxy.name)
+                    AddressPlan(
+                        host=proxy.host,
+                        port=proxy.port,
+                        group=proxy.group,
+                        proxy=proxy.name,
+                        cut_after_bytes=proxy.cut_after_bytes,
+                    )
                     for proxy in faults.proxies
                 ],
             )
@@ -531,7 +601,8 @@ class _Live:
         if self._chaos.duration_ms is not None:
             ends = f"Ends after {seconds_text(self._chaos.duration_ms)}; {ends}"
         if not self._quiet:
-            for line in addresses_text(self._chaos.faults, list(self._listen.values())):
+            places = list(self._listen.values())
+            for line in addresses_text(self._chaos.faults, places, shared=self._chaos.shared):
                 self._line(line)
             self._line(f"Ready, before {printable(self._chaos.upstream)}. {ends}")
         self.show()

@@ -131,12 +131,12 @@ def connect(port: int) -> socket.socket:
     return connection
 
 
-def listen_to(connection: socket.socket) -> Heard:
+def listen_to(connection: socket.socket, request: bytes = REQUEST) -> Heard:
     """Sends the request and reads to the end."""
     heard = Heard(data=b"", end="", reads=[], at_ns=[], ended_ns=0)
     with connection:
         try:
-            connection.sendall(REQUEST)
+            connection.sendall(request)
             while True:
                 got = connection.recv(65536)
                 if not got:

@@ -291,7 +291,10 @@ def test_somebody_elses_server_that_goes_away_ends_it(tmp_path: Path, service: U
         (AWAY, ["--duration", "500ms"], ["0.8s", "500ms"]),
         (f'duration = "0.5s"\n{AWAY}', [], ["0.8s"]),
         (f"durration = 3\n{CUT}", [], ["durration", "duration"]),
-        (CUT.replace("900", "[900, 1000]"), [], ["after_bytes"]),
+        (CUT.replace("900", "[1000, 900]"), [], ["after_bytes"]),
+        (f'{CUT}share = "20%"\n{AWAY}', [], ["[[fault]] number 2 has no share", "give each of them one"]),
+        (f'{CUT}share = "20"\n', [], ["share is a percentage"]),
+        (f'{CUT}share = "60%"\n{AWAY}share = "60%"\n', [], ["more than 100%"]),
         (f'{CUT}on = "first"\n', [], ["first"]),
         ('[[fault]]\nkind = "cut-time"\nafter = "1s"\non = "first"\n', [], ["first"]),
         ('[[fault]]\nkind = "server-restart"\nafter = "1s"\nduration = "1s"\n', [], ["sseproof run"]),
@@ -322,6 +325,52 @@ def test_a_plan_file_that_is_not_there_is_no_scenario(tmp_path: Path) -> None:
     done = sseproof(*("chaos", "run", "no.toml", "--upstream", "127.0.0.1:9", "--listen", "0"), cwd=tmp_path)
     assert done.returncode == 64
     assert done.stderr == "no.toml does not exist; name a plan file, a TOML of [[fault]] tables.\n"
+
+
+SHARED = """
+seed = 5
+[[fault]]
+kind = "cut"
+share = "40%"
+after_bytes = [700, 1500]
+by = "rst"
+[[fault]]
+kind = "slow-first-byte"
+share = "20%"
+delay = "300ms"
+"""
+
+
+def test_with_shares_one_port_draws_each_connection_from_the_seed(tmp_path: Path, service: Upstream) -> None:
+    """Two runs of one seed: connection by connection the same, to the byte of each cut."""
+    met = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with Running(tmp_path / name, service.place, SHARED, "--json") as chaos:
+            assert len(set(chaos.ports.values())) == 1
+            assert any("cut (cut), 40% of connections" in line for line in chaos.lines)
+            port = chaos.ports["clean"]
+            heard = [fetch(port) for _ in range(20)]
+            answer_ = json.loads(chaos.ended(signal.SIGINT))
+        assert chaos.process.returncode == 130, chaos.lines
+        assert answer_["connections"] == {"cut": 8, "slow-first-byte": 4, "clean": 8}
+        nobody_listens([port])
+        met.append([(len(each.data), each.end) for each in heard])
+    assert met[0] == met[1]
+    cut = [count for count, end in met[0] if end == "rst"]
+    assert len(cut) == len(set(cut)) == 8, "each of eight places once"
+    assert 700 <= min(cut) < max(cut) <= 1500
+    assert [each for each in met[0] if each[1] != "rst"] == [(len(WHOLE), "fin")] * 12
+
+
+def test_a_port_of_its_own_cuts_in_a_range_too(tmp_path: Path, service: Upstream) -> None:
+    text = "seed = 5\n" + CUT.replace("900", "[700, 1500]")
+    with Running(tmp_path, service.place, text) as chaos:
+        heard = [fetch(chaos.ports["cut"]) for _ in range(8)]
+        assert {each.end for each in heard} == {"rst"}
+        assert len({len(each.data) for each in heard}) == 8
+        assert all(700 <= len(each.data) <= 1500 for each in heard)
+        assert fetch(chaos.ports["clean"]).data == WHOLE
 
 
 def test_a_port_that_cuts_inside_a_character(tmp_path: Path, service: Upstream) -> None:
