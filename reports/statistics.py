@@ -188,6 +188,41 @@ def decision_chance(n: int, p0: float, true_rate: float, confidence: float = CON
     return Chance(passes=passes, fails=fails, unknown=max(0.0, 1.0 - passes - fails))
 
 
+def chance_at_looks(
+    sizes: Sequence[int], confidences: Sequence[float], p0: float, true_rate: float
+) -> Chance:
+    """How likely some of several looks at growing numbers of units decides about a floor of p0; exact.
+
+    Each look has a confidence of its own; the first that decides ends the run, and what none decides is unknown. The
+    distribution of failures goes on from look to look without the counts that were decided.
+    Raises ValueError when the sizes do not grow, or for values out of range.
+    """
+    _check_rate(true_rate)
+    passes = fails = 0.0
+    open_: dict[int, float] = {0: 1.0}
+    before = 0
+    for n, confidence in zip(sizes, confidences, strict=True):
+        if n <= before:
+            raise ValueError("each look has more units than the one before it")
+        allowed = allowed_failures(n, p0, confidence)
+        refuting = refuting_failures(n, p0, confidence)
+        first = 0 if allowed is None else allowed + 1
+        last = n if refuting is None else refuting - 1
+        more = n - before
+        still: dict[int, float] = {}
+        for failures, chance in open_.items():
+            if allowed is not None:
+                passes += chance * _at_most(allowed - failures, more, 1.0 - true_rate)
+            if refuting is not None:
+                fails += chance * _at_least(refuting - failures, more, 1.0 - true_rate)
+            for total in range(max(first, failures), min(last, failures + more) + 1):
+                still[total] = still.get(total, 0.0) + chance * _exactly(
+                    total - failures, more, 1.0 - true_rate
+                )
+        open_, before = still, n
+    return Chance(passes=passes, fails=fails, unknown=max(0.0, 1.0 - passes - fails))
+
+
 def advised_n(
     p0: float, true_rate: float, chance: float, confidence: float = CONFIDENCE, limit: int = ADVISED_LIMIT
 ) -> int | None:
@@ -459,6 +494,14 @@ def _failing_total(failures: int, n: int, p0: float, alpha: float, *, limit: int
             return first
         bad += 1
     return None
+
+
+def _exactly(k: int, n: int, p: float) -> float:
+    """P(X = k)."""
+    if p <= 0.0 or p >= 1.0:
+        return float(k == (n if p >= 1.0 else 0))
+    log = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return math.exp(log + k * math.log(p) + (n - k) * math.log1p(-p))
 
 
 def _at_least(k: int, n: int, p: float) -> float:

@@ -32,6 +32,7 @@ from sseproof.planning import (
 )
 from sseproof.reports.claims import Claim, ClaimPlan, plan_claim, share_text
 from sseproof.reports.looks import confidence_at
+from sseproof.reports.statistics import Chance, chance_at_looks
 from sseproof.reports.words import count_of
 from sseproof.rundir.errors import RigError
 from sseproof.rundir.rows import LookPlan
@@ -76,6 +77,8 @@ class PlannedVerdict(Struct):
     """The plan fixes n; otherwise it is what is to be expected."""
     phase: str | None = None
     """The phase that it speaks of."""
+    at_looks: Chance | None = None
+    """How likely each verdict is at some look before the end, in a run that goes on until it is decided."""
 
 
 class DryRun(Struct):
@@ -156,6 +159,11 @@ class DryRun(Struct):
                     for line in _claim_lines(planned.plan, fixed=planned.fixed, phase=planned.phase)
                 ),
             ]
+            if (later := planned.at_looks) is not None:
+                lines.append(
+                    f"  At one of the looks before the end: pass {later.passes:.1%}, fail {later.fails:.1%}, unknown "
+                    f"{later.unknown:.1%}."
+                )
         length_ms = None if needs.duration_s is None else needs.duration_s * 1e3
         drawn = timeline(self.faults, length_ms, phases=self.phases)
         if drawn:
@@ -279,7 +287,13 @@ def _at_first_look(resolved: Resolved, claim: Claim, expected_rate: float | None
     n = int((first.streams or 0) * share_covered(resolved, claim)) if claim.unit == "stream" else None
     judged = structs.replace(claim, confidence=confidence_at(claim, first))
     plan = plan_claim(judged, n, expected_rate)
-    return PlannedVerdict(claim=claim.text, plan=plan, fixed=n is not None)
+    at_looks = None
+    if n and claim.form not in {"all", "none"}:
+        numbered = [look for look in resolved.looks if look.streams is not None]
+        sizes = [int((look.streams or 0) * share_covered(resolved, claim)) for look in numbered]
+        confidences = [confidence_at(claim, look) for look in numbered]
+        at_looks = chance_at_looks(sizes, confidences, plan.p0, plan.expected_rate)
+    return PlannedVerdict(claim=claim.text, plan=plan, fixed=n is not None, at_looks=at_looks)
 
 
 def _planned(resolved: Resolved, claim: Claim, expected_rate: float | None) -> PlannedVerdict:

@@ -8,7 +8,7 @@ from sseproof.reports import looks
 from sseproof.reports.claims import parse_claim
 from sseproof.reports.history import read_history
 from sseproof.reports.looks import LOOKS, complete, confidence_at, planned_looks
-from sseproof.reports.statistics import decide
+from sseproof.reports.statistics import chance_at_looks, decide, decision_chance
 from sseproof.reports.verdicts import judge_claim
 
 
@@ -60,6 +60,26 @@ def test_the_error_of_all_looks_together_is_that_of_one_verdict(text, first, end
     passes, fails = verdicts_by_exact_sums(numbers_of(first, end), claim, claim.required_share())
     assert 0.005 < passes <= 1.0 - claim.confidence
     assert 0.005 < fails <= 1.0 - claim.confidence
+
+
+@pytest.mark.parametrize("rate", [0.999, 0.993, 0.98, 0.96, 0.9, 1.0])
+@pytest.mark.parametrize(("text", "first"), [("success >= 98%", 149), ("ttft p95 <= 1s", 59)])
+def test_the_chance_at_some_look_is_that_of_the_sums(text, first, rate):
+    claim = parse_claim(text)
+    numbers = numbers_of(first, first * 16)
+    confidences = [confidence_at(claim, look) for look in planned_looks(first)]
+    chance = chance_at_looks(numbers, confidences, claim.required_share(), rate)
+    passes, fails = verdicts_by_exact_sums(numbers, claim, rate)
+    assert (chance.passes, chance.fails) == pytest.approx((passes, fails), abs=1e-9)
+    assert chance.passes + chance.fails + chance.unknown == pytest.approx(1.0)
+
+
+def test_one_look_is_one_decision_and_looks_grow():
+    once = chance_at_looks([420], [0.95], 0.98, 0.995)
+    assert once.passes == pytest.approx(decision_chance(420, 0.98, 0.995).passes, abs=1e-12)
+    for sizes in ([10, 10], [20, 10], [0, 10]):
+        with pytest.raises(ValueError, match="more units"):
+            chance_at_looks(sizes, [0.95, 0.95], 0.98, 0.99)
 
 
 def test_looking_as_often_without_the_rule_would_err_more_often(monkeypatch):

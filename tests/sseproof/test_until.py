@@ -90,7 +90,10 @@ def test_the_dry_run_says_when_it_looks_and_what_the_first_look_can_say(tmp_path
     assert "looked at after 300, 600, 1,200, 2,400 streams and at the end" in text
     success, gap = plan.claims
     assert (success.plan.n, success.plan.needed_n, success.plan.allowed_failures) == (300, 183, 1)
-    assert gap.plan.n is None
+    assert (gap.plan.n, gap.at_looks) == (None, None)
+    assert success.plan.chance_if_good.passes < 0.6
+    assert success.at_looks.passes > 0.99
+    assert f"At one of the looks before the end: pass {success.at_looks.passes:.1%}, fail" in text
 
 
 @pytest.fixture
