@@ -36,7 +36,7 @@ from sseproof.reports.verdicts import Count, Verdict, unreadable_claim
 from sseproof.reports.words import aborted_text, count_of
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
 from sseproof.rundir.files import PLAN_NAME, VERDICT_NAME, write_document
-from sseproof.rundir.rows import SUCCESSES, GeneratorRow, StreamRecord
+from sseproof.rundir.rows import SUCCESSES, GeneratorRow, PlannedClaim, StreamRecord
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
 
@@ -168,7 +168,7 @@ def judge(
     """
     facts = all_facts(history) if facts is None else facts
     verdicts = [
-        verdict for claim in history.plan.claims for verdict in _claim_verdicts(claim.text, history, facts)
+        verdict for claim in history.plan.claims for verdict in _claim_verdicts(claim, history, facts)
     ]
     totals = _summary(history, facts, lambda _: True)
     totals.warmup = history.warmup
@@ -266,12 +266,15 @@ def _holds(count: int) -> str:
     return "holds" if count == 1 else "hold"
 
 
-def _claim_verdicts(text: str, history: History, facts: Sequence[Facts]) -> list[Verdict]:
+def _claim_verdicts(planned: PlannedClaim, history: History, facts: Sequence[Facts]) -> list[Verdict]:
     try:
-        claim = parse_claim(text)
+        claim = parse_claim(planned.text)
     except ClaimError as error:
-        return [unreadable_claim(text, error.sentence)]
-    return judge_at_looks(claim, history, facts)
+        return [unreadable_claim(planned.text, error.sentence)]
+    verdicts = judge_at_looks(claim, history, facts)
+    for verdict in verdicts:
+        verdict.planned_n = planned.planned_n if verdict.counts else None  # of the variant that is judged
+    return verdicts
 
 
 # --- counting ----------------------------------------------------------------------------------------------------------

@@ -159,6 +159,8 @@ class Verdict(Struct, kw_only=True, forbid_unknown_fields=True):
     code: Code | None = None
     """Why it is unknown; None for pass and fail."""
     unit: UnitName = "stream"
+    planned_n: Count | None = None
+    """Units that the plan fixed before the run; None where they come as they come."""
     n: Count = 0
     """Units that ended, with a known truth where the claim needs one."""
     k: Count = 0

@@ -148,6 +148,12 @@ class TestDocument:
         result = run.judge()
         assert (result.exit_code, result.decision) == (0, "No claim was given; 3 streams were measured.")
 
+    def test_what_the_plan_fixed_stands_beside_what_was_counted(self, run):
+        run.streams(3)
+        run.claims("success >= 98%", "gap p99 <= 1s")
+        run.plan.claims[0].planned_n = 4
+        assert [(each.planned_n, each.n) for each in run.judge().verdicts] == [(4, 3), (None, 0)]
+
     def test_on_unknown_warn_comes_from_the_plan(self, run):
         run.streams(3)
         run.claims("success >= 98%")
