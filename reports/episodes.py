@@ -8,8 +8,9 @@ Rules (measurement.md 3.1, 3.8):
 - Pooling must not hide a class of faults that fails: counts by class stand beside the verdict.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -63,23 +64,40 @@ def splits_of(scoped: Scoped, measured: Measured) -> tuple[list[FaultSplit], Epi
     return [], _episodes(_of_streams(scoped, measured, windows))
 
 
+class _Windows:
+    """Faults by who can meet them, in the order in which they began: there may be many of both."""
+
+    def __init__(self, windows: Sequence[FaultWindow]) -> None:
+        self._found: dict[tuple[str | None, str | None], list[FaultWindow]] = defaultdict(list)
+        for window in sorted(windows, key=lambda window: window.since_ns):
+            self._found[window.group, window.variant].append(window)
+
+    def latest_first(self, group: str | None, variant: str | None, until_ns: int) -> Iterator[FaultWindow]:
+        """Those that had begun by then, the latest first; a fault of no group, or of no variant, is everybody's."""
+        begun: list[FaultWindow] = []
+        for key in {(group, variant), (None, variant), (group, None), (None, None)}:
+            windows = self._found.get(key, [])
+            begun += windows[: bisect_right(windows, until_ns, key=lambda window: window.since_ns)]
+        if len(self._found) > 1:
+            begun.sort(key=lambda window: window.since_ns)
+        return reversed(begun)
+
+
 def _of_breaks(
     scoped: Scoped, measured: Measured, windows: Sequence[FaultWindow]
 ) -> list[tuple[Unit, FaultWindow | None]]:
     """Each break's unit with its fault; units stand in the order of the rows, before those of which there is no row."""
     records = {each.record.stream: each.record for each in scoped.every}
-    ordered = sorted(windows, key=lambda window: window.since_ns)
+    ordered = _Windows(windows)
     met: list[tuple[Unit, FaultWindow | None]] = []
     for row, unit in zip(scoped.breaks, measured.units, strict=False):
-        latest_ns = scoped.latest_ns(row)
         made_ns = _made_ns(records.get(row.stream), row)
-        found = [
+        found = (
             window
-            for window in ordered
-            if window.covers(row.group, row.variant, latest_ns)
-            and (made_ns is None or window.healed_ns is None or made_ns <= window.healed_ns)
-        ]
-        met.append((unit, found[-1] if found else None))
+            for window in ordered.latest_first(row.group, row.variant, scoped.latest_ns(row))
+            if made_ns is None or window.healed_ns is None or made_ns <= window.healed_ns
+        )
+        met.append((unit, next(found, None)))
     return met
 
 
@@ -94,18 +112,20 @@ def _of_streams(
     scoped: Scoped, measured: Measured, windows: Sequence[FaultWindow]
 ) -> list[tuple[Unit, FaultWindow]]:
     timed = [window for window in windows if window.episode]
-    records = {each.record.stream: each.record for each in scoped.facts} if timed else {}
+    if not timed:
+        return []
+    ordered = _Windows(timed)
+    records = {each.record.stream: each.record for each in scoped.facts}
     met = []
-    for unit in measured.units if timed else ():
+    for unit in measured.units:
         record = records.get(unit.stream)
         if record is None:
             continue
-        latest_ns = scoped.latest_ns(record)
+        began_ns = record.dispatched.lo_ns
         met += [
             (unit, window)
-            for window in timed
-            if window.covers(record.group, record.variant, latest_ns)
-            and (window.healed_ns is None or record.dispatched.lo_ns <= window.healed_ns)
+            for window in ordered.latest_first(record.group, record.variant, scoped.latest_ns(record))
+            if window.healed_ns is None or began_ns <= window.healed_ns
         ]
     return met
 

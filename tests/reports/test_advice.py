@@ -1,10 +1,13 @@
 """What the next run takes: streams, time and requests, for every code that asks for one."""
 
+from typing import get_args
+
 import pytest
 
 from sseproof.loadtests.settings import Load
 from sseproof.reports.advice import Effort, effort_of, length_text
 from sseproof.reports.history import read_history
+from sseproof.reports.verdicts import Code
 from sseproof.rundir.units import Duration, to_raw
 
 S = 1_000_000_000
@@ -105,6 +108,18 @@ def test_a_secret_or_an_endless_command_is_not_repeated(run):
     assert "$(reboot)'" in verdict.next
 
 
+WORDS = {
+    "too-few": "--duration",
+    "rig-late": "--workers 2",
+    "fault-not-seen": "[[fault]]",
+    "injector-failed": "faults.jsonl",
+    "no-truth": "--set target.sequence=id",
+    "not-measured": "--set target.sent_at=json:FIELD",
+    "interrupted": "sseproof run --seed 7",
+}
+"""A part of what each code proposes."""
+
+
 class TestEveryUnknownCode:
     """Each names what would settle it, and what that run takes."""
 
@@ -137,18 +152,12 @@ class TestEveryUnknownCode:
         for _ in range(4):
             run.start()
 
-    @pytest.mark.parametrize(
-        ("code", "words"),
-        [
-            ("too-few", "--duration"),
-            ("rig-late", "--workers 2"),
-            ("fault-not-seen", "[[fault]]"),
-            ("injector-failed", "faults.jsonl"),
-            ("no-truth", "--set target.sequence=id"),
-            ("not-measured", "--set target.sent_at=json:FIELD"),
-            ("interrupted", "sseproof run --seed 7"),
-        ],
-    )
+    def test_none_is_forgotten(self):
+        assert {*WORDS, "checker-failed"} == set(get_args(Code)), (
+            "a check of ours that failed needs no other run"
+        )
+
+    @pytest.mark.parametrize(("code", "words"), WORDS.items())
     def test_next(self, run, code, words):
         claim = getattr(self, f"plant_{code.replace('-', '_')}")(run) or "success >= 98%"
         result = run.one(claim, how="interrupted" if code == "interrupted" else "finished")

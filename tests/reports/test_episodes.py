@@ -1,8 +1,12 @@
 """Breaks by class of fault and by episode: what pooling would hide, and what shares its fate."""
 
+import time
+
 import pytest
 
-from sseproof.reports.episodes import Episodes
+from sseproof.reports.checks import fault_windows
+from sseproof.reports.episodes import Episodes, _Windows
+from sseproof.reports.history import read_history
 from sseproof.reports.summary import summary_text
 
 
@@ -136,3 +140,39 @@ class TestEpisodes:
         run.streams(60)
         result = run.one("success >= 95%")
         assert (result.episodes, result.faults) == (None, [])
+
+
+def test_a_fault_of_no_group_and_of_no_variant_is_everybodys(run):
+    run.variant("a", judged=False)
+    run.variant("b")
+    for variant, group in (
+        (None, None),
+        ("b", None),
+        (None, "mine"),
+        ("b", "mine"),
+        ("a", "mine"),
+        ("b", "theirs"),
+    ):
+        told = {
+            "fault": f"{variant} {group}",
+            "kind": f"{variant} {group}",
+            "group": group,
+            "variant": variant,
+        }
+        run.fault("applied", window=1, call_sent_ns=run.at(100).ns, **told)
+    for _ in range(3):
+        run.stream(group="mine", variant="b")
+    result = run.one("success >= 1% in variant b")
+    assert (result.episodes.n, result.episodes.units) == (4, 3)
+
+
+def test_twenty_thousand_breaks_and_a_thousand_windows_take_a_moment(run):
+    """Of their product nothing is walked: by the clock of this process alone."""
+    windowed(run, "gone", "refused", [(100 * each, 100 * each + 50) for each in range(1_000)])
+    run.plan.claims = []
+    windows = fault_windows(read_history(run.write()).faults)
+    ordered = _Windows(windows)
+    began = time.process_time()
+    for at in range(20_000):
+        assert next(ordered.latest_first("gone", None, run.at(at * 5).ns)).episode
+    assert time.process_time() - began < 5
