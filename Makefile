@@ -16,7 +16,7 @@ NOTHING_CHOSEN := 5
 SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test soak test-all-pythons check bench lock clean
+.PHONY: help demo venv test soak test-all-pythons check bench picture lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ check: venv ## Lint, formatting, types
 
 bench: venv ## Measure parser, generator and server against their peers, saturation, memory, judging (seven minutes)
 	$(VENV)/bin/python bench/run.py --json bench-results.json
+
+picture: venv ## Write docs/report.html and its pictures again, from the run in RUN=runs/demo/latest
+	$(VENV)/bin/python docs/picture.py $(RUN)
 
 lock: ## Write requirements.lock again from pyproject.toml, for every platform, with hashes
 	@python=$$(.ci/python "$(PYTHON)") && tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \

@@ -680,3 +680,14 @@ def test_the_lock_is_of_this_python() -> None:
         for pin in pins:
             (specifier,) = pin.specifier
             assert metadata.version(name) == specifier.version, name
+
+
+def test_the_report_in_the_documents_is_whole_small_and_tells_nothing_of_a_machine():
+    content = (ROOT / "docs" / "report.html").read_bytes()
+    assert content.startswith(b"<!DOCTYPE html>")
+    assert content.endswith(b"</html>\n")
+    assert len(content) <= 400_000
+    assert not re.search(rb"/(?:tmp|home|root|work|var|usr|opt)/", content)
+    for name in ("report.png", "report-faults.png"):
+        assert (ROOT / "docs" / name).stat().st_size <= 150_000
+        assert f"docs/{name}" in (ROOT / "README.md").read_text("utf-8")

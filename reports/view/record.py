@@ -1,7 +1,6 @@
 """The record of a run as the sections look at it: rows, facts and verdict, the run's own time, and its faults."""
 
 import datetime as dt
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +18,8 @@ from sseproof.rundir.rows import BreakRow, StreamRecord
 
 _NS_PER_S: Final = 1e9
 _APART_S: Final = 0.5
+_APART: Final = 0.02
+"""Of the run's length, where that is more."""
 _MOST_MARKS: Final = 100
 _MOST_LIMITS: Final = 3
 """Lines of claims in one chart."""
@@ -86,7 +87,7 @@ class Record(Struct, kw_only=True):
                 until_s=None if window.healed_ns is None else max(self.seconds(window.healed_ns), 0.0),
                 brackets=self._brackets(window),
             )
-            if not any(_same(band, other) for other in bands):
+            if not any(_same(band, other, self.length_s) for other in bands):
                 bands.append(band)
         marks = [
             Band(name="marked", since_s=at, until_s=at, mark=True)
@@ -163,13 +164,14 @@ def _calls(history: History) -> dict[tuple[object, ...], list[int]]:
     return calls
 
 
-def _same(one: Band, other: Band) -> bool:
-    """Two bands that a reader of a time axis can't tell apart."""
-    ends = [math.inf if band.until_s is None else band.until_s for band in (one, other)]
+def _same(one: Band, other: Band, length_s: float) -> bool:
+    """Two bands that a reader of a time axis can't tell apart: variants heal one after the other."""
+    ends = [length_s if band.until_s is None else band.until_s for band in (one, other)]
+    near = max(_APART_S, _APART * length_s)
     return (
         one.name == other.name
-        and abs(one.since_s - other.since_s) < _APART_S
-        and (ends[0] == ends[1] or abs(ends[0] - ends[1]) < _APART_S)
+        and abs(one.since_s - other.since_s) < near
+        and (abs(ends[0] - ends[1]) < near or min(ends) > length_s - near)
     )
 
 

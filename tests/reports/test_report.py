@@ -498,6 +498,25 @@ def test_a_fault_acts_from_its_call_to_its_healing_each_time(run: RunBuilder) ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "bands"),
+    [((0.0, 0.1), (29.6, 31.5), 1), ((5.0, 5.2), (7.0, 7.3), 1), ((5.0, 6.0), (7.0, 8.0), 2)],
+)
+def test_one_fault_of_two_variants_is_one_band(
+    run: RunBuilder, since: tuple[float, float], until: tuple[float, float], bands: int
+) -> None:
+    run.variant("before", judged=False)
+    run.variant("after")
+    for name, start, end in zip(("before", "after"), since, until, strict=True):
+        run.stream(variant=name, ended=run.at(30_000))
+        told = {"fault": "f", "kind": "stall", "group": "g", "variant": name}
+        for step, moment in (("applied", start), ("healed", end)):
+            at = run.t0 + round(moment * 1e9)
+            run.fault(step, call_sent_ns=at, call_answered_ns=at, **told)
+    history = read_history(run.write())
+    assert len(new_record(history, all_facts(history), judge(history)).bands()) == bands
+
+
 def test_reconnection_is_counted_against_the_line(made: dict[str, Path]) -> None:
     text = Document(render_report(made["two"])).text
     assert "Breaks with a new event within 1 s: before: 0 of 40 (0 %); after: 40 of 40 (100 %)" in text
