@@ -789,7 +789,8 @@ def compare(
     Two runs (A B), one run against kept ones (RUN, with --baseline DIR), or two sets of runs (A1 A2 --with B1 B2).
 
     \b
-    Exit codes: 1 a regression was shown, 0 none was, 2 a figure named by --gate could not be decided, 64 bad input.
+    Exit codes: 1 a regression was shown, 0 none was,
+    2 a figure named by --gate could not be decided, 64 bad input.
 
     \b
     Example:
@@ -858,9 +859,24 @@ def _refuse_before(ctx: click.Context, command: str) -> None:
 @click.option(
     "--last", default=40, show_default=True, metavar="N", type=click.IntRange(1), help="Of each scenario."
 )
+@click.option(
+    "--figure",
+    "figures",
+    metavar="FIGURE",
+    multiple=True,
+    help='Also one that no claim asked for, from the rows: "ttft p95", recovery, …',
+)
 @_out_option
 @_json_option
-def runs_trend(*, scenario: str | None, labels: tuple[str, ...], last: int, out: Path, as_json: bool) -> int:
+def runs_trend(
+    *,
+    scenario: str | None,
+    labels: tuple[str, ...],
+    last: int,
+    figures: tuple[str, ...],
+    out: Path,
+    as_json: bool,
+) -> int:
     """Shows each claim's figure over the kept runs of a scenario, the oldest first.
 
     A trend is for reading: whether a run is worse than those before it is told by `sseproof compare`.
@@ -868,10 +884,11 @@ def runs_trend(*, scenario: str | None, labels: tuple[str, ...], last: int, out:
     \b
     Example:
       sseproof runs trend --scenario nightly
+      sseproof runs trend --scenario nightly --figure "ttft p95"
     """
     from sseproof.runs_commands import trends
 
-    answer = trends(out, scenario, _pairs("--label", labels, "="), last)
+    answer = trends(out, scenario, _pairs("--label", labels, "="), last, figures)
     _say_answer(answer, None if as_json else answer.to_text())
     return 0
 

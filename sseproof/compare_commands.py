@@ -97,25 +97,25 @@ def compared(
     from sseproof.reports.render import render_comparison
 
     asked = Asked(gate=tuple(dict.fromkeys(gate)), ratio=ratio, points=points)
-    _check_gate(asked.gate)
+    check_figures("--gate", asked.gate)
     variants = _variants(runs.variants)
     left_out: list[str] = []
     try:
         if runs.after:
             before, after = list(_expanded(runs.before)), list(_expanded(runs.after))
             sides = (
-                [_figures(path, variants[0]) for path in before],
-                [_figures(path, variants[1]) for path in after],
+                [figures_of(path, variants[0]) for path in before],
+                [figures_of(path, variants[1]) for path in after],
             )
             if len(before) == len(after) == 1:
                 comparison = compare_pair(sides[0][0], sides[1][0], asked)
             else:
                 comparison = compare_sets(*sides, asked)
         elif len(runs.before) == 2 and runs.baseline is None:
-            sides = [_figures(runs.before[0], variants[0])], [_figures(runs.before[1], variants[1])]
+            sides = [figures_of(runs.before[0], variants[0])], [figures_of(runs.before[1], variants[1])]
             comparison = compare_pair(sides[0][0], sides[1][0], asked)
         elif len(runs.before) == 1:
-            new = _figures(runs.before[0], variants[1])
+            new = figures_of(runs.before[0], variants[1])
             kept = _baselines(runs, new, variants[0], left_out)
             sides = kept, [new]
             comparison = compare_baseline(kept, new, asked)
@@ -152,14 +152,15 @@ def share_of(option: str, text: str) -> float:
     return value
 
 
-def _check_gate(gate: Sequence[str]) -> None:
+def check_figures(option: str, names: Sequence[str]) -> None:
+    """Raises UsageError, with the nearest name, for one that is no figure."""
     from sseproof.reports.compare import FIGURES
 
-    for name in gate:
+    for name in names:
         if name not in FIGURES:
             close = get_close_matches(name, FIGURES, 1)
             hint = f"do you mean {close[0]!r}?" if close else f"there are {', '.join(FIGURES)}."
-            raise UsageError(f"--gate {printable(name, 40)!r} is no figure: {hint}")
+            raise UsageError(f"{option} {printable(name, 40)!r} is no figure: {hint}")
 
 
 def _variants(names: Sequence[str]) -> tuple[str | None, str | None]:
@@ -182,7 +183,11 @@ def _expanded(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def _figures(directory: Path, variant: str | None) -> "RunFigures":
+def figures_of(directory: Path, variant: str | None) -> "RunFigures":
+    """The figures of one variant of a run, the judged one without a name.
+
+    Raises UsageError when it can't be read, still goes on, or has no such variant.
+    """
     from sseproof.reports.facts import all_facts
     from sseproof.reports.figures import run_figures
     from sseproof.reports.history import read_history
@@ -227,7 +232,7 @@ def _baselines(runs: Runs, new: "RunFigures", variant: str | None, left_out: lis
             left_out.append(f"{run.directory} {why}.")
             continue
         try:
-            figures = _figures(Path(run.directory), variant)
+            figures = figures_of(Path(run.directory), variant)
         except UsageError as error:
             left_out.append(str(error))
             continue

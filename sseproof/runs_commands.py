@@ -6,7 +6,9 @@ Rules:
   the lowest and the highest stand beside them; what was not measured is a dot, and a time that never came a cross.
 """
 
+import contextlib
 import datetime as dt
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from msgspec import Struct
 
 from sseproof.kept import KeptRun, Pruned, Reading, State, chosen, kept_runs, newest_first, prune
 from sseproof.reports.words import NOT_MEASURED, count_of, duration_text, share_text
+from sseproof.rundir.errors import UsageError
 from sseproof.rundir.text import printable
 
 SHOWN: Final = 20
@@ -108,7 +111,7 @@ class Series(Struct, kw_only=True):
     """One figure over the runs."""
 
     name: str
-    """A claim, or `streams that succeeded`."""
+    """A claim, `streams that succeeded`, or a figure that was asked for."""
     unit: Literal["share", "ns"]
     points: list[Point]
 
@@ -139,18 +142,31 @@ class Trends(Struct, kw_only=True):
         return "\n\n".join(_trend_text(trend) for trend in self.trends)
 
 
-def trends(folder: Path, scenario: str | None, labels: dict[str, str], last: int = TREND_RUNS) -> Trends:
-    """What each scenario's newest `last` judged runs said, figure by figure. Raises UsageError as `listed`."""
+def trends(
+    folder: Path,
+    scenario: str | None,
+    labels: dict[str, str],
+    last: int = TREND_RUNS,
+    figures: Sequence[str] = (),
+) -> Trends:
+    """What each scenario's newest `last` judged runs said, claim by claim; and these figures, from the runs' rows.
+
+    Raises UsageError as `listed`, and for a name that is no figure.
+    """
+    if figures:
+        from sseproof.compare_commands import check_figures
+
+        check_figures("--figure", figures)
     runs = chosen(kept_runs(folder), scenario, labels, folder)
     found = [
         trend
         for name in sorted({run.scenario for run in runs})
-        if (trend := _trend(name, [run for run in runs if run.scenario == name], last)) is not None
+        if (trend := _trend(name, [run for run in runs if run.scenario == name], last, figures)) is not None
     ]
     return Trends(folder=str(folder), trends=found)
 
 
-def _trend(scenario: str, runs: Sequence[KeptRun], last: int) -> Trend | None:
+def _trend(scenario: str, runs: Sequence[KeptRun], last: int, figures: Sequence[str]) -> Trend | None:
     judged = [run for run in newest_first(runs) if run.streams is not None][:last][::-1]
     if not judged:
         return None
@@ -161,6 +177,8 @@ def _trend(scenario: str, runs: Sequence[KeptRun], last: int) -> Trend | None:
         timed = any(reading is not None and reading.timed for reading in readings)
         points = [_point(run, reading, timed=timed) for run, reading in zip(judged, readings, strict=True)]
         series.append(Series(name=name, unit="ns" if timed else "share", points=points))
+    if figures:
+        series += _measured(judged, figures)
     return Trend(
         scenario=scenario,
         runs=[run.directory for run in judged],
@@ -169,6 +187,29 @@ def _trend(scenario: str, runs: Sequence[KeptRun], last: int) -> Trend | None:
         left_out=dict(Counter(run.state for run in runs if run.streams is None)),
         series=series,
     )
+
+
+def _measured(runs: Sequence[KeptRun], names: Sequence[str]) -> list[Series]:
+    """Figures of `sseproof compare`, which no claim has to have asked for; a run that can't be read has none."""
+    from sseproof.compare_commands import figures_of
+    from sseproof.reports.compare import specs, value_of
+
+    wanted = [spec for spec in specs() if spec.key in names]
+    series = [
+        Series(name=spec.key, unit="share" if spec.kind == "share" else "ns", points=[]) for spec in wanted
+    ]
+    for run in runs:
+        found = None
+        with contextlib.suppress(UsageError):
+            found = figures_of(Path(run.directory), None)
+        for spec, each in zip(wanted, series, strict=True):
+            value = None if found is None else value_of(found, spec)
+            point = Point(run=run.directory)
+            if value is not None:
+                point.measured = True
+                point.value = value.seen if math.isfinite(value.seen) else None
+            each.points.append(point)
+    return series
 
 
 def _name(reading: Reading) -> str:

@@ -126,6 +126,25 @@ def test_figures_share_the_error():
     assert not row_of(gated, "utf8").may_call
 
 
+def test_alike_pairs_with_five_figures_by_simulation():
+    """Each figure of its own rate; a difference in any of them counts."""
+    called = regressions = 0
+    for seed in range(300):
+        rng = random.Random(f"five {seed}")
+        pair = run(whole=False), run(whole=False)
+        for key, rate in zip(
+            ("success", "recovery", "lost", "doubled", "utf8"), (0.9, 0.95, 0.97, 0.98, 0.8), strict=True
+        ):
+            for each in pair:
+                good = sum(rng.random() < rate for _ in range(200))
+                each.shares[key] = ShareFigure(n=200, worst=good, best=good)
+        found = compare_pair(*pair, USUAL)
+        called += any(row.call in {"worse", "better"} for row in found.rows)
+        regressions += found.exit_code
+    assert called <= 0.05 * 300
+    assert regressions <= called
+
+
 def test_so_few_streams_are_not_decided_and_a_gate_says_so():
     found = compare_pair(run(3, 3), run(0, 3), USUAL)
     assert row_of(found, "success").call == "undecided"

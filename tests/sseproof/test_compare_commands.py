@@ -8,7 +8,8 @@ import pytest
 
 from sseproof.cli import invoke
 from sseproof.compare_commands import REPORT
-from sseproof.rundir.files import PLAN_NAME, RUN_NAME, write_document
+from sseproof.judging import judged
+from sseproof.rundir.files import PLAN_NAME, RUN_NAME, STREAMS, write_document
 from sseproof.rundir.rows import Plan, RunInfo
 from sseproof.runs_commands import kept_as_baseline
 from tests.reports.made_runs import one_variant, two_variants
@@ -170,3 +171,20 @@ def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, sai
     assert said in told.err
     assert len(told.err.splitlines()) == 1
     assert not list(tmp_path.glob(f"*/{REPORT}"))
+
+
+def test_a_trend_of_what_no_claim_asked_for(tmp_path, capsys):
+    folder = tmp_path / "runs" / "release-check"
+    for seed in range(4):
+        judged(made_run(folder / str(seed), seed, slower=3.0 if seed == 3 else 1.0, minute=seed))
+    (folder / "1" / STREAMS.name).write_text('{"schema":"sseproof/streams","version":99,"run":"made-1"}\n')
+    options = ["--out", str(tmp_path / "runs"), "--figure", "ttft p95", "--figure", "success", "--json"]
+    assert invoke(["runs", "trend", *options]) == 0
+    (trend,) = json.loads(capsys.readouterr().out)["trends"]
+    by_name = {series["name"]: series for series in trend["series"]}
+    points = by_name["ttft p95"]["points"]
+    assert [point["measured"] for point in points] == [True, False, True, True]
+    assert points[3]["value"] > 2 * points[2]["value"]
+    assert by_name["success"]["unit"] == "share"
+    assert invoke(["runs", "trend", "--out", str(tmp_path / "runs"), "--figure", "ttft"]) == 64
+    assert "--figure 'ttft' is no figure" in capsys.readouterr().err
