@@ -702,6 +702,10 @@ class _WithSets(click.Command):
             if word == "--with":
                 after = True
                 continue
+            if word.startswith("--with="):
+                after = True
+                repeated += ["--with", word.removeprefix("--with=")]
+                continue
             if after and not word.startswith("-") and not self._wants_value(before):
                 repeated.append("--with")
             repeated.append(word)

@@ -250,6 +250,8 @@ def _baselines(runs: Runs, new: "RunFigures", variant: str | None, left_out: lis
 
 
 def _why_not(run: KeptRun) -> str:
+    if run.aborted:
+        return "was not taken: aborted"
     return "" if run.state == "finished" else f"was not taken: {run.state}"
 
 

@@ -67,6 +67,8 @@ class KeptRun(Struct, kw_only=True):
     started_ns: int | None = None
     ended_ns: int | None = None
     labels: dict[str, str] = {}
+    aborted: bool = False
+    """It gave up: what was planned for afterwards did not happen."""
     streams: int | None = None
     """Of the judged variant; None where there is no verdict."""
     good: int | None = None
@@ -174,6 +176,9 @@ def read_kept(directory: Path) -> KeptRun:
         return kept
     kept.started_ns, kept.ended_ns, kept.labels = info.started_ns, info.ended_ns, info.labels
     kept.state = _state(directory, info)
+    kept.aborted = info.aborted is not None
+    if kept.aborted:
+        kept.sentence = "It gave up: a condition of its scenario was met (abort)."
     if kept.state == "failed":
         kept.sentence = f"The suite itself failed: {printable(info.problem)}"
     elif kept.state == "crashed":

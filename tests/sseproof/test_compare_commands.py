@@ -10,7 +10,7 @@ from sseproof.cli import invoke
 from sseproof.compare_commands import REPORT
 from sseproof.judging import judged
 from sseproof.rundir.files import PLAN_NAME, RUN_NAME, STREAMS, write_document
-from sseproof.rundir.rows import Plan, RunInfo
+from sseproof.rundir.rows import Aborted, Plan, RunInfo
 from sseproof.runs_commands import kept_as_baseline
 from tests.reports.made_runs import one_variant, two_variants
 from tests.reports.made_sets import made_run, made_sides
@@ -53,6 +53,9 @@ def test_two_sets_of_runs(tmp_path, capsys):
     again = compared(capsys, tmp_path / "a", "--with", tmp_path / "b", code=1)
     assert calls(again) == calls(answer)
     assert [head["run"] for head in again["comparison"]["before"]] == [f"made-{seed}" for seed in range(5)]
+    written = [f"--with={after[0]}", *after[1:3], "--gate", "success", *after[3:]]
+    mixed = compared(capsys, *before, *written)["comparison"]
+    assert (len(mixed["before"]), len(mixed["after"])) == (5, 5)
     repeated = [word for path in after for word in ("--with", path)]
     assert calls(compared(capsys, *before, *repeated, "--gate", "ttft p50", code=1)) == {"ttft p50": "worse"}
     assert compared(capsys, *before, "--with", *after, "--ratio", "50%")["comparison"]["exit_code"] == 0
@@ -82,8 +85,12 @@ def test_a_run_against_its_baselines(tmp_path, capsys):
 
 def test_baselines_that_can_not_stand_beside_the_run_are_left_out_and_named(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for seed in range(3):
+    for seed in range(4):
         made_run(tmp_path / "baseline" / "release-check" / str(seed), seed)
+    gave_up = tmp_path / "baseline" / "release-check" / "3"
+    info = msgspec.json.decode((gave_up / RUN_NAME).read_bytes(), type=RunInfo)
+    info.aborted = Aborted(when="success < 50%", stop="load", at_ns=1, load_ns=1, n=10, k=1, over_ns=1)
+    write_document(gave_up / RUN_NAME, info)
     unfinished = tmp_path / "baseline" / "release-check" / "0"
     info = msgspec.json.decode((unfinished / RUN_NAME).read_bytes(), type=RunInfo)
     info.how = "interrupted"
@@ -96,6 +103,7 @@ def test_baselines_that_can_not_stand_beside_the_run_are_left_out_and_named(tmp_
     answer = compared(capsys, made_run(tmp_path / "new", 50))
     assert [head["run"] for head in answer["comparison"]["before"]] == ["made-2"]
     assert any("was not taken: interrupted" in each for each in answer["left_out"])
+    assert any("was not taken: aborted" in each for each in answer["left_out"])
     shutil.rmtree(tmp_path / "baseline" / "release-check" / "2")
     assert invoke(["compare", "new"]) == 64
     assert "holds no other run of the scenario release-check" in capsys.readouterr().err
