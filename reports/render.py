@@ -20,11 +20,13 @@ import jinja2
 
 from sseproof.reports.charts.heat import Heat
 from sseproof.reports.compare import Comparison
+from sseproof.reports.endpoint.model import CheckReport
 from sseproof.reports.facts import Facts, History, all_facts
 from sseproof.reports.figures import RunFigures
 from sseproof.reports.heats import read_heats
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import RunVerdict, judge
+from sseproof.reports.view.check import build_check
 from sseproof.reports.view.compare import build_comparison
 from sseproof.reports.view.page import build_page
 from sseproof.reports.view.record import new_record
@@ -88,6 +90,15 @@ def _asset(name: str) -> str:
 def _digest(text: str) -> str:
     """A source of a content security policy that allows exactly this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def render_check(report: CheckReport, *, capture: str) -> bytes:
+    """The page of `sseproof check`, as UTF-8; pure but for the templates, which are read once."""
+    style = _asset("report.css")
+    policy = f"default-src 'none'; style-src {_digest(style)}"
+    template = _environment().get_template("check.html.jinja")
+    text = template.render(page=build_check(report, capture), policy=policy, style=style)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def render_comparison(

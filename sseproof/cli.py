@@ -527,6 +527,7 @@ def judge(run_dir: Path, *, on_unknown: Any, as_json: bool, **options: Any) -> i
     type=click.Path(path_type=Path),
     help="Judge a kept capture again; sends nothing.",
 )
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write a page.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 @_json_option
 def check(url: str | None, **options: Any) -> int:
@@ -565,6 +566,11 @@ def check(url: str | None, **options: Any) -> int:
         request = check_commands.request_of(url or "", options, _pairs("--header", options["headers"], ":"))
         done = check_commands.probe(request, os.environ, say, out=Path(options["out"]))
     report = judge_capture(done.capture, only=only, skip=skip)
+    if options["html"] is not None:
+        from sseproof.reports.render import render_check
+        from sseproof.rundir.files import write_bytes
+
+        write_bytes(options["html"], render_check(report, capture=str(done.path)))
     if options["as_json"]:
         from sseproof.rundir.files import document_bytes
 

@@ -28,6 +28,7 @@ from packaging.version import Version
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCUMENTS: Final = (
     "README.md",
+    "docs/check.md",
     "docs/faults.md",
     "docs/machines.md",
     "docs/runs.md",

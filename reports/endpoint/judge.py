@@ -162,4 +162,6 @@ def _timeline(case: Case) -> Timeline | None:
         at_ms=[round((burst.at_ns - seen.sent_ns) / 1e6, 3) for burst in bursts],
         size_bytes=[burst.size for burst in bursts],
         events=[burst.events for burst in bursts],
+        between_events=[burst.between_events for burst in bursts],
+        ended_ms=round((seen.probed.ended_ns - seen.sent_ns) / 1e6, 3),
     )

@@ -60,6 +60,10 @@ class Timeline(Struct, kw_only=True, frozen=True):
     size_bytes: list[int]
     events: list[int]
     """Events that each burst completed."""
+    between_events: list[bool]
+    """Whether each burst ended between events."""
+    ended_ms: float
+    """When the look or the answer was over."""
 
 
 class CheckReport(Struct, kw_only=True):

@@ -3,12 +3,15 @@
 import gzip
 import math
 import random
+import re
 import zlib
+from pathlib import Path
 
 import pytest
 
 from sseproof.reports.endpoint.judge import CHECKS, judge_capture
 from sseproof.reports.endpoint.lines import read_lines
+from sseproof.reports.endpoint.model import ESSENTIAL
 from sseproof.reports.endpoint_text import check_text
 from sseproof.rundir.capture import Certificate, Secured
 from sseproof.rundir.errors import UsageError
@@ -431,6 +434,15 @@ def test_ids_are_unique_and_every_answer_has_a_sentence() -> None:
     for report in (judged(probed(events())), judged(probed([], start=b"", framed=False, end="refused"))):
         assert all(each.sentence.endswith((".", ")")) or each.verdict == "n/a" for each in report.findings)
         assert len(report.findings) == len(CHECKS)
+
+
+def test_the_document_names_every_check() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "check.md").read_text("utf-8")
+    for check in CHECKS:
+        star = r" \*" if check.id in ESSENTIAL else ""
+        assert re.search(rf"[|·] {check.id} {re.escape(check.name)}{re.escape(star)} [|·]", document), (
+            check.id
+        )
 
 
 def test_no_answer_is_a_sentence_and_accuses_h01_alone() -> None:
