@@ -229,7 +229,7 @@ def _likeness(record: StreamRecord, seen: _Look) -> str:
         return ""
     excerpt = record.detail.partition(": ")[2]
     found = lookalike(seen.headers["content-type"], excerpt, seen.headers["upgrade"])
-    return "" if found is None else f" It looks like {found}."
+    return "" if found is None else f" It looks like {found.what}: {found.instead}."
 
 
 class OwnServer(Struct, frozen=True):

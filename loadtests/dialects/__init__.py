@@ -25,7 +25,7 @@ from sseproof.loadtests.dialects.plain import (
     Plain,
     guess,
 )
-from sseproof.loadtests.dialects.recognise import PLAIN, Recognised, lookalike, recognise
+from sseproof.loadtests.dialects.recognise import PLAIN, Lookalike, Recognised, lookalike, recognise
 from sseproof.loadtests.settings import Target
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "TERMINAL_TYPES",
     "Dialect",
     "Guess",
+    "Lookalike",
     "Meaning",
     "MeaningKind",
     "Plain",

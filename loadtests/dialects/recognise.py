@@ -123,24 +123,37 @@ def _is_a2a(result: object) -> bool:
     return kind in _A2A_KINDS or known
 
 
-def lookalike(content_type: str, body: str = "", upgrade: str = "") -> str | None:
-    """What an answer that is no event stream probably is, and what to do, as half a sentence; None for the unknown.
+class Lookalike(Struct, frozen=True):
+    """What an answer that is no event stream is instead."""
+
+    what: str
+    """In a few words, with their article."""
+    instead: str
+    """What to do about it, as a sentence without its first capital and its end."""
+
+
+def lookalike(content_type: str, body: str = "", upgrade: str = "") -> Lookalike | None:
+    """What an answer that is no event stream probably is; None for the unknown.
 
     `body` is its beginning, line ends may have become spaces; `upgrade` the header of that name.
     """
     if "websocket" in upgrade.lower():
-        return "a WebSocket, another protocol: ask for the service's SSE address"
+        return Lookalike("a WebSocket, another protocol", _SSE_ADDRESS)
     essence = content_type.partition(";")[0].strip().lower()
-    for named, words in _TYPES.items():
+    for named, found in _TYPES.items():
         if essence == named or (named.endswith("*") and essence.startswith(named[:-1])):
-            return words
-    text = body.lstrip()
+            return found
+    text = body.lstrip("\ufeff \t\r\n")
     if _AWS_HEADER in text[:_HEAD_CHARS]:
         return _AWS
     if text.startswith("["):
         return _GEMINI_ARRAY if '"candidates"' in text else _ARRAY
     if text.startswith("{"):
         return _LINES if _NEXT_OBJECT.search(text) else _DOCUMENT
+    if text.startswith("<") or "html" in essence:
+        return Lookalike(
+            "a page, not a stream", "check the path, and whether a login page or an error page answers"
+        )
     return None
 
 
@@ -148,25 +161,40 @@ _HEAD_CHARS: Final = 300
 _AWS_HEADER: Final = ":message-type"
 """A header that each message of an AWS event stream begins with, behind its lengths."""
 _NEXT_OBJECT: Final = re.compile(r"\}\s+\{")
-_AWS: Final = (
-    "an AWS event stream (binary frames, as Bedrock and SageMaker send): sseproof reads SSE alone, which such services "
-    "offer behind a gateway at best"
+_SSE_ADDRESS: Final = "ask for the service's SSE address"
+_AWS: Final = Lookalike(
+    "an AWS event stream (binary frames, as Bedrock sends), not SSE",
+    "use an SDK that reads them, or a gateway that makes SSE of them",
 )
-_LINES: Final = "JSON lines (NDJSON, as Ollama streams): ask for SSE, at Ollama under /v1/chat/completions"
-_ARRAY: Final = "a JSON array that grows, and no SSE"
-_GEMINI_ARRAY: Final = (
-    "a JSON array that grows, as Gemini streams without alt=sse: add ?alt=sse to the address"
+_LINES: Final = Lookalike(
+    "a line of JSON each (NDJSON), not SSE", "ask for SSE; Ollama has it under /v1/chat/completions"
 )
-_DOCUMENT: Final = 'one JSON document and no stream: was "stream": true left out of the body?'
-_GRPC: Final = "gRPC, another protocol: ask for the service's SSE address"
+_ARRAY: Final = Lookalike(
+    "a JSON array in pieces, not SSE", "ask the service for SSE (Gemini: add alt=sse to the query)"
+)
+_GEMINI_ARRAY: Final = Lookalike(
+    "a JSON array in pieces, not SSE, as Gemini sends it", "add alt=sse to the query"
+)
+_DOCUMENT: Final = Lookalike(
+    "one JSON document, not a stream", 'ask for streaming: for chat services "stream": true in the body'
+)
+_GRPC: Final = Lookalike("gRPC, another protocol", _SSE_ADDRESS)
+_SEQUENCE: Final = Lookalike("a JSON text sequence (RFC 7464), not SSE", "ask the service for SSE")
+_MULTIPART: Final = Lookalike("a multipart stream, not SSE", "ask the service for SSE")
 _TYPES: Final = {
     "application/vnd.amazon.eventstream": _AWS,
-    "application/x-ndjson": _LINES,
-    "application/ndjson": _LINES,
-    "application/jsonl": _LINES,
-    "application/x-jsonlines": _LINES,
-    "application/stream+json": _LINES,
-    "application/json-seq": "a JSON text sequence (RFC 7464), and no SSE",
+    **dict.fromkeys(
+        (
+            "application/x-ndjson",
+            "application/ndjson",
+            "application/jsonl",
+            "application/x-jsonlines",
+            "application/json-lines",
+            "application/stream+json",
+        ),
+        _LINES,
+    ),
+    "application/json-seq": _SEQUENCE,
     "application/grpc*": _GRPC,
-    "multipart/x-mixed-replace": "a multipart stream, and no SSE",
+    "multipart/x-mixed-replace": _MULTIPART,
 }

@@ -5,6 +5,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from sseproof.loadtests.dialects import Lookalike, lookalike
 from sseproof.reports.endpoint.buffering import grouped_by_compression
 from sseproof.reports.endpoint.case import Case, Check
 from sseproof.reports.endpoint.model import (
@@ -33,6 +34,8 @@ _CACHE_HEADERS: Final = (
 )
 _AGE: Final = re.compile(r"(?:^|[\s,])(s-maxage|max-age)\s*=\s*\"?(\d+)")
 _TEXT_BYTES: Final = 300
+LOOKED_AT_BYTES: Final = 65_536
+"""Of a body that is no event stream."""
 _PUBLIC_AUTHORITIES: Final = (
     "actalis", "amazon", "apple", "asseco", "baltimore", "buypass", "certainly", "certigna", "certum", "chunghwa",
     "cloudflare", "comodo", "cybertrust", "d-trust", "digicert", "disig", "emsign", "entrust", "gandi", "geant",
@@ -124,47 +127,21 @@ def _content_type(case: Case) -> Outcome:
     if seen.opened:
         return passed(f"Content-Type {value}.")
     alike = look_alike(seen)
-    fix = alike[1] if alike else "Send Content-Type: text/event-stream."
+    fix = f"{alike.instead}." if alike else "Send Content-Type: text/event-stream."
     what = f"Content-Type {value}" if value else "Content-Type is missing"
-    return failed(f"{what}: {alike[0] if alike else 'clients refuse it'}.", fix)
+    return failed(f"{what}: {alike.what if alike else 'clients refuse it'}.", fix)
 
 
-def look_alike(seen: Seen) -> tuple[str, str] | None:
+def look_alike(seen: Seen) -> Lookalike | None:
     """What an answer that is no event stream by its type is instead, and what to do; None when nothing is known."""
-    essence = seen.get("content-type").partition(";")[0].strip().lower()
-    start = seen.body[:2_000].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if essence == "application/vnd.amazon.eventstream":
-        return (
-            "AWS event stream frames, not SSE",
-            "Use an SDK that reads them, or a gateway that makes SSE of them.",
-        )
-    if essence in {
-        "application/x-ndjson",
-        "application/jsonl",
-        "application/json-lines",
-        "application/stream+json",
-    }:
-        return "NDJSON, a line of JSON each, not SSE", "Ask the service for SSE, or use a client for NDJSON."
-    if start.startswith(b"[") and "json" in essence:
-        return "a JSON array in pieces, not SSE", "Ask for SSE: for Gemini add alt=sse to the query."
-    if start.startswith(b"{"):
-        if b"\n{" in seen.body[:65_536].replace(b"\r", b""):
-            return (
-                "a line of JSON each (NDJSON), not SSE",
-                "Ask the service for SSE, or use a client for NDJSON.",
-            )
-        return (
-            "one JSON document, not a stream",
-            'Ask for streaming: for chat services "stream": true in the body.',
-        )
-    if start[:1] == b"<" or "html" in essence:
-        return "a page, not a stream", "Check the path, and whether a login page or an error page answers."
-    if seen.readable:
-        return (
+    start = seen.body[:LOOKED_AT_BYTES].decode("utf-8", "replace")
+    found = lookalike(seen.get("content-type"), start, seen.get("upgrade"))
+    if found is None and seen.readable:
+        return Lookalike(
             "the body looks like SSE, and clients refuse it for its type",
-            "Send Content-Type: text/event-stream.",
+            "send Content-Type: text/event-stream",
         )
-    return None
+    return found
 
 
 def _charset(case: Case) -> Outcome:

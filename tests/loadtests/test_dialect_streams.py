@@ -421,11 +421,15 @@ def test_only_the_first_events_decide() -> None:
         ("application/json", '{"id":"x"}', "", '"stream": true'),
         ("application/grpc-web+proto", "", "", "gRPC"),
         ("", "", "WebSocket", "WebSocket"),
-        ("text/html", "<html>", "", None),
+        ("text/html", "", "", "a page"),
+        ("text/plain", "<!doctype html>", "", "a page"),
         ("text/plain", "", "", None),
     ],
 )
 def test_lookalikes_are_named(content_type: str, body: str, upgrade: str, word: str | None) -> None:
     found = lookalike(content_type, body, upgrade)
-    assert (found is None) == (word is None)
-    assert word is None or word in str(found)
+    if word is None:
+        assert found is None
+        return
+    assert found is not None
+    assert word in f"{found.what}: {found.instead}"
