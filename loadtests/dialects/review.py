@@ -95,15 +95,19 @@ def review(messages: Sequence[Message], dialect: Dialect, *, terminal_known: boo
         audit.at = message.end
         content = _content_of(message)
         said = meaning.kind == "token" or (meaning.kind == "terminal" and meaning.text != "")
-        if said:
+        if (
+            meaning.kind in {"other", "token"}
+            and not isinstance(dialect, Mcp)
+            and _is_noise(message, content)
+        ):
+            told.noise += 1
+        elif said:
             told.tokens += 1
             told.first_token = number if told.first_token is None else told.first_token
         if meaning.kind == "error":
             told.errors.append(InbandError(printable(meaning.text, CODE_CHARS), message.end))
         elif meaning.kind == "heartbeat":
             told.heartbeats += message.type in HEARTBEAT_TYPES
-        elif meaning.kind == "other" and _is_noise(message, content) and not isinstance(dialect, Mcp):
-            told.noise += 1
         if meaning.kind == "terminal":
             told.terminal = number
             told.ending = "marker" if not isinstance(dialect, Chat) or reader.may_end else "bare"

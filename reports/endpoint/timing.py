@@ -3,11 +3,9 @@
 import math
 from typing import Final
 
-from sseproof.loadtests.dialects import HEARTBEAT_TYPES, PLAIN
 from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
 from sseproof.reports.endpoint.model import Evidence, Outcome, failed, not_applicable, passed, unknown, warned
 from sseproof.reports.endpoint.seen import Seen
-from sseproof.reports.endpoint.spoken import Spoken
 from sseproof.reports.words import count_of, duration_text
 
 MS: Final = 1_000_000
@@ -171,11 +169,10 @@ def _heartbeat_form(case: Case) -> Outcome:
     seen = case.one("idle") or case.main
     if not seen.readable:
         return not_applicable(NO_STREAM)
-    stream = case.spoken_in(seen)
-    found, noise = stream.review, _noise(seen, stream)
-    if noise:
+    found = case.spoken_in(seen).review
+    if found.noise:
         return warned(
-            f"{count_of(noise, 'heartbeat')} as data: clients take it for content.",
+            f"{count_of(found.noise, 'heartbeat')} as data: clients take it for content.",
             "Use a comment (`:`).",
         )
     if found.heartbeats:
@@ -183,16 +180,6 @@ def _heartbeat_form(case: Case) -> Outcome:
     if seen.comments:
         return passed(f"{count_of(len(seen.comments), 'comment')}: the form that no client sees.")
     return not_applicable("no heartbeat came")
-
-
-def _noise(seen: Seen, stream: Spoken) -> int:
-    """Events that only keep the connection open and look like content; of plain ones those that can't be any."""
-    if stream.name != PLAIN:
-        return stream.review.noise
-    return sum(
-        message.type == "message" and message.data.strip().lower() in {*HEARTBEAT_TYPES, "{}"}
-        for message in seen.messages
-    )
 
 
 def _idle_survival(case: Case) -> Outcome:
