@@ -228,6 +228,7 @@ HANDSHAKE: Final = [
     Endpoint(name="HTTP/1.0", expected={"H09": "warn"}, version="1.0", framing="close"),
     Endpoint(name="ends by closing", expected={"H09": "warn"}, framing="close"),
     Endpoint(name="HTTP/1.1 alone over TLS", expected={"H10": "warn"}, tls="private"),
+    Endpoint(name="an authority that nobody knows", expected={"H18": "warn"}, tls="unknown"),
     Endpoint(name="three redirects", expected={"H11": "warn"}, answer=redirect("/stream{next}", 3)),
     Endpoint(name="redirects for ever", expected={"H11": "fail", "H01": "fail"}, answer=redirect("/stream{next}", 99)),
     Endpoint(name="redirects a credential to another origin", expected={"H11": "fail"}, answer=redirect("http://localhost:{port}/stream{next}", 1), asks={"headers": {"Authorization": "Bearer zoo-credential"}}),
@@ -291,9 +292,10 @@ WIRE: Final = [
 
 BUFFERING: Final = [
     Endpoint(name="all at once", expected={"B01": "fail"}, answer=all_at_once),
+    Endpoint(name="the edge holds back, the origin does not", expected={"B08": "fail", "B01": "fail"}, answer=all_at_once, origin=Endpoint(name="its origin")),
     Endpoint(name="a buffer of 4096 bytes", expected={"B02": "fail"}, writes=pieces_of(4096), pace_s=0.04, events=[*(token(n, f"{n} " + "lorem ipsum " * 10) for n in range(1, 700)), done(700)]),
     Endpoint(name="a flush timer, with the sender's clock", expected={"B03": "warn"}, answer=timer, events=[*tokens(160), done(161)], pace_s=0.005),
-    Endpoint(name="groups at even distances", expected={"B04": "warn"}, writes=groups_of(4), pace_s=0.3, events=[*tokens(91), done(92)]),
+    Endpoint(name="groups at even distances", expected={"B04": "warn"}, writes=groups_of(4), pace_s=0.25, events=[*tokens(119), done(120)]),
     Endpoint(name="every event waits for the next", expected={"B05": "fail"}, answer=one_behind),
     Endpoint(name="a first flush of eight", expected={"B07": "warn"}, writes=first_flush, body_s=0.7, events=[*tokens(36), done(37)]),
 ]  # fmt: skip

@@ -74,7 +74,10 @@ class Endpoint(Struct, kw_only=True, frozen=True):
     asks: Mapping[str, Any] = {}
     """Options of the examination."""
     path: str = "/stream"
-    tls: Literal["none", "private"] = "none"
+    tls: Literal["none", "private", "unknown"] = "none"
+    """`private`: HTTP/1.1 alone, of an authority that --cacert names; `unknown`: HTTP/2 as well, with --insecure."""
+    origin: "Endpoint | None" = None
+    """What stands behind this one, for --origin."""
     through: Literal["direct", "jitter"] = "direct"
 
     def script(self, connection: Connection) -> None:

@@ -41,14 +41,12 @@ NOT_IN_THE_ZOO: Final = {
     "T07": "needs a stream of 15 s at least",
     "T10": "is about this machine",
     "H16": "only HTTP/2 shows it",
-    "H18": "its endpoint is an authority, not a server",
     "R04": "needs more than a minute of reconnections",
     "K02": "only HTTP/2 shows it",
     "K03": "needs a pause of 10 s",
     "K04": "only the server sees it",
     "K05": "needs an endpoint that repeats what it is sent",
     "K06": "only reports the spread",
-    "B08": "needs two ways to one endpoint",
     "D01": "only says which dialect it is",
     "D07": "only says that usage frames exist",
 }
@@ -59,23 +57,31 @@ def examined(
     endpoint: Endpoint, link: Callable[[int], contextlib.AbstractContextManager[int]]
 ) -> CheckReport:
     """What the command finds out about one endpoint."""
-    authority = trustme.CA() if endpoint.tls == "private" else None
-    tls = None
-    trust = Trust()
-    if authority is not None:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.set_alpn_protocols(["http/1.1"])
-        authority.issue_cert("127.0.0.1").configure_cert(tls)
     with contextlib.ExitStack() as parts:
-        if authority is not None:
-            folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
-            authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-            trust = Trust(ca=str(folder / "ca.pem"))
+        tls, trust = secured(endpoint, parts)
+        asks = dict(endpoint.asks)
+        if endpoint.origin is not None:
+            asks["origin"] = parts.enter_context(serving(endpoint.origin.script)).url
         server = parts.enter_context(serving(endpoint.script, tls=tls))
         port = parts.enter_context(link(server.port)) if endpoint.through == "jitter" else server.port
         url = f"{'https' if tls else 'http'}://127.0.0.1:{port}{endpoint.path}"
-        capture = examine(CheckRequest(url=url, trust=trust, **endpoint.asks), {}, lambda _: None)
+        capture = examine(CheckRequest(url=url, trust=trust, **asks), {}, lambda _: None)
     return judge_capture(capture)
+
+
+def secured(endpoint: Endpoint, parts: contextlib.ExitStack) -> tuple[ssl.SSLContext | None, Trust]:
+    """What the server shows in TLS, and what the client trusts."""
+    if endpoint.tls == "none":
+        return None, Trust()
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.set_alpn_protocols(["http/1.1"] if endpoint.tls == "private" else ["h2", "http/1.1"])
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    if endpoint.tls == "unknown":
+        return tls, Trust(insecure=True)
+    file = Path(parts.enter_context(tempfile.TemporaryDirectory())) / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    return tls, Trust(ca=str(file))
 
 
 @contextlib.contextmanager
