@@ -18,9 +18,10 @@ from typing import Final, Literal
 from msgspec import Struct, structs
 
 from sseproof.chaos.faults import STANDING_KINDS
-from sseproof.reports.claims import METRICS, Claim, Limit
+from sseproof.reports.claims import Claim, Limit
 from sseproof.reports.clocks import began
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
+from sseproof.reports.metrics import METRICS
 from sseproof.rundir.rows import (
     Attempt,
     BreakRow,

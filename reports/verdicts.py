@@ -28,11 +28,12 @@ from sseproof.reports.checks import (
     fault_evidence,
     measure,
 )
-from sseproof.reports.claims import Claim, Form, ValueKind
-from sseproof.reports.claims import Unit as UnitName
+from sseproof.reports.claims import Claim, Form
 from sseproof.reports.episodes import Episodes, FaultSplit, splits_of
 from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
+from sseproof.reports.metrics import Unit as UnitName
+from sseproof.reports.metrics import ValueKind
 from sseproof.reports.words import (
     count_of,
     digits,

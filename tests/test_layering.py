@@ -72,6 +72,7 @@ PURE: Final = frozenset(
             "reports.figures",
             "reports.lean",
             "reports.looks",
+            "reports.metrics",
             "reports.openmetrics",
             "reports.percentiles",
             "reports.phases",

@@ -578,7 +578,7 @@ def test_the_demo_in_the_documents_is_the_demo() -> None:
 
 def claims_in_documents() -> list[str]:
     """Whatever stands between backticks or in --claim "…" and starts like a claim."""
-    metrics = importlib.import_module("sseproof.reports.claims").METRICS
+    metrics = importlib.import_module("sseproof.reports.metrics").METRICS
     found = set()
     for name in DOCUMENTS:
         text = (ROOT / name).read_text("utf-8")
@@ -596,10 +596,10 @@ def test_claims_in_the_documents_are_taken(text: str) -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    claims = importlib.import_module("sseproof.reports.claims")
+    metrics = importlib.import_module("sseproof.reports.metrics").METRICS
     text = (ROOT / "docs" / "verdicts.md").read_text("utf-8")
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| (stream|break|gap|event|attempt) \|", text, re.MULTILINE)
-    assert dict(rows) == {metric.name: metric.unit for metric in claims.METRICS.values()}
+    assert dict(rows) == {metric.name: metric.unit for metric in metrics.values()}
     assert len(claims_in_documents()) >= len(rows)
 
 

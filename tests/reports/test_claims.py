@@ -5,9 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sseproof.reports.claims import (
-    ERROR_CLASSES,
     LONGEST_CLAIM_CHARS,
-    METRICS,
     Claim,
     ClaimError,
     Limit,
@@ -19,6 +17,7 @@ from sseproof.reports.claims import (
     plan_claim,
     share_text,
 )
+from sseproof.reports.metrics import ERROR_CLASSES, METRICS
 from sseproof.reports.statistics import allowed_failures, decision_chance
 from sseproof.rundir.rows import GAP_GRID_NS
 from sseproof.rundir.units import LONGEST_NS, format_duration

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sseproof.reports.claims import METRICS
 from sseproof.reports.judge import judge_directory
+from sseproof.reports.metrics import METRICS
 from sseproof.reports.summary import summary_text
 
 MS = 1_000_000

@@ -4,7 +4,7 @@ import pytest
 
 from sseproof import limits
 from sseproof.dry_run import dry_run
-from sseproof.reports.claims import METRICS
+from sseproof.reports.metrics import METRICS
 from sseproof.rundir.errors import UsageError
 from sseproof.scenario import load_scenario
 
