@@ -67,10 +67,10 @@ def extended(resolved: Resolved) -> Resolved:
                 f"{resolved.source}: max_duration ({limit}) is not above load.duration ({load.duration}), so nothing could "
                 "go on: give a longer one, or leave until_decided out."
             )
-    if resolved.phases:
+    if scenario.phases:
         raise UsageError(
-            f"{resolved.source}: until_decided moves the end of the load, and the phases of this scenario are parts of a "
-            "load of a known length: leave out one of them."
+            f"{resolved.source}: until_decided moves the end of the load, and [phases] are parts of a load of a known length: "
+            "leave out one of them."
         )
     looks = planned_looks(_planned_number(resolved))
     for variant in scenario.variant:

@@ -57,6 +57,14 @@ def test_a_claim_on_a_group_plans_for_its_share(tmp_path):
     assert resolved.looks[0].streams == 183 * 5
 
 
+def test_faults_that_come_and_go_keep_their_times(tmp_path):
+    fault = '[[fault]]\nname = "gone"\nkind = "refused"\nshare = "20%"\nafter = "2s"\nduration = "1s"\n'
+    resolved = until(tmp_path, fault, claims=("success >= 98% in phase baseline", "recovery = 100%"))
+    assert [phase.name for phase in resolved.phases] == ["baseline", "fault", "recovery"]
+    assert resolved.phases[-1].end_ms is None
+    assert resolved.looks[0].streams == 300
+
+
 def test_without_it_nothing_changes(tmp_path):
     resolved = load(tmp_path, claims=["success >= 98%"])
     assert extended(resolved) is resolved
