@@ -35,6 +35,8 @@ class Record(Struct, kw_only=True):
     """0 s of the run: when its first stream started."""
     length_s: float
     windows: list[FaultWindow]
+    paths: dict[tuple[str | None, str | None], list[FaultWindow]] = {}
+    """The windows of a group and variant, by their begin, as they are asked for."""
     calls: dict[tuple[object, ...], list[int]] = {}
     """Of each call that applied or healed a fault, the other end: by its path, its step and the end that a window has."""
 
@@ -113,14 +115,22 @@ class Record(Struct, kw_only=True):
             (max(self.seconds(sent), 0.0), max(self.seconds(answered), 0.0)) for sent, answered in calls
         )
 
-    def active(self, record: StreamRecord) -> list[FaultWindow]:
+    def active(self, row: StreamRecord) -> list[FaultWindow]:
         """The faults that acted on this stream's path while it was open."""
-        return [
-            window
-            for window in self.windows
-            if window.covers(record.group, record.variant, record.ended.hi_ns)
-            and (window.healed_ns is None or record.dispatched.lo_ns <= window.healed_ns)
-        ]
+        path = (row.group, row.variant)
+        if path not in self.paths:
+            self.paths[path] = [
+                window
+                for window in self.windows
+                if window.group in {None, path[0]} and window.variant in {None, path[1]}
+            ]
+        found = []
+        for window in self.paths[path]:
+            if window.since_ns > row.ended.hi_ns:
+                break
+            if window.healed_ns is None or row.dispatched.lo_ns <= window.healed_ns:
+                found.append(window)
+        return found
 
 
 def new_record(history: History, facts: list[Facts], verdict: RunVerdict) -> Record:
