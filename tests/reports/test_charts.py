@@ -497,10 +497,17 @@ def test_a_restart_shows_as_a_dip_with_its_length() -> None:
 
 
 def test_a_thinned_line_keeps_the_deepest_dip() -> None:
-    held = [Subscriber(0.0, 20.0, ((0.0, 1 + n / 60), (1.002 + n / 60, 20.0))) for n in range(1_000)]
+    held = [
+        Subscriber(0.0, 20.0, ((0.0, own), (own + 0.002, 20.0)))
+        if number % 2 or own > 9
+        else Subscriber(0.0, 20.0, ((0.0, own), (own + 0.002, 10.03), (10.031, 20.0)))
+        for number in range(1_000)
+        for own in (1 + number / 60,)
+    ]
     chart = connected_over_time([Holders(name="", subscribers=held)], [], 20.0)
     assert chart is not None
     worst = min(share.share for share in shares(held))
+    assert worst < 0.8, "for a millisecond, between many small ones"
     (path,) = (
         dict(shape.attributes)["d"]
         for shape in chart.shapes

@@ -165,6 +165,15 @@ def test_a_fault_is_named_when_it_tells_the_bad_from_the_good(run: RunBuilder) -
     )
 
 
+def test_a_fault_that_was_healed_before_explains_nothing(run: RunBuilder) -> None:
+    run.claims("success >= 98%")
+    fault(run, "stall")  # healed after 9 s
+    run.streams(60)
+    for _ in range(20):
+        run.failed("cut", "fin", group="stall", dispatched=at(9_500), ended=at(11_000))
+    assert run.judge().findings[1] == "Success fails: 20 of 80 streams did not end well, all cut."
+
+
 def test_a_fault_that_all_met_explains_nothing(run: RunBuilder) -> None:
     run.claims("success >= 98%")
     fault(run, "stall")
@@ -186,7 +195,7 @@ def test_faults_that_only_others_met_are_ruled_out(run: RunBuilder) -> None:
 def test_the_services_own_reason_is_quoted_and_can_move_nothing(run: RunBuilder) -> None:
     run.claims("success >= 98%")
     for number in range(60):
-        detail = json.dumps({"message": "no \u202eroom\x1b[2J left <b>", "id": f"f00d{number}"})
+        detail = json.dumps({"message": f"no \u202eroom\x1b[2J left <b> for f00d{number}"})
         run.failed("error-inband", "inband-error", detail=detail)
     sentence = run.judge().findings[1]
     assert "the reason on record is “no " in sentence
