@@ -79,9 +79,7 @@ def findings(history: History, facts: Sequence[Facts], verdicts: Sequence[Verdic
     found: list[str] = []
     if failing or unknown:
         held = len(counting) - len(failing) - len(unknown)
-        found.append(
-            f"{held or 'None'} of {count_of(len(counting), 'claim')} {'holds' if held <= 1 else 'hold'}."
-        )
+        found.append(_held(held, len(counting), decided=bool(failing)))
     explained: dict[tuple[str, str | None], Verdict] = {}
     for verdict in failing:
         explained.setdefault((verdict.metric, verdict.variant), verdict)
@@ -104,6 +102,12 @@ def findings(history: History, facts: Sequence[Facts], verdicts: Sequence[Verdic
         rest = f" and {len(unknown) - _MOST_SENTENCES} more" if len(unknown) > _MOST_SENTENCES else ""
         found.append(f"Not decided: {names}{rest}.")
     return found
+
+
+def _held(held: int, claims: int, *, decided: bool) -> str:
+    if claims == 1:
+        return f"The one claim {'does not hold' if decided else 'is not decided'}."
+    return f"{held or 'None'} of {claims:,} claims {'holds' if held <= 1 else 'hold'}."
 
 
 def figures(history: History, facts: Sequence[Facts]) -> list[str]:

@@ -71,6 +71,7 @@ def _escape(found: "re.Match[str]") -> str:
 
 def _blocks(verdict: "RunVerdict") -> Iterator[str]:
     yield f"## {escaped(verdict.decision)}\n\n"
+    yield from (f"{escaped(each)}\n\n" for each in verdict.findings)
     yield f"{_about(verdict)}\n"
     counting = [each for each in verdict.verdicts if each.counts]
     if counting:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sseproof.loadtests.settings import Client
+from sseproof.reports.markdown import markdown_text
 from sseproof.reports.render import render_report
 from sseproof.reports.summary import summary_text
 from sseproof.rundir.units import to_raw
@@ -248,3 +249,14 @@ def test_the_page_counts_streams_even_where_all_is_well(run: RunBuilder) -> None
     broken(run, 1, 120.0)
     page = render_report(run.write()).decode()
     assert '<p class="finding">300 of 300 streams ended well; of 1 that broke, 1 did.</p>' in page
+
+
+def test_the_summary_of_a_ci_step_says_them_too_and_nothing_in_them_is_markup(run: RunBuilder) -> None:
+    run.claims("success >= 98%")
+    for _ in range(60):
+        run.failed("error-inband", "inband-error", detail="| no *room* <b> @here ::error::")
+    text = markdown_text(run.judge()).decode()
+    paragraphs = text.split("\n\n")
+    assert paragraphs[1] == "The one claim does not hold."
+    assert paragraphs[2].startswith("Success fails: 60 of 60 streams did not end well, all error-inband: ")
+    assert r"\| no \*room\* &lt;b&gt; `@here` :\:error::" in paragraphs[2]
