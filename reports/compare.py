@@ -402,7 +402,7 @@ def _judge_times(row: Row, q: float, before: TimeFigure, after: TimeFigure) -> N
         row.sentence = f"{sides}: no difference shown, and one pair of runs could not show one of times."
         return
     slower = "slower" if row.leans == "worse" else "faster"
-    row.sentence = f"{sides}: {slower} in this pair. One pair of runs does not show that the service changed: the unit is the run."
+    row.sentence = f"{sides}: {slower} in this pair."
 
 
 def _own_interval(times: TimeFigure, q: float, confidence: float) -> tuple[float, float] | None:
@@ -793,7 +793,8 @@ def _warnings(
         )
     if comparison.mode == "pair":
         found.append(
-            "One pair of runs does not show a regression of latency: runs differ by themselves, and more streams do not help. "
+            "One pair of runs does not show a regression of latency: the unit is the run, runs differ by themselves, and more "
+            "streams do not help. "
             f"Compare sets of runs (A1 A2 … --with B1 B2 …), or keep {FEWEST_KEPT} runs as a baseline."
         )
     if comparison.mode == "sets" and not _interleaved(before, after):
