@@ -10,6 +10,7 @@ Rules (checks.md 5.3, design.md decision 13):
 - Secrets leave this module masked.
 """
 
+import contextlib
 import ipaddress
 import re
 import threading
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from msgspec import Struct
@@ -25,7 +26,7 @@ from msgspec.structs import replace
 
 from sseproof.loadtests.content import Decoded
 from sseproof.loadtests.dialects.mcp import requests_in
-from sseproof.loadtests.framing import Head, ResponseReader, is_event_stream
+from sseproof.loadtests.framing import HEAD_LIMIT_BYTES, Head, ResponseReader, is_event_stream
 from sseproof.loadtests.probe import (
     RECEIVED_LIMIT_BYTES,
     Exchanged,
@@ -118,12 +119,18 @@ class _Examination:
         self._asked = asked
         self._say = say
         self._secrets: list[str] = []
+        self._tokens: list[str] = []
         self._request = self._first_request(asked, environ)
         self._way = self._usual_way(asked, environ)
         self._ways = [self._named_way(name) for name in asked.via]
         self._origin = None if asked.origin is None else parse_url(asked.origin)
+        if self._origin is not None:
+            self._secrets += secret_query_values(self._origin)
         context_for(asked.trust, ["http/1.1"])
-        self._redact = Redactor(self._secrets)
+        self._own = Redactor(self._secrets)
+        """Masks what the user gave; where the target sends it back is worth a finding."""
+        self._redact = self._own
+        """Masks also the tokens that redirects put into addresses."""
         self._probed: list[Probed] = []
         self._skipped: dict[str, str] = {}
         self._requests = self._connections = 0
@@ -429,7 +436,9 @@ class _Examination:
         vantage: str = "direct",
         last_event_id: str | None = None,
     ) -> Probed:
-        received, echoed = self._redact.overwritten(done.received)
+        self._learn_tokens(request, done.received)
+        received, echoed = self._own.overwritten(done.received)
+        received, _ = self._redact.overwritten(received)
         received = _COOKIE.sub(lambda found: b"*" * len(found[0]), received[:65_536]) + received[65_536:]
         head = done.request.partition(b"\r\n\r\n")[0].decode("utf-8", "replace")
         probed = Probed(
@@ -456,6 +465,16 @@ class _Examination:
         )
         self._probed.append(probed)
         return probed
+
+    def _learn_tokens(self, request: Request, received: bytes) -> None:
+        reader = ResponseReader(request.method)
+        reader.feed(received[:HEAD_LIMIT_BYTES])
+        location = None if reader.head is None else reader.head.get("location")
+        with contextlib.suppress(UsageError, ValueError):
+            if location:
+                base = f"{request.endpoint.scheme}://{request.endpoint.host_header}{request.endpoint.target}"
+                self._tokens += secret_query_values(parse_url(urljoin(base, location)))
+                self._redact = Redactor([*self._secrets, *self._tokens])
 
     def _shown(self, request: Request) -> str:
         endpoint = request.endpoint

@@ -14,6 +14,7 @@ from collections import Counter
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sseproof.loadtests.dialects import Plain
 from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
@@ -55,6 +56,7 @@ BUFFER_SIZES: Final = (32_768, 16_384, 8_192, 4_096, 1_024)
 NAMED_SHARE: Final = 0.6
 CLOCK_FIELDS: Final = ("sent_at_ns", "sent_at", "sentAt", "ts", "timestamp", "time", "created_at")
 CLOCK_SHARE: Final = 0.9
+SOMETHING: Final = "something on the way buffers"
 _LONGER: Final = (
     "Examine a longer stream: a body over 64 KiB or 30 s (--look), or a prompt that asks for a long answer."
 )
@@ -172,7 +174,7 @@ def by_size(seen: Seen) -> Outcome:
         else f"about {flow.middle_bytes:,} bytes"
     )
     return failed(
-        f"Events arrive {size} at a time: something on the way buffers. {figures[0].upper()}{figures[1:]}.",
+        f"Events arrive {size} at a time: {SOMETHING}. {figures[0].upper()}{figures[1:]}.",
         "",
         bytes_at(seen.body, inside.end, "a burst ends here, inside an event", size=0),
     )
@@ -230,7 +232,10 @@ def _by_size(case: Case) -> Outcome:
     coding = (
         " The answer is compressed: the buffer may be the compressor's." if case.main.decoded.coding else ""
     )
-    return _with_fix(by_size(case.main), case.chain.fix("buffering") + coding)
+    found = _with_fix(by_size(case.main), case.chain.fix("buffering") + coding)
+    if not case.chain.proxies:
+        return found
+    return replace(found, sentence=found.sentence.replace(SOMETHING, "a proxy buffers"))
 
 
 # With the sender's clock.

@@ -76,7 +76,9 @@ def no_answer(seen: Seen, case: Case) -> Outcome:
         return unknown(
             f"This machine could not connect{detail}.", "Free descriptors, ports or memory, and try again."
         )
-    if probed.end == "tls" and "certificate" in probed.detail:
+    if probed.end == "tls" and "no application protocol" in probed.detail:
+        fix = "The server speaks HTTP/2 alone; HTTP/1.1 is what is examined here: offer it, too."
+    elif probed.end == "tls" and "certificate" in probed.detail:
         fix = "Give a private authority by --cacert FILE, or --insecure for a test system; renew an expired certificate."
         issuer = (
             probed.tls.certificate.issuer

@@ -74,9 +74,11 @@ def _coupled(case: Case) -> Outcome:
     if took <= HEADERS_GOOD_NS:
         return passed(f"Headers after {duration_text(took)}: not held back.")
     if apart <= COUPLED_NS:
+        fix = "Send a comment (`:ok`) first, so that the headers leave at once; take out middleware that waits for the body."
+        if len(seen.bursts) == 1:
+            fix = "The whole answer came with them (B01): " + case.chain.fix("buffering")
         return failed(
-            f"The headers were withheld until the first data: both after {duration_text(took)}.",
-            "Send a comment (`:ok`) first, so that the headers leave at once; take out middleware that waits for the body.",
+            f"The headers were withheld until the first data: both after {duration_text(took)}.", fix
         )
     return passed(f"Headers after {duration_text(took)}, the first byte {duration_text(apart)} later.")
 

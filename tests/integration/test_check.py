@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,50 @@ def test_a_redirect_is_followed_and_one_to_a_foreign_host_is_not() -> None:
     assert "elsewhere.invalid was not followed" in report.diagnosis
 
 
+def test_the_budget_holds_when_redirects_and_tls_use_it_up(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def script(connection: Connection) -> None:
+        path = connection.request_line.split()[1] if connection.head else "/stream4"
+        hop = int(path.partition("?")[0].removeprefix("/stream") or 0)
+        if hop < 4:
+            location = b"/stream%d?token=handed-out-%d" % (hop + 1, hop)
+            connection.send(b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % location)
+        else:
+            steady(connection)
+
+    with serving(script, tls=context) as server:
+        capture = looked(server.url, trust=Trust(ca=str(ca)))
+        assert len(server.connections) == capture.requests == 12
+    assert capture.skipped["options"] == "the 12 requests of one check were used up"
+    assert "handed-out" not in repr(capture)
+    report = judge_capture(capture)
+    assert report.status == 200
+    assert {each.verdict for each in report.findings if each.id == "H11"} == {"warn"}
+    assert {each.verdict for each in report.findings if each.id == "S01"} == {"pass"}
+
+
+def test_the_time_of_a_check_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sseproof.loadtests.examination.TIME_LIMIT_S", 2.5)
+
+    def script(connection: Connection) -> None:
+        if refused(connection):
+            return
+        connection.send(HEAD + chunk(event("x", number=1)))
+        connection.until_gone()
+
+    began = time.monotonic()
+    with serving(script) as server:
+        capture = looked(server.url, look_s=0.5)
+        assert time.monotonic() - began < 2.5 * 5
+        assert len(server.connections) == capture.requests
+    assert "seconds of one check were used up" in capture.skipped["options"]
+
+
 def test_a_post_is_sent_once() -> None:
     with serving(steady) as server:
         capture = looked(server.url, body='{"question": "why"}')
@@ -197,14 +242,15 @@ def test_a_buffer_before_the_client_is_found_over_the_wire() -> None:
         if refused(connection):
             return
         connection.send(HEAD)
-        body = b"".join(event(f'{{"n": {number}}}', number=number) for number in range(1, 1_000))
-        for at in range(0, 24 * 1_024, 1_024):
+        # Without ids: nobody asks it to resume. Twice as many pieces as are needed: some are read late on a busy machine.
+        body = b"".join(event(f'{{"n": {number}}}') for number in range(1, 3_000))
+        for at in range(0, 48 * 1_024, 1_024):
             connection.send(chunk(body[at : at + 1_024]))
             connection.server.tick.wait(0.03)
         connection.until_gone()
 
     with serving(script) as server:
-        report = report_of(server, look_s=1.2)
+        report = report_of(server, look_s=1.6)
     assert report.diagnosis.startswith("Events arrive 1,024 bytes at a time: something on the way buffers.")
 
 

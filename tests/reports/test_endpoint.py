@@ -291,7 +291,11 @@ def test_a_buffer_of_a_fixed_size_is_found_and_named(size: int) -> None:
 def test_the_fix_is_that_of_the_proxy_that_named_itself() -> None:
     body = b"".join(events(4_000))
     report = judged(probed(cut(body, 4_096)[:30], start=head(server="nginx/1.26"), end="enough"))
+    assert report.diagnosis.startswith("Events arrive 4,096 bytes at a time: a proxy buffers.")
     assert "Server header says nginx: set proxy_buffering off" in report.diagnosis
+    held = judged(probed([body[:9_000]], start=head(server="nginx/1.26"), head_ms=2_000, first_ms=2_001))
+    for check in ("T02", "B01"):
+        assert "proxy_buffering off" in next(each.fix for each in held.findings if each.id == check)
 
 
 def test_everything_at_once_is_found_and_a_quick_answer_is_not_accused() -> None:
@@ -461,6 +465,11 @@ def test_no_answer_is_a_sentence_and_accuses_h01_alone() -> None:
         report = judged(probed([], start=b"", framed=False, end=end))
         assert [each.id for each in report.findings if each.verdict == "fail"] == ["H01"]
         assert report.exit_code == 1
+
+
+def test_a_server_of_http2_alone_is_told_from_one_without_tls() -> None:
+    answer = probed([], start=b"", framed=False, end="tls", detail="tlsv1 alert no application protocol")
+    assert "speaks HTTP/2 alone" in judged(answer).diagnosis
 
 
 def test_a_compressed_bomb_stays_bounded() -> None:
