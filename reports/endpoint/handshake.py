@@ -126,6 +126,13 @@ def _content_type(case: Case) -> Outcome:
     if seen.status != 200:
         return not_applicable(f"the status is {seen.status}")
     value = printable(seen.get("content-type"), 80)
+    if seen.opened and seen.lines.foreign:
+        inside = lookalike("", seen.body[:LOOKED_AT_BYTES].decode("utf-8", "replace"))
+        return failed(
+            f"Content-Type {value}, and the body is {inside.what if inside else 'something else'}: there is no field in it.",
+            f"{inside.instead}." if inside else "Write events: `data: `, the payload, and a blank line.",
+            Evidence(text="the body begins", offset=0, excerpt=escaped(seen.body[:_TEXT_BYTES])),
+        )
     if seen.opened:
         return passed(f"Content-Type {value}.")
     alike = look_alike(seen)

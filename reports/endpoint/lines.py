@@ -34,6 +34,12 @@ class Field(NamedTuple):
         return self.name in FIELDS
 
     @property
+    def variant(self) -> bool:
+        """A known name in another case, or with spaces or a BOM around it."""
+        bare = self.name.strip().removeprefix(_BOM).strip().lower()
+        return not self.known and bare in FIELDS
+
+    @property
     def looks_like_a_field(self) -> bool:
         """Its name could have been meant as one: a word with a colon."""
         return self.colon and _NAME.fullmatch(self.name.strip()) is not None
@@ -65,6 +71,16 @@ class Lines(Struct):
     cut: bool
     open_line: bool
     """The bytes end inside a line."""
+
+    @property
+    def foreign(self) -> bool:
+        """There are lines, and none of them is a known field or a comment: this is something else."""
+        fields = 0
+        for block in self.blocks:
+            if block.comments or any(field.known or field.variant for field in block.fields):
+                return False
+            fields += len(block.fields)
+        return fields > 0
 
 
 def read_lines(body: bytes) -> Lines:

@@ -12,7 +12,7 @@ import msgspec
 from sseproof.loadtests.dialects import TERMINAL_DATA, TERMINAL_TYPES
 from sseproof.loadtests.sse import Defect, DefectKind, Message
 from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
-from sseproof.reports.endpoint.lines import FIELDS, Block, Field
+from sseproof.reports.endpoint.lines import Block, Field
 from sseproof.reports.endpoint.model import (
     Evidence,
     Outcome,
@@ -41,8 +41,12 @@ STORM_MS: Final = 100
 LONG_RETRY_MS: Final = 60_000
 JSON_SHARE: Final = 0.5
 """From this share of JSON objects and arrays on the stream is meant to be JSON."""
+WRITTEN_OUT: Final = b"\\n\\n"
+"""A blank line, as somebody wrote it who meant one."""
 INSIDE_SHARE: Final = 0.1
 LEAST_BURSTS: Final = 5
+TWICE_SHARE: Final = 0.5
+_FIELD_START: Final = re.compile(rb"(?:data|event|id): ")
 _SEPARATORS: Final = re.compile(rb"\xe2\x80[\xa8\xa9]|\xc2\x85|[\x0b\x0c\x1c-\x1e]")
 _NUMBER: Final = re.compile(r"(\d{1,18})$")
 _STYLES: Final = {b"\n": "LF", b"\r\n": "CR LF", b"\r": "CR"}
@@ -153,10 +157,15 @@ def _final_blank(case: Case) -> Outcome:
     if not blocks or blocks[-1].closed or not blocks[-1].fields:
         return passed("The last block is ended by a blank line.")
     block = blocks[-1]
+    if not any(field.known for field in block.fields):
+        return not_applicable("what is left at the end is no event")
+    fix = "End every event with a blank line."
+    if WRITTEN_OUT in seen.body[block.at : block.end]:
+        fix = "Write line ends, not a backslash and an n: \\n\\n stands in the stream as four characters."
     lost = "the last event is lost" if block.named(b"data") else "the last block is lost"
     return failed(
         f"The stream ends inside a block, at byte {block.at:,}: {lost} for conforming clients.",
-        "End every event with a blank line.",
+        fix,
         bytes_at(seen.body, block.at, "the block left open", size=48),
     )
 
@@ -166,20 +175,15 @@ def raw_newlines(block: Block) -> list[Field]:
     return [
         field
         for field in block.fields
-        if not field.known and not field.looks_like_a_field and not _variant(field)
+        if not field.known and not field.looks_like_a_field and not field.variant
     ]
-
-
-def _variant(field: Field) -> bool:
-    """A known name in another case or with spaces or a BOM around it."""
-    bare = field.name.strip().removeprefix(b"\xef\xbb\xbf").strip().lower()
-    return not field.known and bare in FIELDS
 
 
 def _names(case: Case) -> Outcome:
     seen = case.main
     if (closed := _stream(case)) is not None:
         return closed
+    datas = [field for block in seen.lines.blocks for field in block.named(b"data")]
     variants: list[Field] = []
     strange: list[Field] = []
     for block in seen.lines.blocks:
@@ -188,10 +192,17 @@ def _names(case: Case) -> Outcome:
         for field in block.fields:
             if field.known or field.name.startswith(b"\xef\xbb\xbf"):
                 continue
-            if _variant(field):
+            if field.variant:
                 variants.append(field)
             elif field.looks_like_a_field:
                 strange.append(field)
+    twice = [field for field in datas if _FIELD_START.match(seen.body, field.value_at, field.end)]
+    if datas and len(twice) / len(datas) > TWICE_SHARE:
+        return failed(
+            f"{len(twice)} of {len(datas)} data lines hold a field again (`data: data: `): the events were wrapped twice.",
+            "Give the library the payload alone: it writes `data: ` itself.",
+            *(_line(seen, field) for field in twice[:SHOWN]),
+        )
     if variants:
         return failed(
             f"{count_of(len(variants), 'field name')} in a form that clients ignore, such as {escaped(variants[0].name)!r}.",
@@ -367,7 +378,11 @@ def _newlines(case: Case) -> Outcome:
     seen = case.main
     if (closed := _stream(case)) is not None:
         return closed
-    found = [field for block in seen.lines.blocks if block.closed for field in raw_newlines(block)]
+    if seen.lines.foreign:
+        return not_applicable("there is no field at all (H02)")
+    ended = seen.ended_by_server and not seen.lines.cut
+    blocks = [block for block in seen.lines.blocks if block.closed or ended]
+    found = [field for block in blocks for field in raw_newlines(block)]
     if not found:
         return passed("No line that belongs to no field.")
     return failed(
