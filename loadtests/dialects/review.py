@@ -193,7 +193,7 @@ class _Audit:
         """The event's name and the type inside it say the same."""
         kind = text_field(content, "type")
         if kind and message.type not in {kind, "message"}:
-            self._note("order", f"event {_shown(message.type)} carries the type {_shown(kind)}")
+            self._note("order", f"the event {_shown(message.type)} carries the type {_shown(kind)}")
 
 
 class _ChatAudit(_Audit):
@@ -249,7 +249,7 @@ class _ResponsesAudit(_Audit):
         if number is not None:
             if self._last is not None and number != self._last + 1:
                 what = "repeats or goes back" if number <= self._last else "leaves a gap"
-                self._note("sequence", f"sequence_number {what}: {number} follows {self._last}")
+                self._note("sequence", f"the sequence_number {what}: {number} follows {self._last}")
             self._last = number
         if kind.startswith("response.") and not self._any:
             self._any = True
@@ -259,7 +259,7 @@ class _ResponsesAudit(_Audit):
         if verb == "delta":
             part = _part_of(stem, content)
             if part in self._done:
-                self._note("order", f"{_shown(kind)} after the same part was done")
+                self._note("order", f"a {_shown(kind)} after the same part was done")
             self._sums.setdefault(part, []).append(as_text(field(content, "delta")))
         elif verb == "done" and stem in _WHOLE:
             part = _part_of(stem, content)
@@ -269,7 +269,7 @@ class _ResponsesAudit(_Audit):
             if isinstance(whole, str) and whole != summed:
                 self._note(
                     "sum",
-                    f"{_shown(stem)}: {len(summed):,} characters of deltas, {len(whole):,} in the whole"
+                    f"the text of {_shown(stem)}: {len(summed):,} characters of deltas, {len(whole):,} in the whole"
                     f"{_first_difference(summed, whole)}",
                 )
 
@@ -320,7 +320,7 @@ class _AnthropicAudit(_Audit):
                 self._note("order", "a second message_start")
             self._started = True
         elif not self._started and kind in _ANTHROPIC_KINDS:
-            self._note("order", f"{kind} before message_start")
+            self._note("order", f"a {kind} before message_start")
             self._started = True
         if kind == "content_block_start":
             self._begin(field(content, "index"))
@@ -348,15 +348,15 @@ class _AnthropicAudit(_Audit):
 
     def _end(self, kind: str, content: object) -> None:
         if self._open is not None:
-            self._note("order", f"{kind} while block {self._open} is open")
+            self._note("order", f"a {kind} while block {self._open} is open")
             self._open = None
         if kind == "message_stop" and not self._closing:
-            self._note("order", "message_stop without a stop_reason before it")
+            self._note("order", "a message_stop without a stop_reason before it")
         self._closing = self._closing or bool(text_field(content, "delta", "stop_reason"))
         output = field(content, "usage", "output_tokens")
         if isinstance(output, int):
             if output < self._output_tokens:
-                self._note("order", f"output_tokens fall from {self._output_tokens} to {output}")
+                self._note("order", f"the output_tokens fall from {self._output_tokens} to {output}")
             self._output_tokens = output
 
 
@@ -381,7 +381,7 @@ class _GeminiAudit(_Audit):
         total = field(content, "usageMetadata", "totalTokenCount")
         if isinstance(total, int):
             if total < self._total:
-                self._note("order", f"totalTokenCount falls from {self._total} to {total}")
+                self._note("order", f"the totalTokenCount falls from {self._total} to {total}")
             self._total = total
 
 
@@ -405,7 +405,7 @@ class _McpAudit(_Audit):
             if not isinstance(each, dict):
                 continue
             if each.get("jsonrpc") != "2.0":
-                self._note("order", f'jsonrpc is {_shown(as_text(each.get("jsonrpc")))}, not "2.0"')
+                self._note("order", f'the field jsonrpc is {_shown(as_text(each.get("jsonrpc")))}, not "2.0"')
             if is_response(each):
                 own = as_text(each["id"])
                 if own in self._answered:

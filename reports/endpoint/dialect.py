@@ -91,7 +91,7 @@ def _terminal(case: Case) -> Outcome:
             "data: [DONE] came, and a choice had no finish_reason.", "Say why each choice ended.", last
         )
     return failed(
-        f"The stream ended without {told.review.marker if told.terminal is None else printable(told.terminal, 60)}: "
+        f"The stream ended without its marker ({told.review.marker if told.terminal is None else printable(told.terminal, 60)}): "
         "clients take it for cut short.",
         "Send it always, also after an error.",
         last,
@@ -104,9 +104,9 @@ def _errors(case: Case) -> Outcome:
     told = case.spoken.review
     if told.errors:
         first = told.errors[0]
-        code = f" {first.code}" if first.code else ""
+        code = f" ({first.code})" if first.code else ""
         return failed(
-            f"An error{code} came as event, after status 200 and {count_of(told.tokens, 'token')}.",
+            f"An error{code} came as an event, after status 200 and {count_of(told.tokens, 'token')}.",
             "Answer with a status code where nothing was sent yet; look for its cause in the service's log.",
             *(_place(case.main, each.end, "the error's end") for each in told.errors[:SHOWN]),
         )

@@ -37,6 +37,8 @@ CAUSES: Final = (
     "H01", "H02", "H11", "H12", "B08", "B06", "H07", "B01", "B02", "B03", "B05", "T02", "H08", "T08", "D03", "W01", "W02",
     "W12", "W06", "W07", "W05", "W11", "D04", "D05", "D06", "S01", "H04", "D02", "R01", "R05", "K01",
 )  # fmt: skip
+OURS: Final = "T10"
+"""What it says is about us, and never stands for the endpoint."""
 TIMELINE_BURSTS: Final = 2_000
 
 
@@ -140,7 +142,7 @@ def _diagnosis(findings: list[Finding], case: Case) -> str:
     if open_questions:
         first = open_questions[0]
         return f"Nothing is broken as far as could be seen, but {first.id} ({first.name}) stayed open: {_small(first.sentence)} {first.fix}".strip()
-    warnings = [each for each in findings if each.verdict == "warn"]
+    warnings = [each for each in findings if each.verdict == "warn" and each.id != OURS]
     if warnings:
         return f"A working event stream, with {count_of(len(warnings), 'warning')}; the first: {_small(warnings[0].sentence)}"
     if case.main.opened:

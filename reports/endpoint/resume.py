@@ -143,8 +143,8 @@ def _flapping(case: Case) -> Outcome:
         return not_applicable(NO_STREAM)
     if not seen.ended_by_server:
         return not_applicable("the stream did not end by itself")
-    if case.spoken.review.terminal is not None:
-        return not_applicable("an answer that ends with its marker is not taken up again")
+    if case.spoken.review.ending in {"marker", "implied", "bare"}:
+        return not_applicable("an answer that says its end is not taken up again")
     again = case.one("resume", 2)
     if again is not None and again.status == 204:
         return not_applicable("the server ends reconnecting by 204")

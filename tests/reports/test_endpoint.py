@@ -269,6 +269,15 @@ def test_our_own_lateness_is_owned_up_to() -> None:
     assert found["B02"] == "unknown"  # every burst is void
 
 
+def test_our_own_lateness_is_never_the_diagnosis() -> None:
+    report = judged(probed(events(), lag_ns=5_500_000, end="enough"), skip=["B"])
+    assert verdicts(report)["T10"] == "warn"
+    assert report.diagnosis.startswith("A healthy event stream")
+    report = judged(probed([*events(), b"data:\n\n"], lag_ns=5_500_000, end="enough"), skip=["B"])
+    assert "the first: we read" not in report.diagnosis
+    assert "with 2 warnings" in report.diagnosis  # T05 and W09
+
+
 # Buffering.
 
 

@@ -45,7 +45,7 @@ def test_a_whole_stream_of_each_dialect(pieces: list[bytes], dialect: str) -> No
     [
         (chat()[:-1], "complete", {}, "warn", "[DONE] is missing"),
         ([*chat()[:5], DONE], "complete", {}, "warn", "had no finish_reason"),
-        (chat()[:5], "complete", {}, "fail", "ended without a finish_reason for every choice"),
+        (chat()[:5], "complete", {}, "fail", "without its marker (a finish_reason for every choice"),
         (chat()[:5], "enough", {}, "n/a", "was not seen"),
         (chat()[:5], "fin", {}, "n/a", "was not seen"),
         ([*chat()[:5], b'data: {"error":{"code":"x"}}\n\n'], "complete", {}, "n/a", "an error ended"),
@@ -55,7 +55,7 @@ def test_a_whole_stream_of_each_dialect(pieces: list[bytes], dialect: str) -> No
         (events(), "complete", {}, "unknown", "no terminal marker is known"),
         (events(), "enough", {}, "n/a", "was not seen"),
         (events(), "complete", {"terminal": "none"}, "n/a", "you said"),
-        (events(), "complete", {"terminal": "event:bye"}, "fail", "without event:bye"),
+        (events(), "complete", {"terminal": "event:bye"}, "fail", "(event:bye)"),
         ([*events(), b"event: bye\ndata: 1\n\n"], "complete", {"terminal": "event:bye"}, "pass", "(event:bye)"),
         ([*events(), NAMED_DONE], "complete", {}, "pass", "(event:done)"),
         (events(), "complete", {"dialect": "anthropic"}, "fail", "message_stop"),
@@ -130,6 +130,15 @@ def test_the_kind_of_heartbeat(piece: bytes, verdict: str) -> None:
 def test_the_first_token_is_the_dialect_s() -> None:
     """The role comes 10 ms after the request, the first word 30 ms later."""
     assert "first token 40 ms" in finding(examined(chat()), "T03").sentence
+
+
+@pytest.mark.parametrize("pieces", [chat(), gemini(), anthropic(), [*events(), NAMED_DONE]])
+def test_an_answer_that_says_its_end_does_not_flap(pieces: list[bytes]) -> None:
+    assert finding(examined(pieces), "R04").verdict == "n/a"
+
+
+def test_a_short_stream_without_an_end_flaps() -> None:
+    assert finding(examined(events()), "R04").verdict == "warn"
 
 
 def test_mcp_primes_with_empty_data() -> None:
