@@ -25,6 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sseproof.loadtests.content import Decoded
+from sseproof.loadtests.dialects import AUTO, Dialect, dialect_of, recognise
 from sseproof.loadtests.dialects.mcp import requests_in
 from sseproof.loadtests.framing import HEAD_LIMIT_BYTES, Head, ResponseReader, is_event_stream
 from sseproof.loadtests.probe import (
@@ -52,6 +53,7 @@ from sseproof.loadtests.request import (
     secret_values,
     user_information,
 )
+from sseproof.loadtests.settings import Target
 from sseproof.loadtests.sse import Message, Parser
 from sseproof.rundir.capture import Asked, Capture, Probed, ProbeName, Secured
 from sseproof.rundir.errors import UsageError
@@ -121,6 +123,7 @@ class _Examination:
         self._secrets: list[str] = []
         self._tokens: list[str] = []
         self._request = self._first_request(asked, environ)
+        self._resumes_by_get = self._dialect_of(asked.dialect).resumes_by_get
         self._way = self._usual_way(asked, environ)
         self._ways = [self._named_way(name) for name in asked.via]
         self._origin = None if asked.origin is None else parse_url(asked.origin)
@@ -168,12 +171,19 @@ class _Examination:
         method = (asked.method or ("POST" if asked.body is not None else "GET")).upper()
         if not re.fullmatch(r"[A-Z]{1,16}", method):
             raise UsageError(f"--method {printable(asked.method or '', 40)} is no HTTP method.")
+        accept = self._dialect_of(asked.dialect).accept
+        if accept is not None:
+            headers = {"Accept": accept, **headers}
         request = build_request(endpoint, method, checked_headers(headers), body.encode(), gzip=False)
         carried = secret_values(request.headers, ())
         self._secrets += carried
         self._credentials = bool(carried)
         self._secrets += secret_query_values(endpoint)
         return request
+
+    def _dialect_of(self, name: str | None) -> Dialect:
+        named = None if name == AUTO else name
+        return dialect_of(Target(url="", dialect=named, headers=self._asked.headers))
 
     def _usual_way(self, asked: CheckRequest, environ: Mapping[str, str]) -> Way:
         connect_to = None if asked.connect_to is None else _place("--connect-to", asked.connect_to)
@@ -277,9 +287,11 @@ class _Examination:
 
     def _resume(self, stream: Probed, ids: list[str]) -> None:
         """P4 and P5."""
+        if self._asked.dialect in {None, AUTO} and self._asked.terminal is None:
+            self._resumes_by_get = self._dialect_of(recognise(messages_of(stream)).dialect).resumes_by_get
         if not ids:
             why = "no event had an id"
-        elif self._gentle and not self._asked.resume:
+        elif self._gentle and not self._asked.resume and not self._resumes_by_get:
             why = f"{self._request.method} may cost the service something: --resume allows it"
         else:
             why = ""
@@ -293,9 +305,13 @@ class _Examination:
         self._again("bogus-id", BOGUS_ID, 1)
 
     def _again(self, name: ProbeName, last_event_id: str, number: int) -> Probed:
-        request = self._request.with_header("Last-Event-ID", last_event_id)
+        request = self._resuming(last_event_id)
         look = Look(headers_s=RESUME_LOOK_S, total_s=RESUME_LOOK_S, enough=lambda seen: seen.blocks >= 4)
         return self._probe(name, request, look, number=number, last_event_id=last_event_id)
+
+    def _resuming(self, last_event_id: str) -> Request:
+        request = self._request.with_header("Last-Event-ID", last_event_id)
+        return request.as_get() if self._resumes_by_get else request
 
     def _crossing(self) -> None:
         """P6: whether a page of another origin may use it, and what HEAD answers."""
@@ -375,7 +391,7 @@ class _Examination:
             if not ids:
                 return
             last_event_id = ids[-1]
-            request = self._request.with_header("Last-Event-ID", last_event_id)
+            request = self._resuming(last_event_id)
 
     def _bad_request(self) -> None:
         if self._request.body:
@@ -518,17 +534,17 @@ def head_of(probed: Probed) -> Head | None:
 
 def ids_of(probed: Probed) -> list[str]:
     """The ids of its events, in order; events without one of their own are left out."""
+    return [each.last_event_id for each in messages_of(probed) if each.has_id and each.last_event_id]
+
+
+def messages_of(probed: Probed) -> list[Message]:
+    """Its events."""
     reader = ResponseReader(probed.method)
     reader.feed(probed.received)
     if reader.head is None:
         return []
     body = Decoded(reader.head.get("content-encoding") or "", [reader.body()])
-    items = Parser().receive(bytes(body.data))
-    return [
-        each.last_event_id
-        for each in items
-        if isinstance(each, Message) and each.has_id and each.last_event_id
-    ]
+    return [each for each in Parser().receive(bytes(body.data)) if isinstance(each, Message)]
 
 
 def _enough(seen: Progress) -> bool:

@@ -102,6 +102,16 @@ def trickle(events: Sequence[bytes]) -> Sequence[bytes]:
     return [whole[at : at + 7] for at in range(0, len(whole), 7)]
 
 
+def mcp_server(endpoint: Endpoint, connection: Connection) -> bool:
+    """POST begins a stream, GET with Last-Event-ID takes it up again, and nothing else is served."""
+    posted = connection.request_line.startswith("POST ")
+    both = connection.header("accept") == "application/json, text/event-stream"
+    if posted == (connection.header("last-event-id") is None) and (both or not posted):
+        return False
+    says(response("405 Method Not Allowed", b""))(endpoint, connection)
+    return True
+
+
 MULTILINE: Final = [
     *(
         f"id: s-{number}\ndata: line {number}\ndata:\ndata: another\n\n".encode()
@@ -149,5 +159,6 @@ HEALTHY: Final = [
     Endpoint(name="OpenAI Responses", events=responses(), resumes="never"),
     Endpoint(name="Anthropic messages", events=anthropic(), resumes="never"),
     Endpoint(name="Gemini", events=gemini(), resumes="never"),
-    Endpoint(name="MCP", events=mcp(), asks={"headers": {"Accept": "application/json, text/event-stream"}}),
+    Endpoint(name="MCP, a stream to listen to", events=mcp()),
+    Endpoint(name="MCP, asked by POST, resumed by GET", events=mcp(), answer=mcp_server, asks={"method": "POST", "body": '{"jsonrpc":"2.0","id":1,"method":"tools/call"}', "dialect": "mcp"}),
 ]  # fmt: skip
