@@ -78,7 +78,7 @@ def request_of(url: str, options: Mapping[str, Any], headers: dict[str, str]) ->
     from sseproof.loadtests.examination import CheckRequest
     from sseproof.loadtests.probe import Trust
 
-    body, dialect = body_of(options["body"]), _dialect(options["dialect"])
+    body, dialect = body_of(options["body"]), _dialect(options["dialect"], options["terminal"])
     service, model = options["service"], options["model"]
     if (service is None) != (model is None):
         raise UsageError("--as and --model go together: --as openai --model NAME.")
@@ -143,7 +143,7 @@ def asking(service: str, model: str, url: str) -> Asking:
     return Asking(f"{base}{path}" if path else url, msgspec.json.encode(fields).decode(), headers)
 
 
-def _dialect(name: str | None) -> str | None:
+def _dialect(name: str | None, terminal: str | None) -> str | None:
     if name is None:
         return None
     from sseproof.loadtests.dialects import AUTO, dialect_of
@@ -151,7 +151,7 @@ def _dialect(name: str | None) -> str | None:
 
     if name != AUTO:
         try:
-            dialect_of(Target(url="", dialect=name))
+            dialect_of(Target(url="", dialect=name, terminal=terminal))
         except ValueError as error:
             raise UsageError(f"--dialect: {error}.") from None
     return name

@@ -168,8 +168,9 @@ class Seen:
 
     @property
     def sent_ns(self) -> int:
-        """When the request was on its way."""
-        return self.probed.sent_ns or self.probed.began_ns
+        """When the request was on its way: before anything came back, though our look at the clock may come later."""
+        sent = self.probed.sent_ns or self.probed.began_ns
+        return min(sent, self.probed.reads[0].at_ns) if self.probed.reads else sent
 
     @cached_property
     def head_ns(self) -> int | None:

@@ -141,6 +141,12 @@ def test_a_short_stream_without_an_end_flaps() -> None:
     assert finding(examined(events()), "R04").verdict == "warn"
 
 
+def test_what_came_back_before_we_looked_at_the_clock_came_after_the_request() -> None:
+    early = judged(probed(chat(), head_ms=-0.4, first_ms=-0.2), terminal=None)
+    assert "first byte 0.2 ms" in finding(early, "T03").sentence
+    assert "-" not in finding(early, "T01").sentence
+
+
 def test_mcp_primes_with_empty_data() -> None:
     assert finding(examined(mcp()), "W09").verdict == "pass"
     assert finding(examined([b"data:\n\n", *events(), NAMED_DONE]), "W09").verdict == "warn"
