@@ -320,6 +320,7 @@ def effect(kind: str, heard: Heard, sent_ns: int, whole: bytes) -> bool:
             return (heard.ended_ns - heard.at_ns[-1]) / 1e6 >= 295
 
 
+@pytest.mark.alone
 def test_what_stands_can_come_and_go(server: Server, lease: PortLease, tmp_path: Path) -> None:
     chunks = [chunk(EVENT.format(n=n).encode()) for n in range(24)]
     whole = HEAD + b"".join(chunks) + b"0\r\n\r\n"
@@ -356,6 +357,7 @@ def test_what_stands_can_come_and_go(server: Server, lease: PortLease, tmp_path:
     assert {row.kind for row in rows(tmp_path) if row.window is None} == {"clean"}
 
 
+@pytest.mark.alone
 def test_a_stream_that_outlives_a_fault_of_every_kind_loses_nothing(
     server: Server, lease: PortLease, tmp_path: Path
 ) -> None:
