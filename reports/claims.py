@@ -335,8 +335,8 @@ def help_claims() -> str:
     for metric in METRICS.values():
         meaning = textwrap.wrap(metric.meaning, 80 - 33)
         lines.append(f"{metric.name:<14} {metric.unit:<7} {metric.value:<9} {meaning[0]}")
-        lines += [" " * 32 + more for more in meaning[1:]]
-        lines.append(" " * 30 + f"{metric.example!r}".replace("'", '"'))
+        lines += [" " * 33 + more for more in meaning[1:]]
+        lines.append(" " * 33 + f"{metric.example!r}".replace("'", '"'))
     lines += ["", *_GRAMMAR]
     return "\n".join(lines) + "\n"
 
