@@ -11,7 +11,7 @@ from sseproof.cli import invoke
 from sseproof.rundir.files import PLAN_NAME
 from tests.integration.suite import directory_of, served, sseproof, started, verdict_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 SHORT = "events=4&interval_ms=5"
 LOAD = ("--streams", "160", "--users", "40", "--claim", "success >= 98%", "--claim", "ttft p95 <= 1s")
