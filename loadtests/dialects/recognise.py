@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from sseproof.loadtests.dialects.content import DECODE_ERRORS, decode_json, field, text_field
-from sseproof.loadtests.dialects.mcp import ENDPOINT_TYPE
+from sseproof.loadtests.dialects.mcp import ENDPOINT_TYPE, VERSIONS
 from sseproof.loadtests.dialects.meaning import HEARTBEAT_TYPES
 from sseproof.loadtests.sse import Message
 
@@ -81,7 +81,11 @@ def _recognised(message: Message) -> Recognised | None:
     named = message.type != "message"
     kind = text_field(content, "type")
     if content.get("jsonrpc") == "2.0":
-        return _A2A if _is_a2a(content.get("result")) else _MCP
+        if _is_a2a(content.get("result")):
+            return _A2A
+        # The answer to `initialize` says which version was agreed on.
+        version = text_field(content, "result", "protocolVersion")
+        return Recognised("mcp", f"MCP {version}") if version in VERSIONS else _MCP
     if kind.startswith("response.") and message.type in {"message", kind}:
         return _RESPONSES
     if kind == message.type:

@@ -397,6 +397,14 @@ def test_plain_whatever_it_is_called(data: str, service: str) -> None:
     assert bool(service) == bool(found.service)
 
 
+@pytest.mark.parametrize("version", [*VERSIONS, "3000-01-01"])
+def test_the_version_that_was_agreed_on_is_named(version: str) -> None:
+    data = f'{{"jsonrpc":"2.0","id":1,"result":{{"protocolVersion":"{version}","capabilities":{{}}}}}}'
+    found = recognise([Message("message", data, "", 1, False)])
+    assert found.dialect == "mcp"
+    assert (version in found.service) == (version in VERSIONS)
+
+
 def test_only_the_first_events_decide() -> None:
     hello = Message("message", "hello", "", 1, False)
     ping = Message("ping", "{}", "", 1, False)
