@@ -102,7 +102,11 @@ class History(Struct, kw_only=True):
     problems: list[str] = []
     """Sentences about the record itself: what is missing, torn, doubled."""
     missing: list[str] = []
-    """Row files that a whole run directory has and this one lacks, without their ending."""
+    """Row files that a whole run directory has and this one lacks, or has not whole, without their ending."""
+    torn: dict[str, int] = {}
+    """Damaged places in each row file."""
+    hidden: int = 0
+    """So many streams may have started of which no row tells; they are in no count, and no claim passes without them."""
 
 
 class Facts(Struct, kw_only=True):

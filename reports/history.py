@@ -2,7 +2,8 @@
 
 Rules:
 - Reading is forgiving about what a crash leaves (torn rows, a missing file, a run without an end) and strict about what
-  is not ours: a foreign, damaged or newer file is a UsageError in one sentence (`sseproof.rundir.files`).
+  is not ours: a foreign or newer file of rows is left out, and so is one that is empty or can't be read, each in a sentence.
+  No claim passes without a file that could have refuted it (`History.missing`); without the plan nothing is judged.
 - A start without a stream record is *unfinished*; a start that was never dispatched is *dropped* (design.md decision 6).
   Neither is forgotten: both stay in n, and so does a planned stream of which no worker wrote a row.
 - A row that came twice (the same stream of the same variant) counts once, the first one, and is a problem.
@@ -133,6 +134,7 @@ def _check_variants(directory: Path, plan: Plan) -> None:
         for variant in plan.variants:
             from_raw(variant.target, Target)
             from_raw(variant.load, Load)
+        msgspec.json.decode(plan.groups, type=GroupRule | None)
     except (msgspec.DecodeError, ValueError) as error:
         raise UsageError(
             f"{directory / PLAN_NAME} is damaged ({printable(str(error))}); the run can't be judged without it."
@@ -158,7 +160,12 @@ def _read_run(directory: Path, history: History) -> RunInfo | None:
     if not path.exists():
         history.problems.append(f"{RUN_NAME} is missing: how the run ended is not known.")
         return None
-    return read_document(path, RunInfo, "run")
+    try:
+        return read_document(path, RunInfo, "run")
+    except UsageError as error:
+        sentence = str(error).replace(str(path), RUN_NAME)
+        history.problems.append(f"{printable(sentence)} How the run ended is not known.")
+        return None
 
 
 def _how(run: RunInfo | None) -> How:
@@ -181,13 +188,27 @@ def _read_streams(directory: Path, history: History) -> None:
     history.dropped = [start for key, start in judged if start.dropped and key not in records]
     history.unfinished = [start for key, start in judged if not start.dropped and key not in records]
     history.starts = len(judged) - len(history.dropped)
-    unannounced = sum(1 for key in records if key not in starts)
-    if unannounced and STARTS.schema not in history.missing:
+    _note_unannounced(sum(1 for key in records if key not in starts), history)
+    breaks = _first_of(map(moved, _rows(directory, BREAKS, history)), _break_key, "break has", history)
+    history.breaks = [row for row in breaks.values() if (row.variant, row.stream) not in warm]
+
+
+def _note_unannounced(unannounced: int, history: History) -> None:
+    """Streams that ended without a start row, and what that says of those that did not end.
+
+    Each damaged place explains one. A place more may have been the start of a stream without an end; a stream more, and
+    rows are gone without a trace, those of streams without an end perhaps among them.
+    """
+    if STARTS.schema in history.missing:
+        return
+    if unannounced:
         history.problems.append(
             f"{_some(unannounced, 'stream')} ended without a start row; counted all the same."
         )
-    breaks = _first_of(map(moved, _rows(directory, BREAKS, history)), _break_key, "break has", history)
-    history.breaks = [row for row in breaks.values() if (row.variant, row.stream) not in warm]
+    torn = history.torn.get(STARTS.schema, 0)
+    history.hidden = max(torn - unannounced, 0)
+    if unannounced > torn:
+        history.missing.append(STARTS.schema)
 
 
 def _read_rest(directory: Path, history: History) -> None:
@@ -204,11 +225,18 @@ def _rows(directory: Path, file: RowFile[R], history: History) -> Iterable[R]:
     """The rows of one file; what is wrong with it is noted when they have been read."""
     _check_run(directory / file.name, history.plan.run)
     reading = Reading(directory, file)
-    yield from reading
+    try:
+        yield from reading
+    except UsageError as error:
+        sentence = str(error).replace(str(reading.path), file.name)
+        history.problems.append(f"{printable(sentence)} Judged without it.")
+        history.missing.append(file.schema)
+        return
     if reading.problem:
         history.problems.append(reading.problem)
-    if reading.missing:
+    if reading.missing or reading.empty:
         history.missing.append(file.schema)
+    history.torn[file.schema] = reading.torn
 
 
 def _key(row: StartRow | StreamRecord) -> StreamKey:
@@ -344,7 +372,7 @@ def _note_clocks(history: History) -> None:
 def _note_last_seen(directory: Path, history: History) -> None:
     """When the streams without an end were last on a worker's list of open ones, the latest moments first."""
     wanted = {_key(start) for start in history.unfinished}
-    if not wanted or not (directory / OPEN.name).exists():
+    if not wanted:
         return
     seen_ns: dict[StreamKey, int] = {}
     for row in map(history.clocks.moved, _rows(directory, OPEN, history)):
@@ -379,7 +407,7 @@ def _note_unmade(history: History) -> None:
     The part of a lost worker may have been made, and is unfinished; what the others did not make is dropped. What a
     limit of the user's own kept from starting was not to be made, and is said.
     """
-    if history.how != "finished":
+    if history.how != "finished" and history.run is not None:  # without run.json nobody knows
         return
     rule = msgspec.json.decode(history.plan.groups, type=GroupRule | None)
     ends = {row.worker: row.admission_end for row in history.generator if row.admission_end is not None}

@@ -32,8 +32,8 @@ from sseproof.reports.claims import Claim, Form
 from sseproof.reports.episodes import Episodes, FaultSplit, splits_of
 from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
+from sseproof.reports.metrics import METRICS, ValueKind
 from sseproof.reports.metrics import Unit as UnitName
-from sseproof.reports.metrics import ValueKind
 from sseproof.reports.words import (
     count_of,
     digits,
@@ -576,8 +576,8 @@ def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured
             verdict.sentence, text = _nothing(claim, verdict)
             verdict.next = _again(text, verdict, history)
         return
-    worst = _answer(claim, tally.worst, tally.total)
-    best = _answer(claim, tally.most_good, tally.total)
+    worst = _answer(claim, tally.worst, tally.total + history.hidden)
+    best = _answer(claim, tally.most_good + history.hidden, tally.total + history.hidden)
     hidden = _hidden_by_pooling(verdict, claim)
     if hidden:
         verdict.verdict = "fail"
@@ -638,16 +638,41 @@ def _code(claim: Claim, history: History, tally: _Tally, worst: Answer, best: An
 
 def _heed_missing_files(verdict: Verdict, claim: Claim, history: History) -> None:
     """Without its files a record can hide what failed: no pass, and no share that others could have lifted."""
-    needed = {"starts", "streams"} | ({"breaks"} if claim.unit in {"break", "attempt"} else set())
-    missing = sorted(needed & set(history.missing))
+    missing = sorted(_needed_files(claim, history) & (set(history.missing) | _holed(history)))
     if not missing or (verdict.verdict == "fail" and claim.form in {"all", "none"}):
         return
     verdict.verdict, verdict.code = "unknown", "not-measured"
     verdict.sentence = (
-        f"{joined([f'{name}.jsonl' for name in missing])} {'is' if len(missing) == 1 else 'are'} missing: "
+        f"{joined([f'{name}.jsonl' for name in missing])} {'is' if len(missing) == 1 else 'are'} missing or not whole: "
         "what is not on record can't be counted."
     )
     verdict.next = _again("Run again, and keep the whole run directory.", verdict, history)
+
+
+_TIMED: Final = frozenset({"duration", "rate", "portion", "peak"})
+"""Values that a step of the clock bends, of which only the generator's rows tell."""
+_TOLD_BY_WITNESS: Final = frozenset({"success", "goodput", "errors", "recovery", "lost", "doubled", "utf8"})
+"""Metrics that the server's own rows can turn from good to bad."""
+
+
+def _holed(history: History) -> set[str]:
+    """Files of which a row that matters may be torn: a crash tears its last one, in a run that ended well none is."""
+    return {name for name in ("generator", "witness") if history.how == "finished" and history.torn.get(name)}
+
+
+def _needed_files(claim: Claim, history: History) -> set[str]:
+    """The row files without which this claim could pass by accident."""
+    needed = {"starts", "streams"}
+    if claim.unit in {"break", "attempt"}:
+        needed.add("breaks")
+    if METRICS[claim.metric].value in _TIMED or claim.metric in {"goodput", "connected"}:
+        needed.add("generator")
+    if claim.metric in _TOLD_BY_WITNESS and any(
+        variant.preflight is not None and variant.preflight.witness_path is not None
+        for variant in history.plan.variants
+    ):
+        needed.add("witness")
+    return needed
 
 
 # --- words ---------------------------------------------------------------------------------------------------------------

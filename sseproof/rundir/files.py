@@ -94,7 +94,7 @@ REPORT_NAME: Final = "report.html"
 _CI_COMMAND: Final = re.compile(rb"##(?=\w*\[)")
 """As in `text.inert`; in a document it can only stand inside a string."""
 _encoder = msgspec.json.Encoder()
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class LineFile:
@@ -204,7 +204,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 class Salvage:
     """A file of a run that is read as far as it is whole, and what could not be read of it.
 
-    `torn` is the number of damaged places, `problem` a sentence about them (or about a missing file), else empty.
+    `torn` is the number of damaged places, `problem` a sentence about them (or about a file without anything), else empty.
     """
 
     unit: ClassVar[str]
@@ -214,12 +214,16 @@ class Salvage:
         self.path = path
         self.torn = 0
         self.missing = False
+        self.empty = False
+        """Not even its first line is there, which is written whole or not at all."""
 
     @property
     def problem(self) -> str:
         """One sentence for the report, empty when all was well."""
         if self.missing:
             return f"{self.path.name} is missing."
+        if self.empty:
+            return f"{self.path.name} is empty: what it held is lost."
         if self.torn:
             places = "place" if self.torn == 1 else "places"
             return f"{self.path.name} is damaged in {self.torn} {places}; every whole {self.unit} was read."
@@ -254,6 +258,7 @@ class Reading(Salvage, Generic[R]):
             decoder = msgspec.json.Decoder(self._file.type)
             version = SCHEMA_VERSION
             line = stream.readline(LARGEST_ROW_BYTES)
+            self.empty = not line
             header = header_of(line)
             if header is not None:
                 version = checked_version(self.path, header.schema, header.version, self._file.schema)
@@ -332,7 +337,8 @@ def read_document(path: Path, kind: type[D], schema: str) -> D:
         row = msgspec.json.decode(content, type=dict[str, object])
         return msgspec.json.decode(_encoder.encode(upgraded(schema, version, row)), type=kind)
     except _UNREADABLE as error:
-        raise UsageError(f"{path} is damaged ({error}); the run can't be judged without it.") from error
+        needed = "; the run can't be judged without it" if schema == "plan" else ""
+        raise UsageError(f"{path} is damaged ({error}){needed}.") from error
 
 
 def checked_version(path: Path, schema: str, version: int, wanted: str) -> int:

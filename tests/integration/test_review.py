@@ -457,7 +457,7 @@ def lines(name: str, change: Callable[[list[bytes]], list[bytes]]) -> Callable[[
         (lines("streams.jsonl", lambda rows: [rows[0].replace(b'"run":"', b'"run":"other-'), *rows[1:]]), 64),
         (lines("plan.json", lambda rows: [row.replace(b'"url": "', b'"url": 5, "x": "') for row in rows]), 64),
         (lambda copy: (copy / "plan.json").unlink(), 64),
-        (lambda copy: [(copy / "streams.jsonl").unlink(), (copy / "streams.jsonl").mkdir()], 64),
+        (lambda copy: [(copy / "streams.jsonl").unlink(), (copy / "streams.jsonl").mkdir()], 2),
     ],
     ids=["no streams", "no starts", "no rows", "torn", "empty", "no stream at all", "another run's", "bad plan",
          "no plan", "a folder"],

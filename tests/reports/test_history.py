@@ -307,23 +307,28 @@ def test_no_run_directory_is_a_sentence(tmp_path):
         read_history(tmp_path)
 
 
-def test_a_newer_file_is_refused_in_a_sentence(run):
+def test_a_newer_file_is_left_out_and_said(run):
     run.stream()
     directory = run.write()
     path = directory / STARTS.name
     head, rest = path.read_bytes().split(b"\n", 1)
     path.write_bytes(head.replace(b'"version":1', b'"version":99') + b"\n" + rest)
-    with pytest.raises(UsageError, match="newer sseproof"):
-        read_history(directory)
+    history = read_history(directory)
+    (problem,) = history.problems
+    assert problem.startswith(
+        "starts.jsonl was written by a newer sseproof (schema 99, this one reads up to 1)"
+    )
+    assert (history.missing, len(history.streams)) == (["starts"], 1)
 
 
-def test_a_foreign_file_is_refused_in_a_sentence(run):
+def test_a_foreign_file_is_left_out_and_said(run):
     run.generator()
     directory = run.write()
     path = directory / GENERATOR.name
     path.write_bytes(path.read_bytes().replace(b"sseproof/generator", b"something/else"))
-    with pytest.raises(UsageError, match="is not part of a run"):
-        read_history(directory)
+    history = read_history(directory)
+    assert history.missing == ["generator"]
+    assert "it is not part of a run. Judged without it." in history.problems[0]
 
 
 MS = 1_000_000

@@ -169,7 +169,8 @@ def test_a_file_cut_at_every_byte_gives_exactly_its_whole_rows(tmp_path, file):
         assert found == rows[: sum(end <= cut for end in ends[1:])], cut
         in_a_row = cut > 0 and content[cut - 1] != 0x0A and cut not in ends
         assert reading.torn == in_a_row, cut
-        assert bool(reading.problem) == in_a_row
+        assert reading.empty == (cut == 0)
+        assert bool(reading.problem) == (in_a_row or reading.empty)
 
 
 @pytest.mark.parametrize("file", ROW_FILES, ids=lambda file: file.schema)
@@ -243,7 +244,7 @@ def test_a_line_without_end_is_read_in_bounded_pieces(tmp_path, monkeypatch):
 def test_an_empty_and_a_missing_file_have_no_rows(tmp_path):
     (tmp_path / MARKS.name).touch()
     found, reading = read(tmp_path, MARKS)
-    assert (found, reading.torn, reading.problem) == ([], 0, "")
+    assert (found, reading.torn, reading.problem) == ([], 0, "marks.jsonl is empty: what it held is lost.")
     found, reading = read(tmp_path, STREAMS)
     assert (found, reading.missing, reading.problem) == ([], True, "streams.jsonl is missing.")
 
