@@ -1,6 +1,7 @@
 """Each check against an answer that has its one defect, and against a healthy one that has none."""
 
 import gzip
+import itertools
 import math
 import random
 import re
@@ -343,6 +344,11 @@ def test_a_timer_is_suspected_without_a_clock_and_proved_with_one() -> None:
     # The last event waits for nobody, so the least lateness is about 0.
     report = judged(probed(late, first_ms=10 + waits[0], gap_ms=[*waits[1:], 0.0, 0.0]))
     assert verdicts(report)["B05"] == "fail"
+    # Late, each by itself, and by less than the distance of two events: a busy sender, nobody who waits.
+    delays = [10.0, 40.0, 45.0, 50.0] * 20
+    arrivals = [each + delay for each, delay in zip(uneven_sends, delays, strict=True)]
+    gaps = [after - before for before, after in itertools.pairwise(arrivals)]
+    assert verdicts(judged(probed(late, first_ms=arrivals[0], gap_ms=[*gaps, 0.0])))["B05"] == "pass"
 
 
 def squeezed(pieces: list[bytes], *, flush: bool) -> list[bytes]:

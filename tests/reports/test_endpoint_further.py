@@ -41,6 +41,15 @@ def test_resuming(name: str) -> None:
     assert verdicts(judged(probed(MAIN), answer))["R01"] == verdict
 
 
+def test_how_an_id_is_ignored_is_said() -> None:
+    def said(answer: Probed) -> str:
+        return next(each.sentence for each in judged(probed(MAIN), answer).findings if each.id == "R01")
+
+    assert said(RESUMED["begins anew"][0]) == "The id is ignored: the stream begins anew."
+    assert said(RESUMED["leaves events out"][0]) == "9 events behind the id are left out."
+    assert said(RESUMED["begins at now"][0]) == "The id is ignored: the stream begins at now, with a gap."
+
+
 def test_resuming_behind_the_newest_event_of_a_feed() -> None:
     main = probed(numbers(7, 7), end="enough")
     assert verdicts(judged(main, again(numbers(8, 9), "7")))["R01"] == "pass"
