@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from sseproof.reports.charts.lanes import limit_text
 from sseproof.reports.charts.svg import (
     DASHES,
     FOOT,
@@ -66,8 +67,8 @@ def steps(backs: Backs) -> list[tuple[float, float]]:
     return found
 
 
-def back_within(samples: Sequence[Backs], limit_ms: float) -> Chart | None:
-    """One curve a variant against the limit; None where none was over."""
+def back_within(samples: Sequence[Backs], limit_ms: float, *, claimed: bool = False) -> Chart | None:
+    """One curve a variant against the limit, which may be a claim's; None where none was over."""
     samples = [each for each in samples if each.count]
     if not any(each.over_ms for each in samples):
         return None
@@ -87,7 +88,7 @@ def back_within(samples: Sequence[Backs], limit_ms: float) -> Chart | None:
     x = across(limit_ms)
     chart.line([(x, top - 6), (x, bottom)], "currentColor", width=1.5, dash="6 3")
     anchor: Anchor = "end" if x > 700 else "start"
-    chart.text(x, top - 8, duration_text(limit_ms * 1e6), anchor)
+    chart.text(x, top - 8, limit_text(limit_ms, claimed=claimed), anchor)
     for each in samples:
         _curve(chart, each, across, scale)
     at = sorted({*(told * 1e3 for told in _TOLD if told * 1e3 <= across.high), limit_ms})

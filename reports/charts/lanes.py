@@ -256,9 +256,18 @@ class Episode(Struct, kw_only=True, frozen=True):
 
 
 def episodes(
-    key: str, title: str, breaks: Sequence[Episode], limit_ms: float, longest_ms: float
+    key: str,
+    title: str,
+    breaks: Sequence[Episode],
+    limit_ms: float,
+    longest_ms: float,
+    *,
+    claimed: bool = False,
 ) -> Chart | None:
-    """A lane a break, the fastest first: the edge of the bars is the distribution of the reconnection time."""
+    """A lane a break, the fastest first: the edge of the bars is the distribution of the reconnection time.
+
+    `claimed` is whether the limit is a claim's.
+    """
     if not breaks:
         return None
     ranked = sorted(breaks, key=lambda each: (each.back_ms is None, each.back_ms or 0.0, each.label))
@@ -277,7 +286,12 @@ def episodes(
         _episode(chart, each, scale, top + index * height, height)
     x = scale(limit_ms)
     chart.line([(x, 16), (x, bottom)], "currentColor", width=2, dash="6 3")
-    chart.text(x, 12, duration_text(limit_ms * 1e6), "middle" if 40 < x < 960 else "end")
+    chart.text(
+        x,
+        12,
+        limit_text(limit_ms, claimed=claimed),
+        "middle" if 140 < x < 860 else "start" if x < 200 else "end",
+    )
     chart.line([(_START, bottom), (_END, bottom)], QUIET, width=1)
     for value in linear_ticks(0, scale.high):
         place = scale(value)
@@ -308,6 +322,11 @@ def episodes(
         )
     )
     return chart
+
+
+def limit_text(limit_ms: float, *, claimed: bool) -> str:
+    """What stands at the line of a limit."""
+    return f"{'claimed: ' if claimed else ''}{duration_text(limit_ms * 1e6)}"
 
 
 def _spread(ranked: Sequence[Episode]) -> list[Episode]:

@@ -18,6 +18,7 @@ from sseproof.reports.charts.svg import (
     FOOT,
     LEFT,
     PASS,
+    QUIET,
     RIGHT,
     SERIES,
     SIGNS,
@@ -45,6 +46,8 @@ _PLOT: Final = 210.0
 _FEWEST_IN_BIN: Final = 72
 """Streams in a bin, below which a p95 says nothing (measurement.md 5.3)."""
 _MOST_BINS: Final = 40
+_CHAR: Final = 20.0
+"""A character in thousandths, on a page of 400 px."""
 _WHOLE: Final = 0.9
 """A fault that acts for so much of the run stands."""
 
@@ -61,6 +64,8 @@ class Band(Struct, kw_only=True, frozen=True):
     """From each call sent to its answer, in seconds: applied and healed somewhere in there."""
     mark: bool = False
     """No fault but a moment that somebody marked."""
+    phase: bool = False
+    """No fault but a part of the run as planned; all of them share the first lane."""
 
 
 class Point(Struct, frozen=True):
@@ -83,9 +88,11 @@ def lanes(bands: Sequence[Band]) -> list[list[Band]]:
     for band in sorted(bands, key=lambda each: (each.since_s, each.name)):
         named.setdefault(band.name, []).append(band)
     marks = [row for row in named.values() if row[0].mark]
-    rows = [row for row in named.values() if not row[0].mark]
+    phases = [band for band in bands if band.phase]
+    first = [phases] if phases else []
+    rows = [row for row in named.values() if not row[0].mark and not row[0].phase]
     if len(rows) <= MOST_LANES:
-        return rows + marks
+        return first + rows + marks
     rest = rows[MOST_LANES - 1 :]
     kinds = f"{len(rest)} more faults"
     spans = joined_spans(
@@ -95,13 +102,13 @@ def lanes(bands: Sequence[Band]) -> list[list[Band]]:
         Band(name=kinds, since_s=since, until_s=None if until == math.inf else until, several=True)
         for since, until in spans
     ]
-    return [*rows[: MOST_LANES - 1], merged, *marks]
+    return [*first, *rows[: MOST_LANES - 1], merged, *marks]
 
 
 def compact(bands: Sequence[Band], length_s: float) -> list[Band]:
     """The same with one lane for all faults that stand the whole run: enough where their names stood before."""
     time = Scale(0.0, max(length_s, 1e-3), 0.0, 1.0)
-    standing = [band for band in bands if not band.mark and _stands(band, time)]
+    standing = [band for band in bands if not band.mark and not band.phase and _stands(band, time)]
     names = {band.name for band in standing}
     if len(names) < 2:
         return list(bands)
@@ -118,11 +125,15 @@ def draw_bands(chart: Chart, bands: Sequence[Band], time: Scale, top: float, bot
     """The lanes from `top` on, each band down to `bottom`; gives where the lanes end."""
     rows = lanes(bands)
     behind = top + LANE * len(rows)
-    passing = [band for band in bands if not band.mark and not _stands(band, time)]
+    passing = [band for band in bands if not band.mark and not band.phase and not _stands(band, time)]
     spans = [(band.since_s, time.high if band.until_s is None else band.until_s) for band in passing]
     for since, until_s in joined_spans(spans):
         chart.bar(time(since), time(until_s), behind, bottom, BAND, opacity=0.12)
     for row in rows:
+        if row[0].phase:
+            _phases(chart, row, time, top, bottom)
+            top += LANE
+            continue
         for band in row:
             _band(chart, band, time, top, bottom)
         _calls(chart, row, time, top, bottom)
@@ -147,6 +158,19 @@ def _band(chart: Chart, band: Band, time: Scale, top: float, bottom: float) -> N
     until = "the end" if band.until_s is None else f"{digits(band.until_s)} s"
     title = f"{short(band.name, 60)}: {digits(band.since_s)} s to {until}"
     chart.bar(start, end, top + 1, top + LANE - 1, BAND, opacity=0.4, title=title)
+
+
+def _phases(chart: Chart, row: Sequence[Band], time: Scale, top: float, bottom: float) -> None:
+    """The names of the phases, where there is room, and a line where one follows another."""
+    for band in row:
+        start, end = time(band.since_s), time(time.high if band.until_s is None else band.until_s)
+        title = f"phase {short(band.name, 60)}, from {digits(band.since_s)} s as planned"
+        chart.bar(start + 1, end - 1, top + 1, top + LANE - 1, QUIET, opacity=0.15, title=title)
+        label = short(band.name)
+        if len(label) * _CHAR < end - start:
+            chart.text((start + end) / 2, top + 13, label, "middle", halo=False)
+    starts = [time(band.since_s) for band in row if band.since_s > time.low]
+    chart.ticks(((x, top) for x in starts), QUIET, length=bottom - top, width=1, opacity=0.7)
 
 
 def _calls(chart: Chart, row: Sequence[Band], time: Scale, top: float, bottom: float) -> None:

@@ -309,6 +309,7 @@ def _episodes(record: Record) -> list[Block]:
             for index, (name, breaks) in enumerate(by_variant.items())
         ],
         limit_ms,
+        claimed=bool(claimed),
     )
     if curve is not None:
         blocks.append(Figure(chart=curve))
@@ -319,7 +320,7 @@ def _episodes(record: Record) -> list[Block]:
                 Paragraph(text=f"{title}: after none of {len(breaks):,} breaks did a new event come.")
             )
             continue
-        chart = episodes(f"breaks-{index}", title, breaks, limit_ms, longest)
+        chart = episodes(f"breaks-{index}", title, breaks, limit_ms, longest, claimed=bool(claimed))
         if chart is not None:
             blocks.append(Figure(chart=chart))
     return blocks

@@ -15,6 +15,7 @@ from sseproof.reports.facts import Facts, History, load_began_ns
 from sseproof.reports.judge import RunVerdict
 from sseproof.reports.words import NOT_MEASURED, duration_text, share_text
 from sseproof.rundir.rows import BreakRow, StreamRecord
+from sseproof.rundir.text import printable
 
 _NS_PER_S: Final = 1e9
 _APART_S: Final = 0.5
@@ -96,7 +97,21 @@ class Record(Struct, kw_only=True):
             for each in self.verdict.marks[:_MOST_MARKS]
             if 0.0 <= (at := self.seconds(each.at_ns)) <= self.length_s
         ]
-        return bands + marks
+        return self._phases() + bands + marks
+
+    def _phases(self) -> list[Band]:
+        """The parts of the run as planned, which are the same in all variants."""
+        planned = next((each.phases for each in self.verdict.variants if each.phases), [])
+        return [
+            Band(
+                name=printable(phase.name, 60),
+                since_s=phase.start_ms / 1e3,
+                until_s=None if phase.end_ms is None else phase.end_ms / 1e3,
+                phase=True,
+            )
+            for phase in planned
+            if phase.start_ms / 1e3 < self.length_s
+        ]
 
     def _brackets(self, window: FaultWindow) -> tuple[tuple[float, float], ...]:
         """Between which instants this window was applied and healed, in seconds of the run."""

@@ -381,6 +381,36 @@ def test_a_mark_is_a_line_in_a_lane_of_its_own() -> None:
     assert "marked, 2 times" in texts(chart)
 
 
+def test_phases_share_the_first_lane_and_shade_nothing() -> None:
+    phases = [
+        Band(name="before", since_s=0, until_s=4, phase=True),
+        Band(name="fault", since_s=4, until_s=8, phase=True),
+        Band(name="x", since_s=8, until_s=8.2, phase=True),
+        Band(name="after", since_s=8.2, until_s=None, phase=True),
+    ]
+    fault = Band(name="stall", since_s=5, until_s=6)
+    assert [row[0].name for row in lanes([fault, *phases])] == ["before", "stall"]
+    chart = ttft_over_time([series(30)], [*phases, fault], 10, [], "")
+    assert chart is not None
+    assert {"before", "fault", "after"} <= set(texts(chart))
+    assert "x" not in texts(chart), "no room for it; its bar has a title"
+    assert "phase x, from 8 s as planned" in [shape.title for shape in chart.shapes]
+    tall = [bar for bar in bars(chart, svg.BAND) if bar[3] - bar[2] > 100]
+    assert len(tall) == 1, "only the fault"
+    assert compact([*phases, fault], 10) == [*phases, fault]
+
+
+def test_a_limit_says_whether_somebody_claimed_it() -> None:
+    for claimed, text in ((True, "claimed: 1 s"), (False, "1 s")):
+        backs = Backs(name="", over_ms=[100.0])
+        for chart in (
+            back_within([backs], 1_000.0, claimed=claimed),
+            episodes("e", "x", [episode(0, 100.0)], 1_000.0, 1_000.0, claimed=claimed),
+        ):
+            assert chart is not None
+            assert text in texts(chart)
+
+
 def test_every_series_has_a_form_of_its_own() -> None:
     names = ["a", "b", "c", "d"]
     chart = ttft_over_time([series(10, name=name) for name in names], [], 10, [], "")
