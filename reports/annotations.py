@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 Kind = Literal["error", "warning", "notice"]
 
 MOST_OF_A_KIND: Final = 10
-_TEXT_CHARS: Final = 1_000
+_LINE_CHARS: Final = 1_000
+_MOST_LINES: Final = 6
 _TITLE_CHARS: Final = 200
 _KINDS: Final[dict[Level, Kind]] = {"failure": "error", "error": "error", "skipped": "warning"}
 _WORDS: Final[dict[Level, str]] = {"failure": "fails", "error": "unknown", "skipped": "unknown"}
 
 
 def annotations(verdict: "RunVerdict") -> list[str]:
-    """The lines to print, none of them longer than a few thousand characters."""
+    """The lines to print, none of them longer than some thousand characters."""
     cases = [case for case in cases_of(verdict) if case.level != "ok"]
     lines = []
     for kind in ("error", "warning"):
         own = [case for case in cases if _KINDS[case.level] == kind]
         shown = own if len(own) <= MOST_OF_A_KIND else own[: MOST_OF_A_KIND - 1]
-        lines += [_command(kind, _title(case), case.text) for case in shown]
+        lines += [_command(kind, _title(case), *case.lines) for case in shown]
         if left := len(own) - len(shown):
             more = f"and {left:,} more: {', '.join(case.name for case in own[len(shown) :])}"
             lines.append(_command(kind, f"{left:,} more", more))
@@ -42,8 +43,8 @@ def _title(case: Case) -> str:
     return case.name if case.kind == RUN_CLASS else f"{_WORDS[case.level]}: {case.name}"
 
 
-def _command(kind: str, title: str, text: str) -> str:
-    shown = inert(printable(text, _TEXT_CHARS))
+def _command(kind: str, title: str, *lines: str) -> str:
+    shown = inert("\n".join(printable(line, _LINE_CHARS) for line in lines[:_MOST_LINES]))
     return f"::{kind} title={_property(inert(printable(title, _TITLE_CHARS)))}::{_data(shown)}"
 
 

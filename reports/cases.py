@@ -5,7 +5,8 @@ Rules (measurement.md 6, design.md "Commands"):
   `--on-unknown warn` it is skipped, as the exit code then passes over it.
 - Only verdicts that set the exit code are cases; those of variants that are shown beside the judged one are told apart.
 - The run itself is a case: one that did not come to its end is an error whatever its claims say, as 70 and 130 outrank
-  their exit code. So a run without claims has a case, too; some readers call an empty list a broken one.
+  their exit code. So a run without claims has a case, too; some readers call an empty list a broken one. One that met an
+  abort condition of its own is skipped: its exit code is that of its verdicts, most of them unknown then.
 - A case has a name of its own within its class: readers keep only the first of two with the same name.
 """
 
@@ -122,15 +123,16 @@ def _lines(verdict: Verdict) -> Iterator[str]:
 
 
 def _run_case(verdict: "RunVerdict") -> Case:
+    level: Level = "ok" if verdict.how == "finished" else "skipped" if verdict.aborted else "error"
     return Case(
         kind=RUN_CLASS,
         name=RUN_NAME,
-        level="ok" if verdict.how == "finished" else "error",
-        word=verdict.how,
+        level=level,
+        word="aborted" if verdict.aborted else verdict.how,
         lines=[
-            _ENDS.get(verdict.how, "The run came to its end."),
+            printable(verdict.aborted, TEXT_CHARS) or _ENDS.get(verdict.how, "The run came to its end."),
             printable(verdict.decision, TEXT_CHARS),
-            *(printable(problem, TEXT_CHARS) for problem in verdict.problems),
+            *(printable(problem, TEXT_CHARS) for problem in verdict.problems if problem != verdict.aborted),
         ],
     )
 

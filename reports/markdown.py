@@ -73,6 +73,8 @@ def _blocks(verdict: "RunVerdict") -> Iterator[str]:
     yield f"## {escaped(verdict.decision)}\n\n"
     yield from (f"{escaped(each)}\n\n" for each in verdict.findings)
     yield f"{_about(verdict)}\n"
+    if verdict.aborted:
+        yield f"\n{escaped(verdict.aborted)}\n"
     counting = [each for each in verdict.verdicts if each.counts]
     if counting:
         yield from _table(

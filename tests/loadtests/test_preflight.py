@@ -106,7 +106,18 @@ def test_our_own_server(profile: str, said: str, kind: str, sequence: str) -> No
 
 
 @pytest.mark.parametrize(
-    "header", ["", "nginx", "reference", "other; witness=/w", "reference; witness=http://x/"]
+    "header",
+    [
+        "",
+        "nginx",
+        "reference",
+        "other; witness=/w",
+        "reference; witness=http://x/",
+        "reference; witness=/w x",
+        "reference; witness=/w\x9b31m",
+        f"reference; witness=/{'w' * 200}",
+        "reference; witness=/w; profile=evil",
+    ],
 )
 def test_other_servers_headers_say_nothing(header: str) -> None:
     assert own_server(header) is None

@@ -21,6 +21,7 @@ from sseproof.loadtests.stream import QUEUE_HIGH_EVENTS, Ledger, Session
 from sseproof.loadtests.transport import Exchange
 from sseproof.rundir.errors import RigError, UsageError
 from sseproof.rundir.rows import GAP_GRID_NS, AddressPlan, BreakRow
+from sseproof.rundir.text import CUT_MARK, DETAIL_LIMIT_CHARS
 from tests.loadtests.rawserver import (
     CHUNKED_HEAD,
     CLOSE_HEAD,
@@ -83,6 +84,29 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 # Resuming, restarting, giving up.
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("s-3", "s-3"),
+        ("123456789", "123456789"),
+        ("9" * 1_000, "9" * DETAIL_LIMIT_CHARS),
+        ("x" * 1_000, "x" * DETAIL_LIMIT_CHARS + CUT_MARK),
+        ("a\u202eb", "a\\u202eb"),
+        ("you sent tok-5b20e8d4", "you sent [secret]"),
+    ],
+)
+def test_an_id_is_sent_back_as_it_came_and_kept_fit_for_a_row(sent: str, kept: str) -> None:
+    """The service chooses it, of any length, and may repeat in it what it was asked."""
+    first = f"id: {sent}\ndata: a\n\n".encode()
+    end = event("x", type_="done")
+    with serving(cut_then(first, end)) as server:
+        streams = robust(server.url, headers={"X-Api-Key": "tok-5b20e8d4"})
+        record = streams.run(number=7)
+        again = server.connections[1]
+    assert (again.header("last-event-id") or "").encode("utf-8") == sent.encode()
+    assert record.attempts[1].last_event_id == kept
 
 
 @pytest.mark.parametrize("reset", [False, True])

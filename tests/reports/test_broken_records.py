@@ -158,7 +158,8 @@ def cut_between_rows(path: Path) -> None:
 
 def rubbish(path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
-    lines[len(lines) // 2] = b'{"stream": [}, \xff\x00 "' + b"[" * 100_000 + b"\n"
+    deep = b'{"unheard of": ' + b"[" * 100_000 + b"\n"
+    lines[len(lines) // 2] = b'{"stream": [}, \xff\x00 "\n' + deep
     path.write_bytes(b"".join(lines))
 
 

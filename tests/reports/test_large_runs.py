@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import judge
 from sseproof.reports.lean import leaner
 from sseproof.rundir.files import STREAMS, Reading
+from sseproof.rundir.rows import StreamRecord
 from tests.reports.large_runs import EVENTS, large_run
 
 FEW, MANY = 2_000, 10_000
@@ -97,6 +100,11 @@ def test_lean_rows_are_the_same_rows(judged):
     assert lean[0].sent is lean[0].attempts[0].sent
     assert lean[0].name is lean[1].name
     assert lean[0].events == EVENTS + 2
+    at_once = structs.replace(whole[0], first_token=whole[0].first_event, last_token=whole[0].last_event)
+    copied = msgspec.json.decode(msgspec.json.encode(at_once), type=StreamRecord)
+    copied = leaner()(copied)
+    assert copied == at_once
+    assert copied.first_token is copied.first_event
 
 
 def test_the_same_seed_makes_the_same_bytes(tmp_path):

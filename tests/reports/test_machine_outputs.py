@@ -180,6 +180,16 @@ class TestAgreement:
         assert [line.split(" ")[0] for line in annotations(result)] == ["::error", "::notice"]
         assert "no disk" in annotations(result)[0]
 
+    def test_a_run_that_met_its_abort_condition_follows_its_verdicts(self):
+        said = "The run was aborted 5 s after its start."
+        result = of(verdict("pass"), how="interrupted", aborted=said, problems=[said, "Another."])
+        assert result.exit_code == 0
+        levels = junit_levels(junit_xml(result))
+        assert levels[f"{RUN_CLASS}.the run came to its end"] == "skipped"
+        assert [line.split(" ")[0] for line in annotations(result)] == ["::warning", "::notice"]
+        assert junit_xml(result).decode().count(said) == 2, "in the message and the body"
+        assert said in markdown_text(result).decode()
+
     def test_a_run_without_claims_is_no_empty_list(self):
         assert junit_levels(junit_xml(of())) == {f"{RUN_CLASS}.the run came to its end": "ok"}
 
@@ -243,7 +253,7 @@ class TestAnnotations:
         )
         head, _, text = line.removeprefix("::").partition("::")
         assert head == "error title=fails%3A a%3A b%2C c 5%25"
-        assert text.startswith("50 %25,\\r\\n: end\\n::error::x")
+        assert text == "50 %25,\\r\\n: end\\n::error::x%0AGood: 9 of 10 streams.%0ANext: A step."
         assert "\n" not in line
 
     @pytest.mark.parametrize(
@@ -275,6 +285,8 @@ class TestMarkdown:
             verdict("fail", claim=foreign, sentence=foreign, variant=foreign),
             verdict("fail", claim=foreign, counts=False),
             scenario=foreign,
+            findings=[foreign, "# heading", "1. list"],
+            aborted=foreign,
             problems=[foreign, "# heading", "1. list", "- list", "+ list", "---", "> quote", "    code"],
             command=["sseproof", "run", foreign],
             variants=[
