@@ -370,7 +370,7 @@ class _Connection:
                     self._flush(limit_s)  # the alert that says why
                 raise
             if not self._wait(limit_s):
-                raise _End("connect-timeout", "the TLS handshake did not finish in time")
+                raise _End("tls", "the handshake did not finish in time")
             assert self._sock is not None
             try:
                 data = self._sock.recv(READ_BYTES)

@@ -1,8 +1,10 @@
 """`sseproof check` against servers of exact bytes: what it sends, what it keeps, and what it says."""
 
 import contextlib
+import datetime as dt
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -15,14 +17,14 @@ from pathlib import Path
 import pytest
 import trustme
 
-from sseproof.loadtests.examination import CheckRequest, examine
+from sseproof.loadtests.examination import REQUESTS_LIMIT, TIME_LIMIT_S, CheckRequest, examine
 from sseproof.loadtests.probe import Trust
 from sseproof.reports.endpoint.judge import judge_capture
 from sseproof.reports.endpoint.model import CheckReport
 from sseproof.rundir.capture import Capture
 from sseproof.rundir.capture_file import read_capture
 from sseproof.rundir.errors import UsageError
-from tests.integration.suite import served, sseproof
+from tests.integration.suite import served, sseproof, started
 from tests.loadtests.rawserver import LAST_CHUNK, Connection, RawServer, chunk, event, serving
 
 pytestmark = pytest.mark.integration
@@ -682,3 +684,96 @@ def test_a_model_service_is_asked_in_its_own_words(tmp_path: Path) -> None:
     done = sseproof("check", base, "--as", "openai", cwd=tmp_path)
     assert done.returncode == 64
     assert "--model" in done.stderr
+
+
+def test_a_slow_reader_is_borne_or_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sseproof.loadtests.examination.SLOW_AFTER_S", 0.0)
+    monkeypatch.setattr("sseproof.loadtests.examination.SLOW_PAUSE_S", 1.0)
+    patience_s = 30.0
+
+    def script(connection: Connection) -> None:
+        """More than the kernels' buffers hold, so that the reader is felt."""
+        if refused(connection):
+            return
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
+        connection.sock.settimeout(patience_s)
+        connection.send(HEAD)
+        with contextlib.suppress(TimeoutError):
+            for number in range(1, 400):
+                connection.send(chunk(event(f'{{"n": {number}, "text": "{"x" * 2_000}"}}', number=number)))
+            connection.send(LAST_CHUNK)
+            connection.until_gone()
+
+    with serving(script) as server:
+        capture = looked(server.url, slow_reader=True, look_s=0.3)
+        assert found(capture)["K03"] == "pass"
+        felt_ns = max(after - before for before, after in server.connections[-1].sends)
+    (slow,) = probes(capture, "slow-reader")
+    assert slow.end == "complete"
+    assert felt_ns > 500_000_000
+    patience_s = 0.2
+    with serving(script) as server:
+        capture = looked(server.url, slow_reader=True, look_s=0.3)
+    assert found(capture)["K03"] == "warn"
+
+
+def certified(name: str, tmp_path: Path, **options: object) -> tuple[ssl.SSLContext, Trust]:
+    """A server's certificate of an authority that the client trusts."""
+    authority = trustme.CA()
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name, **options).configure_cert(context)  # type: ignore[arg-type]
+    return context, Trust(ca=str(ca))
+
+
+def test_a_certificate_of_another_name_and_one_that_is_over(tmp_path: Path) -> None:
+    context, trust = certified("other.example", tmp_path)
+    with serving(steady, tls=context) as server:
+        report = judge_capture(looked(server.url, trust=trust))
+        assert report.exit_code == 1
+        assert "IP address mismatch" in report.diagnosis
+        insecure = judge_capture(looked(server.url, trust=Trust(insecure=True)))
+        assert insecure.status == 200
+    year = dt.timedelta(days=365)
+    now = dt.datetime.now(dt.UTC)
+    context, trust = certified("127.0.0.1", tmp_path, not_before=now - 2 * year, not_after=now - year)
+    with serving(steady, tls=context) as server:
+        report = judge_capture(looked(server.url, trust=trust))
+    assert "certificate has expired" in report.diagnosis
+    assert "renew" in report.diagnosis
+
+
+def test_a_service_without_tls_is_told_from_one_that_is_down() -> None:
+    def script(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        connection.until_gone()
+
+    with serving(script) as server:
+        server.reads = "nothing"
+        report = judge_capture(looked(server.url.replace("http:", "https:")))
+    assert report.diagnosis.startswith("The TLS connection failed")
+    assert "is it an https:// service?" in report.diagnosis.lower()
+
+
+def test_an_interrupt_ends_it_at_once(tmp_path: Path) -> None:
+    began = threading.Event()
+
+    def script(connection: Connection) -> None:
+        began.set()
+        connection.until_gone()
+
+    with serving(script) as server:
+        child = started("check", server.url, cwd=tmp_path)
+        assert began.wait(30)
+        child.send_signal(signal.SIGINT)
+        _, complaint = child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert "Traceback" not in complaint
+
+
+def test_help_says_what_will_be_sent(tmp_path: Path) -> None:
+    said = " ".join(sseproof("check", "--help", cwd=tmp_path).stdout.split())
+    assert (
+        f"Sends at most {REQUESTS_LIMIT} requests to URL, one at a time, within {TIME_LIMIT_S:.0f} s" in said
+    )

@@ -44,6 +44,13 @@ WHOLE = {
     "a length in words": (HEAD + b"Content-Length: many\r\n\r\n", b"", "none", False, "not a number"),
     "an endless head": (HEAD + b"X: " + b"y" * HEAD_LIMIT_BYTES, b"", "none", False, "longer than 64 KiB"),
     "an endless chunk line": (CHUNKED + b"1;" + b"y" * 2_000, b"", "chunked", False, "does not end"),
+    "long interim answers": (
+        (b"HTTP/1.1 103 Early Hints\r\nLink: " + b"y" * 20_000 + b"\r\n\r\n") * 4 + CHUNKED,
+        b"",
+        "none",
+        False,
+        "longer than 64 KiB",
+    ),
     "endless interim": (b"HTTP/1.1 100 Continue\r\n\r\n" * 30, b"", "none", False, "after the other"),
 }
 

@@ -183,15 +183,16 @@ def test_a_look_alike_is_named(name: str) -> None:
 
 
 def test_the_certificate_says_who_reads_along() -> None:
-    def answer(issuer: str, *, private_ca: bool = False) -> dict[str, str]:
+    def answer(issuer: str, *, private_ca: bool = False) -> tuple[str, bool]:
         tls = Secured(version="TLSv1.3", certificate=Certificate(issuer=issuer), private_ca=private_ca)
         report = judge_capture(capture(probed(events(), tls=tls), url="https://chat.example/stream"))
-        return verdicts(report)
+        finding = next(each for each in report.findings if each.id == "H18")
+        return finding.verdict, "TLS inspection reads" in finding.sentence
 
-    assert answer("R3, Let's Encrypt")["H18"] == "pass"
-    assert answer("Zscaler Intermediate, Zscaler Inc.")["H18"] == "warn"
-    assert answer("Corp CA, Example Corp")["H18"] == "warn"
-    assert answer("Corp CA, Example Corp", private_ca=True)["H18"] == "pass"
+    assert answer("R3, Let's Encrypt") == ("pass", False)
+    assert answer("Zscaler Intermediate, Zscaler Inc.") == ("warn", True)
+    assert answer("Corp CA, Example Corp") == ("warn", False)
+    assert answer("Corp CA, Example Corp", private_ca=True) == ("pass", False)
 
 
 def test_http2_is_recognised_by_its_handshake() -> None:
@@ -488,9 +489,9 @@ def test_a_server_of_http2_alone_is_told_from_one_without_tls() -> None:
 
 
 def test_a_compressed_bomb_stays_bounded() -> None:
-    bomb = gzip.compress(b"data: x\n\n" * 5_000_000)
+    bomb = gzip.compress(b"data: x\n\n" * 700_000)
     report = judged(probed([bomb], start=head(content_encoding="gzip")))
-    assert report.body_bytes <= 8 << 20
+    assert report.body_bytes <= 4 << 20
     assert verdicts(report)["H07"] == "fail"
 
 
