@@ -118,8 +118,9 @@ def _out_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def _say_answer(answer: Any, text: str | None) -> None:
     """The answer of a command as text, or as JSON where that is None."""
     from sseproof.rundir.files import document_bytes
+    from sseproof.rundir.text import inert
 
-    click.echo(document_bytes(answer) if text is None else text, nl=text is not None)
+    click.echo(document_bytes(answer) if text is None else inert(text), nl=text is not None)
 
 
 _OUTPUTS: Final = (
@@ -577,8 +578,9 @@ def check(url: str | None, **options: Any) -> int:
         click.echo(document_bytes(report), nl=False)
     else:
         from sseproof.reports.endpoint_text import check_text
+        from sseproof.rundir.text import inert
 
-        click.echo(check_text(report, capture=str(done.path)), nl=False)
+        click.echo(inert(check_text(report, capture=str(done.path))), nl=False)
     return report.exit_code
 
 
@@ -818,7 +820,9 @@ def compare(
         command=_repeatable({}),
         report=report,
     )
-    click.echo(answer.to_json() if as_json else answer.to_text(), nl=not as_json)
+    from sseproof.rundir.text import inert
+
+    click.echo(answer.to_json() if as_json else inert(answer.to_text()), nl=not as_json)
     return answer.exit_code
 
 

@@ -256,6 +256,23 @@ def test_no_printed_line_is_a_command_to_a_ci_server(ran):
                 assert re.match(r"::(error|warning|notice) title=[^:,\r\n]*::", line), f"{name}: {line}"
 
 
+def test_a_check_of_it_steers_no_ci_server_either(tmp_path):
+    """Its words stand in the evidence: reason, headers, body."""
+
+    def script(connection: Connection) -> None:
+        said = f"{CI} {PLANTED}".encode()
+        head = b"HTTP/1.1 500 %b\r\nServer: %b\r\nContent-Type: text/%b\r\nConnection: close\r\n\r\n"
+        connection.send(head % (said, said, said) + said)
+
+    with serving(script) as server:
+        done = sseproof("check", server.url, cwd=tmp_path)
+    assert done.returncode in {0, 1, 2}, done.stderr
+    assert PLANTED in done.stdout
+    for line in (done.stdout + done.stderr).splitlines():
+        assert not line.lstrip().startswith("::")
+        assert not re.search(r"##\w*\[", line)
+
+
 def test_markup_stays_text(ran):
     cwd, directory, _, _ = ran
     report = (directory / "report.html").read_text("utf-8")
