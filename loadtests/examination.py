@@ -123,7 +123,7 @@ class _Examination:
         self._secrets: list[str] = []
         self._tokens: list[str] = []
         self._request = self._first_request(asked, environ)
-        self._resumes_by_get = self._dialect_of(asked.dialect).resumes_by_get
+        self._dialect = self._dialect_of(asked.dialect)
         self._way = self._usual_way(asked, environ)
         self._ways = [self._named_way(name) for name in asked.via]
         self._origin = None if asked.origin is None else parse_url(asked.origin)
@@ -288,10 +288,12 @@ class _Examination:
     def _resume(self, stream: Probed, ids: list[str]) -> None:
         """P4 and P5."""
         if self._asked.dialect in {None, AUTO} and self._asked.terminal is None:
-            self._resumes_by_get = self._dialect_of(recognise(messages_of(stream)).dialect).resumes_by_get
-        if not ids:
+            self._dialect = self._dialect_of(recognise(messages_of(stream)).dialect)
+        if not self._dialect.resumable:
+            why = self._skipped["cut"] = "this version of the protocol does not resume"
+        elif not ids:
             why = "no event had an id"
-        elif self._gentle and not self._asked.resume and not self._resumes_by_get:
+        elif self._gentle and not self._asked.resume and not self._dialect.resumes_by_get:
             why = f"{self._request.method} may cost the service something: --resume allows it"
         else:
             why = ""
@@ -311,7 +313,7 @@ class _Examination:
 
     def _resuming(self, last_event_id: str) -> Request:
         request = self._request.with_header("Last-Event-ID", last_event_id)
-        return request.as_get() if self._resumes_by_get else request
+        return request.as_get() if self._dialect.resumes_by_get else request
 
     def _crossing(self) -> None:
         """P6: whether a page of another origin may use it, and what HEAD answers."""
@@ -341,7 +343,7 @@ class _Examination:
                 pause_s=SLOW_PAUSE_S,
             )
             self._probe("slow-reader", self._request, look, extra_s=look.total_s + asked.headers_s)
-        if asked.resume and ids:
+        if asked.resume and ids and self._dialect.resumable:
             self._cuts()
         if asked.bad_request:
             self._bad_request()

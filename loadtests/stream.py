@@ -466,7 +466,9 @@ class Session:
                 BreakState(
                     failed_in_a_row=self._failed_in_a_row,
                     got_events=self._total_new > 0,
-                    has_last_event_id=bool(self._last_event_id) and sendable(self._last_event_id),
+                    has_last_event_id=bool(self._last_event_id)
+                    and client.dialect.resumable
+                    and sendable(self._last_event_id),
                     server_retry_ms=self._retry_ms,
                     retry_after_ms=retry_after,
                     status=status,

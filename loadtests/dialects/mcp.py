@@ -82,7 +82,8 @@ class Mcp:
 
     def __init__(self, version: str | None = None, body: str | None = None) -> None:
         """The version that the request names in MCP-Protocol-Version, and the request's body; None = it has none."""
-        self.resumes_by_get = version not in {ENDPOINT_VERSION, UNRESUMABLE_VERSION}
+        self.resumable = version != UNRESUMABLE_VERSION
+        self.resumes_by_get = self.resumable and version != ENDPOINT_VERSION
         self._requests = requests_in(body)
 
     def reader(self) -> McpReader:

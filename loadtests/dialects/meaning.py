@@ -81,6 +81,10 @@ class Dialect(Protocol):
         """For a stream that begins."""
 
     @property
+    def resumable(self) -> bool:
+        """A broken stream can be taken up again, if its events have ids."""
+
+    @property
     def resumes_by_get(self) -> bool:
         """A broken stream is taken up again by GET without a body, whatever method began it."""
 

@@ -262,6 +262,7 @@ class GeminiReader(ModelReader):
 class Chat:
     """OpenAI chat completions."""
 
+    resumable: Final = True
     resumes_by_get: Final = False
     accept: Final = None
 
@@ -273,6 +274,7 @@ class Chat:
 class Responses:
     """OpenAI Responses."""
 
+    resumable: Final = True
     resumes_by_get: Final = False
     accept: Final = None
 
@@ -288,6 +290,7 @@ class Responses:
 class Anthropic:
     """Anthropic messages."""
 
+    resumable: Final = True
     resumes_by_get: Final = False
     accept: Final = None
 
@@ -299,6 +302,7 @@ class Anthropic:
 class Gemini:
     """Gemini's streamGenerateContent with alt=sse."""
 
+    resumable: Final = True
     resumes_by_get: Final = False
     accept: Final = None
 

@@ -44,6 +44,7 @@ class Plain:
 
     limited: bool = False
     declined: bool = False
+    resumable: Final = True
     resumes_by_get: Final = False
     accept: Final = None
 

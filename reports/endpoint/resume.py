@@ -163,7 +163,7 @@ def _flapping(case: Case) -> Outcome:
 def _exactness(case: Case) -> Outcome:
     cuts = case.all("cut")
     if not cuts:
-        return not_applicable("cuts are made with --resume")
+        return not_applicable(case.capture.skipped.get("cut", "cuts are made with --resume"))
     if (closed := _stream(case)) is not None:
         return closed
     lost = doubled = 0

@@ -220,6 +220,22 @@ def test_an_mcp_stream_is_resumed_by_get() -> None:
     assert (second.header("content-type"), second.body) == (None, b"")
 
 
+def test_a_version_of_mcp_that_can_t_resume_is_not_asked_to() -> None:
+    case = next(each for each in CASES if each.name.startswith("mcp: primed"))
+    primed = case.data.partition(b"\n\n")[0] + b"\n\n"
+
+    def script(connection: Connection) -> None:
+        connection.send(CHUNKED_HEAD + chunk(primed) + LAST_CHUNK)
+        connection.until_gone()
+
+    with serving(script) as server:
+        headers = {"MCP-Protocol-Version": "2026-07-28"}
+        streams = Streams(server.url, dialect="mcp", method="POST", body="{}", headers=headers)
+        record = streams.run()
+    assert (record.outcome, record.attempts_total) == ("truncated", 1)
+    assert streams.breaks[0].gave_up == "no-id"
+
+
 def test_an_answer_that_begins_anew_is_read_anew() -> None:
     """A reason to end that came before the cut says nothing of the second answer."""
     limited = b'data: {"choices":[{"index":1,"delta":{"content":"a"},"finish_reason":"length"}]}\n\n'
@@ -273,6 +289,7 @@ class TestDialectOf:
     def test_resuming_mcp_depends_on_the_version(self, version: str) -> None:
         dialect = dialect_of(Target(url="", dialect="mcp", headers={"MCP-Protocol-Version": version}))
         assert dialect.resumes_by_get == (version not in {"2024-11-05", "2026-07-28"})
+        assert dialect.resumable == (version != "2026-07-28")
 
     def test_a_batch_ends_with_its_last_response(self) -> None:
         body = '[{"jsonrpc":"2.0","id":1,"method":"a"},{"jsonrpc":"2.0","id":2,"method":"b"},{"method":"c"}]'

@@ -161,4 +161,5 @@ HEALTHY: Final = [
     Endpoint(name="Gemini", events=gemini(), resumes="never"),
     Endpoint(name="MCP, a stream to listen to", events=mcp()),
     Endpoint(name="MCP, asked by POST, resumed by GET", events=mcp(), answer=mcp_server, asks={"method": "POST", "body": '{"jsonrpc":"2.0","id":1,"method":"tools/call"}', "dialect": "mcp"}),
+    Endpoint(name="MCP of a version that can't resume", events=mcp(), resumes="never", asks={"method": "POST", "body": '{"jsonrpc":"2.0","id":1,"method":"tools/call"}', "dialect": "mcp", "headers": {"MCP-Protocol-Version": "2026-07-28"}, "resume": True}),
 ]  # fmt: skip

@@ -181,6 +181,15 @@ def test_findings_show_what_they_saw(reports: dict[str, CheckReport]) -> None:
                 assert finding.fix, (finding.id, finding.sentence)
 
 
+def test_how_mcp_is_resumed(reports: dict[str, CheckReport]) -> None:
+    by_get, never = (
+        reports["MCP, asked by POST, resumed by GET"],
+        reports["MCP of a version that can't resume"],
+    )
+    assert [finding_of(by_get, check).verdict for check in ("R01", "R02", "R03")] == ["pass"] * 3
+    assert [finding_of(never, check).verdict for check in ("R01", "R02", "R03", "R05")] == ["n/a"] * 4
+
+
 def test_no_healthy_endpoint_ends_with_1(reports: dict[str, CheckReport]) -> None:
     assert {
         animal.name: reports[animal.name].exit_code
