@@ -362,12 +362,18 @@ class _Examination:
                 self._probe("path", self._request, look, way=way, number=number, extra_s=extra_s)
 
     def _parallel(self) -> None:
-        """P8: eight at once."""
-        look = Look(headers_s=SHORT_LOOK_S, total_s=RESUME_LOOK_S, enough=lambda seen: seen.blocks >= 2)
-        deadline_s = time.monotonic() + look.total_s + 15
+        """P8: eight at once, each kept open until all deliver: one that left would make room for the next."""
+        deadline_s = time.monotonic() + RESUME_LOOK_S + 15
         found: dict[int, Exchanged] = {}
+        delivering: set[int] = set()
 
         def one(number: int) -> None:
+            def enough(seen: Progress) -> bool:
+                if seen.blocks >= 2:
+                    delivering.add(number)
+                return len(delivering) == PARALLEL
+
+            look = Look(headers_s=SHORT_LOOK_S, total_s=RESUME_LOOK_S, enough=enough)
             found[number] = exchange(self._request, self._way, self._asked.trust, look, deadline_s=deadline_s)
 
         threads = [threading.Thread(target=one, args=(number,)) for number in range(1, PARALLEL + 1)]

@@ -346,22 +346,32 @@ def _one_behind(case: Case) -> Outcome:
 def grouped_by_compression(case: Case) -> str | None:
     """How compression groups the events of P1, in words; None when it does not, or P1 was not made or not compressed."""
     squeezed = case.one("gzip")
-    if squeezed is None or squeezed.status != 200 or not squeezed.decoded.coding or not case.main.readable:
+    if squeezed is None or not case.main.readable:
         return None
     plain = flow_of(case.main)
     if not plain.bursts or plain.waited_ns < QUICK_NS:
         return None
+    if squeezed.status is None and squeezed.probed.end in {"late", "quiet", "enough"}:
+        # Even the head is held back: a compressor that waits for its first full buffer.
+        span_ns = squeezed.probed.ended_ns - squeezed.sent_ns
+        return _against(0, case.main, span_ns)
+    if squeezed.status != 200 or not squeezed.decoded.coding:
+        return None
     packed = flow_of(squeezed)
     if squeezed.decoded.problem or not packed.events:
         # Not to be read here, or nothing came: the pieces of the same time are compared.
-        span_ns = squeezed.probed.ended_ns - squeezed.sent_ns
-        meanwhile = sum(burst.at_ns - case.main.sent_ns <= span_ns for burst in case.main.bursts)
-        if meanwhile >= COMPRESSED_FACTOR * max(1, packed.bursts):
-            return f"{count_of(packed.bursts, 'burst')} where the plain answer has {meanwhile}"
-        return None
+        return _against(packed.bursts, case.main, squeezed.probed.ended_ns - squeezed.sent_ns)
     if packed.per_burst >= COMPRESSED_FACTOR * max(plain.per_burst, 1.0):
         return f"{digits(packed.per_burst)} events a burst against {digits(plain.per_burst)}"
     return None
+
+
+def _against(bursts: int, plain: Seen, span_ns: int) -> str | None:
+    """So many bursts against those of the plain answer in the same time, where they are far fewer."""
+    meanwhile = sum(burst.at_ns - plain.sent_ns <= span_ns for burst in plain.bursts)
+    if meanwhile < COMPRESSED_FACTOR * max(1, bursts):
+        return None
+    return f"{count_of(bursts, 'burst')} where the plain answer has {meanwhile}"
 
 
 def _compression(case: Case) -> Outcome:
@@ -370,11 +380,13 @@ def _compression(case: Case) -> Outcome:
     squeezed = case.one("gzip")
     if squeezed is None:
         return not_applicable(f"no compressed answer: {case.skipped('gzip')}")
-    if not squeezed.decoded.coding:
-        return passed("Not compressed, also when that was offered.")
     grouped = grouped_by_compression(case)
     if grouped is not None:
         return failed(f"Compression holds events back: {grouped}.", case.chain.fix("compression"))
+    if squeezed.status is None:
+        return unknown("There was no answer when compression was offered.", "Try again.")
+    if not squeezed.decoded.coding:
+        return passed("Not compressed, also when that was offered.")
     if case.main.probed.ended_ns - case.main.sent_ns < QUICK_NS or flow_of(case.main).events < FULL_EVENTS:
         return unknown("Compressed, and too short to tell whether that holds events back.", _LONGER)
     return passed("Compressed, and as timely as the plain answer.")

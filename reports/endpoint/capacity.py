@@ -28,13 +28,15 @@ def _parallel(case: Case) -> Outcome:
             if each.status not in {None, 200}
             else "silent"
             if each.opened
+            else "no headers in time"
+            if each.probed.end == "late"
             else each.probed.end
             for each in bad
         }
     )
     return failed(
         f"{len(bad)} of {len(answers)} streams at once bring nothing: {', '.join(kinds)}.",
-        "Use an asynchronous server or more workers: each stream holds one of them.",
+        case.chain.fix("workers"),
         *(
             Evidence(text=f"stream {each.probed.number}: {each.probed.end}", probe="parallel")
             for each in bad[:3]

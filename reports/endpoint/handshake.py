@@ -20,9 +20,11 @@ from sseproof.reports.endpoint.model import (
 )
 from sseproof.reports.endpoint.seen import Seen
 from sseproof.reports.words import duration_text
+from sseproof.rundir.capture import ProbeName
 from sseproof.rundir.text import printable
 
 NO_ANSWER: Final = "there was no answer"
+_AGAIN: Final[tuple[ProbeName, ...]] = ("any-accept", "gzip", "resume")
 _HIT: Final = re.compile(r"\b(hit|stale|revalidated|updating)\b", re.IGNORECASE)
 _CACHE_HEADERS: Final = (
     "cf-cache-status",
@@ -171,18 +173,24 @@ def _opened(case: Case) -> Outcome | None:
     return None if case.main.readable else not_applicable("no event stream came")
 
 
+def _further(case: Case) -> list[Seen]:
+    """The answers to the same request, asked again."""
+    return [seen for name in _AGAIN for seen in case.all(name) if seen.status == 200]
+
+
 def _cache_control(case: Case) -> Outcome:
     if (closed := _opened(case)) is not None:
         return closed
-    get = case.main.get
-    value = get("cache-control").lower()
+    value = case.main.get("cache-control").lower()
     fix = case.chain.fix("caching") if case.chain.proxies else "Send Cache-Control: no-cache, no-transform."
-    age = get("age").strip()
-    if age.isascii() and age.isdigit():
-        return failed(f"Age {age[:12]}: this answer came out of a cache.", fix)
-    for name in _CACHE_HEADERS:
-        if _HIT.search(get(name)):
-            return failed(f"{name}: {printable(get(name), 60)}: this answer came out of a cache.", fix)
+    # A cache that has not kept the stream yet shows itself when it is asked again.
+    for seen, which in ((case.main, "this answer"), *((each, "a further answer") for each in _further(case))):
+        age = seen.get("age").strip()
+        if age.isascii() and age.isdigit():
+            return failed(f"Age {age[:12]}: {which} came out of a cache.", fix)
+        for name in _CACHE_HEADERS:
+            if _HIT.search(seen.get(name)):
+                return failed(f"{name}: {printable(seen.get(name), 60)}: {which} came out of a cache.", fix)
     directives = {part.strip().partition("=")[0] for part in value.split(",")}
     if directives & {"no-store", "no-cache"}:
         return passed(f"Cache-Control {printable(value, 80)}.")

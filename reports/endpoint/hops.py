@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
-Trouble = Literal["buffering", "compression", "caching", "timeout", "http1"]
+Trouble = Literal["buffering", "compression", "caching", "timeout", "http1", "workers"]
 Get = Callable[[str], str]
 
 
@@ -122,7 +122,8 @@ FIXES: Final[dict[str, dict[Trouble, str]]] = {
     },
     "Next.js": {"compression": "set compress: false, or send Cache-Control: no-transform"},
     "gunicorn": {
-        "timeout": "use an asynchronous worker class: sync workers are killed after --timeout (30 s)"
+        "timeout": "use an asynchronous worker class: sync workers are killed after --timeout (30 s)",
+        "workers": "use an asynchronous worker class or threads: each stream holds a sync worker",
     },
     "PHP": {
         "buffering": "turn output_buffering and zlib.output_compression off, and flush() after each event"
@@ -134,6 +135,7 @@ ANYBODY: Final[dict[Trouble, str]] = {
     "caching": "send Cache-Control: no-cache, no-transform",
     "timeout": "send a comment every 15 s, and raise the time-outs of service and proxies",
     "http1": "speak HTTP/1.1 between proxy and service",
+    "workers": "use an asynchronous server or more workers: each stream holds one of them",
 }
 
 

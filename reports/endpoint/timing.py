@@ -22,6 +22,8 @@ HEARTBEAT_BAD_NS: Final = 50 * S
 LIFE_LIMITS_S: Final = (15, 30, 60, 300, 900)
 LIFE_SLACK_S: Final = 0.5
 TRAFFIC_NS: Final = 5 * S
+QUIET_NS: Final = int(2.5 * S)
+"""A break behind as much silence looks like a time-out; no hop's is shorter by far."""
 HOP_LIMITS_S: Final = (
     (15, "Envoy's limit for a whole answer"),
     (30, "gunicorn's, Heroku's first byte, Google's load balancer or a CDN"),
@@ -112,12 +114,23 @@ def _close_kind(case: Case) -> Outcome:
         return passed(f"Ended cleanly after {duration_text(lasted)}.")
     if end in {"enough", "too-big"}:
         return passed(f"Still open when the look was over, after {duration_text(lasted)}.")
-    hop = hop_limit(lasted)
+    silent = _silences(seen)[-1]
+    hop = hop_limit(silent) or hop_limit(lasted)
     guess = f" {hop}." if hop else ""
     if end in {"fin", "rst"}:
         how = "reset" if end == "rst" else "closed inside the framing"
+        text = (
+            f"The connection was {how} after {duration_text(lasted)}, {count_of(len(seen.messages), 'event')}"
+        )
+        if silent >= QUIET_NS:
+            return failed(
+                f"{text}, and behind {duration_text(silent)} of silence, as a time-out does it.{guess}",
+                case.chain.fix("timeout"),
+            )
+        if hop:
+            return failed(f"{text}.{guess}", case.chain.fix("timeout"))
         return failed(
-            f"The connection was {how} after {duration_text(lasted)}, {count_of(len(seen.messages), 'event')}.{guess}",
+            f"{text}.",
             "Look for a worker time-out, a killed process or a hop's limit; end with the last chunk.",
         )
     at = seen.reader.broken_at

@@ -410,6 +410,26 @@ def found(capture: Capture) -> dict[str, str]:
     return {each.id: each.verdict for each in judge_capture(capture).findings}
 
 
+def test_four_workers_are_told_from_eight_though_each_is_free_again_when_its_client_leaves() -> None:
+    places = threading.Semaphore(4)
+
+    def script(connection: Connection) -> None:
+        if refused(connection):
+            return
+        with places:
+            connection.send(HEAD)
+            number = 0
+            while not connection.server.tick.wait(0.02):
+                number += 1
+                connection.send(chunk(event(f'{{"n": {number}}}')))
+
+    with serving(script) as server:
+        report = report_of(server, parallel=True, look_s=0.5)
+    finding = next(each for each in report.findings if each.id == "K01")
+    assert finding.verdict == "fail"
+    assert finding.sentence.startswith("4 of 8 streams")
+
+
 def feed(connection: Connection) -> None:
     """A feed that resumes: numbers go on behind the id that comes back, until the client leaves."""
     last = int(connection.header("last-event-id") or 0)

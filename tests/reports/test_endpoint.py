@@ -162,6 +162,17 @@ def test_content_length_and_close_are_framings_with_a_price() -> None:
     assert verdicts(judged(probed(events(), start=start, framed=False, end="eof")))["H09"] == "warn"
 
 
+def test_a_cache_is_seen_when_it_is_asked_again() -> None:
+    """The first to ask fills it: only later answers come out of it."""
+    kept = probed(events(), start=head(x_cache_status="HIT", server="nginx"), probe="any-accept")
+    report = judged(probed(events(), start=head(x_cache_status="MISS", server="nginx")), kept)
+    finding = next(each for each in report.findings if each.id == "H04")
+    assert finding.verdict == "fail"
+    assert "proxy_cache off" in finding.fix
+    missed = probed(events(), start=head(x_cache_status="MISS"), probe="any-accept")
+    assert verdicts(judged(probed(events(), start=head(x_cache_status="MISS")), missed))["H04"] == "pass"
+
+
 LOOK_ALIKES = {
     "NDJSON": ("application/x-ndjson", [b'{"a": 1}\n'] * 3, "NDJSON"),
     "NDJSON by another name": ("application/json", [b'{"a": 1}\n'] * 3, "NDJSON"),
@@ -256,6 +267,24 @@ def test_a_close_at_a_known_limit_names_whose_it_is() -> None:
     finding = next(each for each in report.findings if each.id == "T08")
     assert "60 s" in finding.sentence
     assert "nginx" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("silent_ms", "server", "fix"),
+    [
+        (5_000, "nginx", "raise proxy_read_timeout"),
+        (5_000, "gunicorn", "asynchronous worker class"),
+        (100, "nginx", "killed process"),
+    ],
+)
+def test_a_break_behind_a_silence_is_a_time_out_of_whoever_names_himself(
+    silent_ms: int, server: str, fix: str
+) -> None:
+    gaps = [30.0] * 39 + [float(silent_ms)]
+    report = judged(probed(events(), start=head(server=server), gap_ms=gaps, end="fin"))
+    finding = next(each for each in report.findings if each.id == "T08")
+    assert fix in finding.fix
+    assert ("silence" in finding.sentence) == (silent_ms == 5_000)
 
 
 def test_a_stall_stands_out() -> None:
@@ -371,6 +400,10 @@ def test_compression_that_holds_events_back_is_told_from_one_that_does_not() -> 
     assert (found["H07"], found["B06"]) == ("fail", "fail")
     bare = probed(events(), start=head(cache_control="no-cache"))
     assert verdicts(judged(bare, late))["H05"] == "fail"
+    withheld = probed([], start=b"", probe="gzip", framed=False, first_ms=1_200, end="late")
+    assert verdicts(judged(probed(events()), withheld))["B06"] == "fail"  # not even a head
+    refused = probed([], start=b"", probe="gzip", framed=False, first_ms=1_200, end="rst")
+    assert verdicts(judged(probed(events()), refused))["B06"] == "unknown"
     brotli = probed([b"\x1b\x00"], start=head(content_encoding="br"), probe="gzip", first_ms=1_200)
     assert verdicts(judged(probed(events()), brotli))["B06"] == "fail"
 
