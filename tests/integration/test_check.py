@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from sseproof.check_commands import asking
 from sseproof.loadtests.examination import REQUESTS_LIMIT, TIME_LIMIT_S, CheckRequest, examine
 from sseproof.loadtests.probe import Trust
 from sseproof.reports.endpoint.judge import judge_capture
@@ -648,8 +649,10 @@ def test_ipv6_and_addresses_of_ones_own() -> None:
     thread = threading.Thread(target=_answer_once, args=(listener,), daemon=True)
     thread.start()
     capture = looked(f"http://[::1]:{listener.getsockname()[1]}/stream")
+    listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who accepts
     listener.close()
     thread.join(5)
+    assert not thread.is_alive()
     assert capture.probes[0].address.startswith("[::1]:")
     assert judge_capture(capture).status == 404
 
@@ -684,26 +687,40 @@ def test_a_mistake_is_named_before_the_first_connection(name: str) -> None:
 def test_a_model_service_is_asked_in_its_own_words(tmp_path: Path) -> None:
     with serving(steady) as server:
         base = server.url.removesuffix("/stream")
-        for service, path in (
-            ("openai", "/v1/chat/completions"),
-            ("anthropic", "/v1/messages"),
-            ("gemini", "/v1beta/models/m-1:streamGenerateContent?alt=sse"),
-        ):
-            before = len(server.connections)
-            sseproof(
-                "check", base, "--as", service, "--model", "m-1", "--look", "1s", "--quiet", cwd=tmp_path
-            )
-            asked = server.connections[before]
-            assert asked.request_line == f"POST {path} HTTP/1.1"
-            body = json.loads(asked.body)
-            if service == "gemini":
-                assert body["contents"]
-            else:
-                assert (body["model"], body["stream"]) == ("m-1", True)
-        assert server.connections[-1].header("host")
+        sseproof(
+            "check", base, "--as", "anthropic", "--model", "m-1", "--look", "1s", "--quiet", cwd=tmp_path
+        )
+        sent = server.connections[0]
+    assert sent.request_line == "POST /v1/messages HTTP/1.1"
+    assert sent.header("anthropic-version")
+    body = json.loads(sent.body)
+    assert (body["model"], body["stream"], bool(body["messages"])) == ("m-1", True, True)
     done = sseproof("check", base, "--as", "openai", cwd=tmp_path)
     assert done.returncode == 64
     assert "--model" in done.stderr
+
+
+ADDRESSES = {
+    ("openai", "https://api.example.com"): "https://api.example.com/v1/chat/completions",
+    ("openai", "https://api.example.com/v1/"): "https://api.example.com/v1/chat/completions",
+    ("openai", "https://api.example.com/own/path"): "https://api.example.com/own/path",
+    ("anthropic", "http://127.0.0.1:9/"): "http://127.0.0.1:9/v1/messages",
+    (
+        "gemini",
+        "https://api.example.com",
+    ): "https://api.example.com/v1beta/models/m%2F1:streamGenerateContent?alt=sse",
+}
+
+
+@pytest.mark.parametrize(("service", "url"), ADDRESSES)
+def test_a_model_service_has_its_own_address(service: str, url: str) -> None:
+    wanted = asking(service, "m/1", url)
+    assert wanted.url == ADDRESSES[service, url]
+    body = json.loads(wanted.body)
+    if service == "gemini":
+        assert body["contents"][0]["parts"][0]["text"]
+    else:
+        assert (body["model"], body["stream"]) == ("m/1", True)
 
 
 def test_a_slow_reader_is_borne_or_cut(monkeypatch: pytest.MonkeyPatch) -> None:
