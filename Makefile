@@ -11,12 +11,13 @@ UPGRADE ?=
 PYTHONS := 3.11 3.12 3.13 3.14
 UV := 0.13.9
 VENV := .venv
+SERVICES := .venv/services
 # pytest's exit code when ARGS chose no test of one half
 NOTHING_CHOSEN := 5
 SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test soak test-all-pythons check bench picture lock clean
+.PHONY: help demo venv test soak test-all-pythons check check-real bench picture lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +43,10 @@ check: venv ## Lint, formatting, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy -p sseproof
+
+check-real: venv ## Hold `sseproof check` against real services (Starlette, Node, Go, Flask) behind a real nginx (needs npm, go)
+	@bench/services/set-up $(SERVICES)
+	$(VENV)/bin/python bench/check_services.py $(SERVICES) $(ARGS)
 
 bench: venv ## Measure parser, generator and server against their peers, saturation, memory, judging (seven minutes)
 	$(VENV)/bin/python bench/run.py --json bench-results.json

@@ -209,7 +209,7 @@ def _idle_survival(case: Case) -> Outcome:
     guess = f"; {hop}" if hop else ""
     return failed(
         f"Closed after {duration_text(lasted)}, {duration_text(silent)} of them silent{guess}.",
-        "A heartbeat below the limit: " + case.chain.fix("timeout"),
+        ("A heartbeat below the limit: " if silent >= QUIET_NS else "") + case.chain.fix("timeout"),
     )
 
 

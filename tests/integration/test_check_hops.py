@@ -1,0 +1,93 @@
+"""`sseproof check` of a real server behind a real nginx: each thing that nginx does to a stream is named, with its own fix.
+
+The larger table, with services of other makers, is that of `make check-real`.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Final
+from urllib.parse import urlsplit
+
+import pytest
+
+from sseproof.chaos.hop_config import HopKind
+from sseproof.chaos.hops import Hop, find_nginx
+from sseproof.loadtests.examination import CheckRequest, examine
+from sseproof.reports.endpoint.judge import judge_capture
+from sseproof.reports.endpoint.model import CheckReport, Finding
+from tests.integration.suite import served
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.skipif(find_nginx() is None, reason="no nginx here"),
+]
+
+STEADY: Final = "script=long&sent_at=true&first_token_ms=0&events=900&interval_ms=8"
+"""Some forty pieces of 4 KiB in seven seconds: twice what buffering is judged from."""
+QUIET: Final = "script=long&first_token_ms=0&events=20&interval_ms=7000"
+"""Silent for longer than the read time-out of 5 s."""
+WAYS: Final[dict[str, tuple[str, HopKind | None, str]]] = {
+    "direct": ("robust", None, STEADY),
+    "sse.conf": ("robust", "nginx-sse", STEADY),
+    "defaults, told not to buffer": ("robust", "nginx-plain", STEADY),
+    "defaults": ("legacy", "nginx-plain", STEADY),
+    "gzip": ("legacy", "nginx-defaults", STEADY),
+    "time-out": ("robust", "nginx-timeout", QUIET),
+    "cache": ("robust", "nginx-cache", STEADY),
+}
+NAMED: Final = {
+    "defaults": ("B02", "proxy_buffering off"),
+    "gzip": ("B06", "gzip off"),
+    "time-out": ("T08", "proxy_read_timeout"),
+    "cache": ("H04", "proxy_cache off"),
+}
+"""What must be found by each way, and what the fix must say."""
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, CheckReport]]:
+    folder = tmp_path_factory.mktemp("hops")
+    with ExitStack() as parts:
+        servers = {
+            profile: urlsplit(parts.enter_context(served("--profile", profile)))
+            for profile in ("robust", "legacy")
+        }
+        urls = {}
+        for name, (profile, kind, query) in WAYS.items():
+            server = servers[profile]
+            place = server.netloc
+            if kind is not None:
+                hop = Hop(kind, upstreams=[place], folder=folder / f"{profile}-{kind}", say=lambda _: None)
+                place = f"127.0.0.1:{parts.enter_context(hop).port}"
+            urls[name] = f"http://{place}{server.path}?{query}"
+        with ThreadPoolExecutor(len(urls)) as pool:
+            found = pool.map(examined, urls.values())
+            yield dict(zip(urls, found, strict=True))
+
+
+def examined(url: str) -> CheckReport:
+    return judge_capture(examine(CheckRequest(url=url), {}, lambda _: None))
+
+
+def failing(report: CheckReport) -> dict[str, Finding]:
+    return {each.id: each for each in report.findings if each.verdict == "fail"}
+
+
+@pytest.mark.parametrize("way", NAMED)
+def test_what_nginx_does_is_named_with_its_fix(reports: dict[str, CheckReport], way: str) -> None:
+    check, fix = NAMED[way]
+    found = failing(reports[way])
+    assert check in found, found
+    assert "nginx" in found[check].fix
+    assert fix in found[check].fix
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in NAMED])
+def test_nobody_is_accused_where_events_pass(reports: dict[str, CheckReport], way: str) -> None:
+    assert failing(reports[way]) == {}
+    assert {each.id: each.verdict for each in reports[way].findings if each.id in {"B01", "B02"}} == {
+        "B01": "pass",
+        "B02": "pass",
+    }
