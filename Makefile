@@ -17,7 +17,7 @@ NOTHING_CHOSEN := 5
 SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test soak test-all-pythons check check-real bench picture lock clean
+.PHONY: help demo venv test soak test-all-pythons check check-real check-buffering bench picture lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ check: venv ## Lint, formatting, types
 check-real: venv ## Hold `sseproof check` against real services (Starlette, Node, Go, Flask) behind a real nginx (needs npm, go)
 	@bench/services/set-up $(SERVICES)
 	$(VENV)/bin/python bench/check_services.py $(SERVICES) $(ARGS)
+
+check-buffering: venv ## Calibrate how `sseproof check` tells buffering, through real hops and relays (five minutes)
+	$(VENV)/bin/python bench/buffering.py $(ARGS)
 
 bench: venv ## Measure parser, generator and server against their peers, saturation, memory, judging (seven minutes)
 	$(VENV)/bin/python bench/run.py --json bench-results.json

@@ -33,6 +33,8 @@ from sseproof.reports.words import count_of, digits, duration_text, share_text
 
 MS: Final = 1_000_000
 LEAST_BURSTS: Final = 20
+ACCUSED_BURSTS: Final = 10
+"""Enough to accuse where the bound is clear: a buffer of 16 KiB fills less than 20 times in a look of 30 s."""
 QUICK_NS: Final = 500 * MS
 FULL_BURSTS: Final = 2
 FULL_EVENTS: Final = 5.0
@@ -40,7 +42,8 @@ FULL_SPREAD: Final = 0.1
 ALIGNED_BELOW: Final = 0.5
 GROUPED_FROM: Final = 1.5
 TIMER_EVENTS: Final = 3.0
-TIMER_CV: Final = 0.25
+TIMER_CV: Final = 0.1
+"""A timer's spacing varies by some hundredths, groups that a sender makes by more (docs/check-evidence.md)."""
 TIMER_CLOCK_CV: Final = 0.3
 TIMER_LATE_NS: Final = 50 * MS
 TIMER_SHARED: Final = 0.6
@@ -49,6 +52,9 @@ TIMER_BAD_NS: Final = 200 * MS
 BEHIND_EVENTS: Final = 1.5
 BEHIND_LATE_NS: Final = 20 * MS
 BEHIND_NEAR: Final = 0.2
+BEHIND_FACTOR: Final = 4
+BEHIND_VARIES_NS: Final = 2 * MS
+"""A pace that varies less does not tell an event's own instant from the next one's, shifted."""
 COMPRESSED_FACTOR: Final = 3.0
 FIRST_EVENTS: Final = 5
 FIRST_BYTES: Final = 1_024
@@ -156,11 +162,16 @@ def all_at_once(seen: Seen) -> Outcome:
 def by_size(seen: Seen) -> Outcome:
     """B02 of one stream."""
     flow = flow_of(seen)
-    if flow.judged < LEAST_BURSTS:
+    low, high = (
+        (0.0, 1.0)
+        if not flow.judged
+        else (lower_bound(flow.aligned, flow.judged), upper_bound(flow.aligned, flow.judged))
+    )
+    clear = flow.judged >= ACCUSED_BURSTS and high < ALIGNED_BELOW and flow.per_burst >= GROUPED_FROM
+    if flow.judged < LEAST_BURSTS and not clear:
         return unknown(
             f"{count_of(flow.judged, 'burst')} to judge by, {LEAST_BURSTS} are needed: insufficient.", _LONGER
         )
-    low, high = lower_bound(flow.aligned, flow.judged), upper_bound(flow.aligned, flow.judged)
     figures = (
         f"{flow.aligned} of {flow.judged} bursts end between events ({share_text(low)} to {share_text(high)} at 95 %), "
         f"{digits(flow.per_burst)} events a burst"
@@ -252,6 +263,12 @@ class Lateness(Struct, frozen=True):
     """Share of the events that came in a burst with others."""
     drop_ns: int
     """How much later the first event of a burst is than its last, in the median."""
+    ends: int
+    """Bursts that another one followed."""
+    own_ns: int
+    """Median deviation of their arrival from when their own last event was sent."""
+    following_ns: int
+    """Median deviation of their arrival from when the event behind them was sent: small when that released them."""
 
 
 def lateness_of(seen: Seen) -> Lateness | None:
@@ -278,6 +295,11 @@ def lateness_of(seen: Seen) -> Lateness | None:
             groups[-1].append(each - least)
             previous = at_ns
         drops = sorted(group[0] - group[-1] for group in groups if len(group) > 1)
+        ends = [
+            (at_ns - own_ns, at_ns - following_ns)
+            for (at_ns, own_ns), (next_ns, following_ns) in itertools.pairwise(pairs)
+            if next_ns - at_ns >= 5 * MS
+        ]
         gaps = sorted(after - before for (_, before), (_, after) in itertools.pairwise(pairs))
         return Lateness(
             field=field,
@@ -285,17 +307,35 @@ def lateness_of(seen: Seen) -> Lateness | None:
             gap_ns=gaps[len(gaps) // 2],
             shared=sum(len(group) for group in groups if len(group) > 1) / len(pairs),
             drop_ns=drops[len(drops) // 2] if drops else 0,
+            ends=len(ends),
+            own_ns=_deviation([own for own, _ in ends]),
+            following_ns=_deviation([following for _, following in ends]),
         )
     return None
+
+
+def _deviation(values: list[int]) -> int:
+    """The median distance from the median, 0 of nothing."""
+    if not values:
+        return 0
+    middle = sorted(values)[len(values) // 2]
+    return sorted(abs(each - middle) for each in values)[len(values) // 2]
 
 
 def _timer_with_clock(case: Case) -> Outcome:
     if (closed := _stream(case)) is not None:
         return closed
+    if all_at_once(case.main).verdict == "fail":
+        return not_applicable("everything came at once (B01)")
     late = lateness_of(case.main)
     if late is None:
         return not_applicable("the events do not say when they were sent")
     flow = flow_of(case.main)
+    if flow.judged < ACCUSED_BURSTS:
+        return unknown(
+            f"{count_of(flow.judged, 'burst')} to judge by, {ACCUSED_BURSTS} are needed: insufficient.",
+            _LONGER,
+        )
     text = (
         f"by {late.field}: events {duration_text(late.middle_ns)} late in the median, "
         f"{share_text(late.shared)} of {flow.events:,} share a burst, the first of a burst waited {duration_text(late.drop_ns)} longer"
@@ -332,10 +372,24 @@ def _one_behind(case: Case) -> Outcome:
     late = lateness_of(case.main)
     if late is None:
         return not_applicable("invisible when events do not say when they were sent")
+    if all_at_once(case.main).verdict == "fail" or by_size(case.main).verdict == "fail":
+        return not_applicable("B01 or B02 names the cause")
     flow = flow_of(case.main)
+    if flow.alignment < ALIGNED_BELOW:
+        # Whoever fills a buffer releases it with the event that the burst ends in: it looks the same, and is B02's.
+        return not_applicable("bursts end inside events")
     near = abs(late.middle_ns - late.gap_ns) <= BEHIND_NEAR * late.gap_ns
     text = f"{duration_text(late.middle_ns)} late in the median, {duration_text(late.gap_ns)} between two"
-    if flow.per_burst < BEHIND_EVENTS and late.middle_ns > BEHIND_LATE_NS and near:
+    if late.ends >= LEAST_BURSTS and max(late.own_ns, late.following_ns) >= BEHIND_VARIES_NS:
+        # Subtracting the least lateness hides a wait that all events have: whose instant the arrivals follow does not.
+        text = (
+            f"arrivals keep to within {duration_text(late.own_ns)} of their own sending, "
+            f"{duration_text(late.following_ns)} of the next event's, in the median"
+        )
+        waits = late.following_ns * BEHIND_FACTOR <= late.own_ns
+    else:
+        waits = flow.per_burst < BEHIND_EVENTS and late.middle_ns > BEHIND_LATE_NS and near
+    if waits:
         return failed(
             f"Each event waits for the next: {text}.",
             "HTTPS inspection or antivirus on the way: try another network; follow each event with a comment.",

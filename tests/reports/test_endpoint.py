@@ -328,6 +328,38 @@ def test_a_buffer_of_a_fixed_size_is_found_and_named(size: int) -> None:
     )
 
 
+def test_a_buffer_that_fills_slowly_is_accused_on_ten_clear_bursts_and_nobody_else_on_fewer_than_twenty() -> (
+    None
+):
+    def found(bursts: list[bytes]) -> str:
+        return verdicts(judged(probed(bursts, gap_ms=1_000, end="enough")))["B02"]
+
+    body = b"".join(events(10_000))
+    assert found(cut(body, 16_384)[:11]) == "fail"  # the last one is not judged
+    assert found(cut(body, 16_384)[:10]) == "unknown"
+    grouped = [b"".join(events(8)) for _ in range(11)]
+    assert found(grouped) == "unknown"
+    halves = [part for each in grouped[:6] for part in (each[:-20], each[-20:])]
+    assert found(halves[:11]) == "unknown"  # half of ten end inside an event: no clear bound
+
+
+def test_a_buffer_is_not_called_a_wait_for_the_next_event() -> None:
+    """It releases what it has with the event that fills it, so that its arrivals follow the next event's sending."""
+    rng = random.Random(9)
+    sent_ms, stamped, released = 0.0, b"", []
+    for number in range(400):
+        sent_ms += rng.uniform(60, 140)
+        stamped += f'data: {{"sent_at": {1_800_000_000 + sent_ms / 1000:.3f}, "n": {number}}}\n\n'.encode()
+        if len(stamped) // 256 > len(released):
+            released.append(sent_ms)
+    gaps = [after - before for before, after in itertools.pairwise(released)]
+    bursts = cut(stamped, 256)[: len(gaps)]
+    report = judged(probed(bursts, first_ms=released[0] + 510, gap_ms=gaps, end="enough"))
+    assert (verdicts(report)["B02"], verdicts(report)["B05"]) == ("fail", "n/a")
+    few = judged(probed(bursts[:9], first_ms=released[0] + 510, gap_ms=gaps[:9], end="enough"))
+    assert (verdicts(few)["B02"], verdicts(few)["B03"], verdicts(few)["B05"]) == ("unknown", "unknown", "n/a")
+
+
 def test_the_fix_is_that_of_the_proxy_that_named_itself() -> None:
     body = b"".join(events(4_000))
     report = judged(probed(cut(body, 4_096)[:30], start=head(server="nginx/1.26"), end="enough"))
@@ -353,8 +385,11 @@ def test_a_timer_is_suspected_without_a_clock_and_proved_with_one() -> None:
     groups = [b"".join(events(400)[at : at + 4]) for at in range(0, 160, 4)]
     assert verdicts(judged(probed(groups, gap_ms=500)))["B04"] == "warn"
     rng = random.Random(7)
-    uneven = [rng.choice([20.0, 90.0, 400.0]) for _ in groups]
-    assert verdicts(judged(probed(groups, gap_ms=uneven)))["B04"] == "pass"
+    for uneven in (
+        [rng.choice([20.0, 90.0, 400.0]) for _ in groups],
+        [rng.uniform(140, 260) for _ in groups],  # a sender that groups varies by more than a timer
+    ):
+        assert verdicts(judged(probed(groups, gap_ms=uneven)))["B04"] == "pass"
 
     def stamped(sent_ms: float) -> bytes:
         return f'data: {{"sent_at": {1_800_000_000 + sent_ms / 1000:.3f}}}\n\n'.encode()
@@ -371,6 +406,19 @@ def test_a_timer_is_suspected_without_a_clock_and_proved_with_one() -> None:
         uneven_sends.append(uneven_sends[-1] + (100.0 if number % 2 else 120.0))
     waits = [uneven_sends[number + 1] - uneven_sends[number] for number in range(79)]
     late = [stamped(each) for each in uneven_sends]
+    # All of them wait, so that the least lateness tells nothing: their arrivals follow the next event's sending.
+    report = judged(probed(late[:-1], first_ms=510 + waits[0], gap_ms=[*waits[1:], 0.0]))
+    assert verdicts(report)["B05"] == "fail"
+    prompt_ones = judged(probed(late[:-1], first_ms=510, gap_ms=waits))
+    assert verdicts(prompt_ones)["B05"] == "pass"
+    # In groups, too: each group waits for the next one.
+    spread = [rng.choice([80.0, 200.0, 330.0]) for _ in range(40)]
+    grouped = [b"".join(stamped(sum(spread[:at])) for _ in range(2)) for at in range(40)]
+    assert (
+        verdicts(judged(probed(grouped, first_ms=510 + spread[0], gap_ms=[*spread[1:], 0.0])))["B05"]
+        == "fail"
+    )
+    assert verdicts(judged(probed(grouped, first_ms=510, gap_ms=spread)))["B05"] == "pass"
     # The last event waits for nobody, so the least lateness is about 0.
     report = judged(probed(late, first_ms=10 + waits[0], gap_ms=[*waits[1:], 0.0, 0.0]))
     assert verdicts(report)["B05"] == "fail"
