@@ -8,6 +8,8 @@ Rules (design.md decision 9; toxiproxy.md 1.9, 6 and 8):
 - Windows begin and end by a timer thread. A window is healed `duration` after its first call was sent.
 - Healing happens always and once: `heal` may be called from anywhere, in any state, as often as wanted. It is verified
   by reading the state back and by a TCP connect to every proxy.
+- An abort comes while streams run: what stands is laid to rest in its place, and no connection ends for it. Where that can't
+  be had the proxies are made anew, which streams pay for that the target has nothing to do with: the row says so.
 - A server that does not answer is never asked again: it is ended, which heals everything it did; `check` (from the main
   thread) starts an empty one with clean proxies at the same addresses. The row is `failed`, the caller gets a RigError.
 - From `setup` on the server is asked twice a second whether it is there and still has our proxies. A `failed` row holds
@@ -31,7 +33,16 @@ from msgspec import Struct
 
 from sseproof.chaos.faults import Clean, Fault, is_timed, kind_of
 from sseproof.chaos.plan import FaultPlan, ProxyPlan, Window
-from sseproof.chaos.toxics import COUNTERS, Change, Outside, Switch, Toxic, standing_toxics, window_action
+from sseproof.chaos.toxics import (
+    COUNTERS,
+    Change,
+    Outside,
+    Switch,
+    Toxic,
+    standing_toxics,
+    toxics_laid_to_rest,
+    window_action,
+)
 from sseproof.chaos.toxiproxy import (
     Client,
     MismatchError,
@@ -285,6 +296,9 @@ class Injector:
             asked_ns = now_ns()
             try:
                 there = self._client.proxies()
+                if self._made - there.keys():
+                    with self._lock:  # an abort may just make one anew
+                        there = self._client.proxies()
                 if missing := sorted(self._made - there.keys()):
                     raise MismatchError(
                         f"The proxy {missing[0]} of this run is no longer on {self._client.place}."
@@ -474,12 +488,15 @@ class Injector:
                     [self._row(side, "heal-intent", detail=reason) for side in standing], sync=True
                 )
                 there = self._client.proxies()
-                self._count_firings(standing, there)
+                ends = [
+                    side for side in standing if any(_at_rest(each) is None for each in self._sides[side])
+                ]
+                self._count_firings(ends, there)  # the others' toxics stay, and are asked at the end
                 for side in standing:
-                    bracket = self._bracketed(
-                        self._sides[side], lambda proxy: self._cleaned(there[proxy.name])
-                    )
-                    self._write_quietly([self._row(side, "healed", bracket=bracket, ok=True)])
+                    bracket = self._bracketed(self._sides[side], self._laid_to_rest)
+                    row = self._row(side, "healed", bracket=bracket, ok=True)
+                    row.ended_connections = side in ends
+                    self._write_quietly([row])
                 there = self._client.proxies()
                 self._write_quietly([self._verified(side, there=there, stays=True) for side in self._sides])
             except RigError as error:
@@ -555,6 +572,16 @@ class Injector:
             self._client.remove_toxic(state.name, toxic.name)
         return self._client.set_enabled(state.name, True)
 
+    def _laid_to_rest(self, proxy: ProxyPlan) -> ProxyState:
+        """Without ending a connection where that can be had; else the proxy is made anew.
+
+        To take a toxic away under load can last longer than an answer may (toxiproxy.md 1.9), also where the proxy is off.
+        """
+        if (resting := _at_rest(proxy)) is None:
+            self._client.delete(proxy.name)
+            return self._recreated(proxy)
+        return self._changed(proxy, resting.toxics)
+
     def _heal_by_force(self, sides: Sequence[Side], error: RigError) -> None:
         """Ending a private server takes back all it did; somebody else's we can only report."""
         if self._private is None:
@@ -590,9 +617,9 @@ class Injector:
         return self._row(side, "verified", window=window, ok=True)
 
     def _outside(self, proxy: ProxyPlan) -> ProxyState:
-        """A proxy as it is to be outside of windows; a fault that stood is gone after an abort."""
+        """A proxy as it is to be outside of windows; a fault that stood rests or is gone after an abort."""
         stood = self._standing_kind((proxy.variant, proxy.group)) != CLEAN_KIND
-        return _clean(proxy) if self._aborted and stood else _wanted(proxy)
+        return (_at_rest(proxy) or _clean(proxy)) if self._aborted and stood else _wanted(proxy)
 
     # --- when it breaks ---
 
@@ -695,6 +722,16 @@ def _wanted(proxy: ProxyPlan) -> ProxyState:
     """A proxy as it is to be outside of windows."""
     state = _clean(proxy)
     state.toxics = standing_toxics(proxy.fault, proxy.cut_after_bytes)
+    return state
+
+
+def _at_rest(proxy: ProxyPlan) -> ProxyState | None:
+    """A proxy whose fault stood, and does nothing any more; None where its toxics have to be taken away for that."""
+    toxics = toxics_laid_to_rest(proxy.fault, proxy.cut_after_bytes)
+    if toxics is None:
+        return None
+    state = _clean(proxy)
+    state.toxics = toxics
     return state
 
 

@@ -205,6 +205,17 @@ def _at_rest(toxic: Toxic) -> Toxic:
     return checked(structs.replace(toxic, attributes=toxic.attributes | resting))
 
 
+def toxics_laid_to_rest(fault: Fault, cut_after_bytes: int | None = None) -> list[Toxic] | None:
+    """What stands on a proxy for the whole run, as it is when it changes nothing more and its connections live on.
+
+    None where that can't be had: raising a stock rate can end the server, and a reset is settled when a connection begins.
+    """
+    standing = standing_toxics(fault, cut_after_bytes)
+    if any(toxic.type not in _RESTING for toxic in standing):
+        return None
+    return [_at_rest(toxic) for toxic in standing]
+
+
 _RESTING: Final[dict[str, dict[str, int | str]]] = {
     "latency": {"latency": 0, "jitter": 0},
     "slicer": {"average_size": _LARGEST_PIECE_BYTES, "delay": 0},  # nothing larger is read at once

@@ -121,6 +121,7 @@ def read_history(directory: Path) -> History:
         if collecting:
             gc.enable()
     _note_outages(history)
+    _note_ended_by_us(history)
     _place_in_phases(history)
     _note_workers(history)
     _note_clocks(history)
@@ -266,7 +267,35 @@ def _note_outages(history: History) -> None:
     history.outages = outages(history.faults)
     if not history.outages:
         return
-    met = [record for record in history.streams if _lived_in(record, history)]
+    met = [record for record in history.streams if _lived_in(record, history.outages, history)]
+    _set_aside(history, met)
+    history.problems.append(
+        f"The fault engine was broken while {_some(len(met), 'stream')} ran: they count as unfinished, whatever they came to."
+    )
+
+
+def _note_ended_by_us(history: History) -> None:
+    """Streams whose proxies were made anew when a run gave up: their end or their wait says nothing about the target."""
+    spans: dict[tuple[str | None, str | None], list[tuple[int, int]]] = {}
+    for row in history.faults:
+        if row.ended_connections and row.call_sent_ns is not None and row.call_answered_ns is not None:
+            spans.setdefault((row.variant, row.group), []).append((row.call_sent_ns, row.call_answered_ns))
+    met = [
+        record
+        for record in history.streams
+        if (mine := spans.get((record.variant, record.group))) and _lived_in(record, mine, history)
+    ]
+    if not met:
+        return
+    _set_aside(history, met)
+    history.problems.append(
+        f"To heal faults in the middle of the load, connections of {_some(len(met), 'stream')} were ended or turned away: they "
+        "count as unfinished, whatever they came to."
+    )
+
+
+def _set_aside(history: History, met: Sequence[StreamRecord]) -> None:
+    """Takes streams for unfinished that met something of ours."""
     keys = {_key(record) for record in met}
     history.streams = [record for record in history.streams if _key(record) not in keys]
     history.breaks = [row for row in history.breaks if (row.variant, row.stream) not in keys]
@@ -283,9 +312,6 @@ def _note_outages(history: History) -> None:
         )
         for record in met
     ]
-    history.problems.append(
-        f"The fault engine was broken while {_some(len(met), 'stream')} ran: they count as unfinished, whatever they came to."
-    )
 
 
 def outages(faults: Sequence[FaultRow]) -> list[tuple[int, int]]:
@@ -308,13 +334,13 @@ def outages(faults: Sequence[FaultRow]) -> list[tuple[int, int]]:
     return found
 
 
-def _lived_in(record: StreamRecord, history: History) -> bool:
-    """Whether a stream may have met one of the outages, which are by the injector's clock."""
+def _lived_in(record: StreamRecord, spans: Sequence[tuple[int, int]], history: History) -> bool:
+    """Whether a stream may have lived in one of the spans, which are by the injector's clock."""
     began, ended = (
         history.clocks.across(record.worker, record.dispatched, each)
         for each in (record.dispatched, record.ended)
     )
-    return any(ended.hi_ns >= since and began.lo_ns <= until for since, until in history.outages)
+    return any(ended.hi_ns >= since and began.lo_ns <= until for since, until in spans)
 
 
 def _place_in_phases(history: History) -> None:

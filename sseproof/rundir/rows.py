@@ -331,6 +331,8 @@ class FaultRow(Row, kw_only=True):
     """The toxics as the server echoed them."""
     fired: int | None = None
     """Our toxic's own count of firings."""
+    ended_connections: bool = False
+    """Healing it in the middle of the load took its proxies away and made them anew: whoever was there, or came then, met us."""
     ok: bool | None = None
     detail: str = ""
 

@@ -26,6 +26,7 @@ from sseproof.chaos.injector import Injector
 from sseproof.chaos.install import Found
 from sseproof.chaos.plan import FaultPlan, GroupSpec, addresses, parse_groups, plan_faults, with_ports
 from sseproof.chaos.processes import PortLease
+from sseproof.chaos.toxics import toxics_laid_to_rest
 from sseproof.chaos.toxiproxy import Client, MismatchError, ProxyState, Server, ServerError, WedgedError
 from sseproof.reports.history import outages
 from sseproof.rundir.errors import RigError
@@ -34,6 +35,7 @@ from tests.chaos.conftest import absent
 from tests.chaos.wire import (
     HEAD,
     REQUEST,
+    RUN,
     Heard,
     Listener,
     Upstream,
@@ -362,7 +364,7 @@ def test_an_abort_ends_a_window_at_once_and_lets_no_other_begin(
 
 
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
-def test_an_abort_takes_away_what_stands_and_keeps_the_link(
+def test_an_abort_lays_what_stands_to_rest_and_keeps_the_link(
     server: Server, lease: PortLease, tmp_path: Path, whose: str
 ) -> None:
     whole = answer(50)
@@ -377,7 +379,7 @@ def test_an_abort_takes_away_what_stands_and_keeps_the_link(
             assert len(fetch(proxy.port).data) == 300
             injector.abort("it was enough")
             state = server.client.proxies()[proxy.name]
-            assert (state.toxics, state.enabled) == ([], True)
+            assert (state.toxics, state.enabled) == (toxics_laid_to_rest(proxy.fault), True)
             assert fetch(proxy.port).data == whole
             assert injector.problem is None
         appender.close()
@@ -385,6 +387,68 @@ def test_an_abort_takes_away_what_stands_and_keeps_the_link(
     assert steps(tmp_path) == ["intent", "applied", *["heal-intent", "healed", "verified"] * 2]
     assert row_of(tmp_path, "heal-intent").detail == "it was enough"
     assert all(row.ok for row in rows(tmp_path) if row.step in {"healed", "verified"})
+
+
+STANDING = {
+    "latency": {"delay": "100ms"},
+    "jitter": {"delay": "100ms", "jitter": "50ms"},
+    "slow-first-byte": {"delay": "100ms"},
+    "slow-drip": {"size_bytes": 40, "every": "5ms"},
+    "slice": {"size_bytes": 20},
+    "slow-close": {"delay": "200ms"},
+    "cut": {"after_bytes": 20_000, "on": "every"},
+    "cut-events": {"after_events": 290, "on": "every"},
+    "cut-time": {"after": "20s", "on": "every"},
+    "stall-events": {"after_events": 20, "duration": "20s"},
+    "split-characters": {"delay": "5ms"},
+}
+
+
+def test_an_abort_ends_no_connection(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    """Nor does it turn anybody away: taking a latency away on a live connection would keep the link down for seconds."""
+    tables = [{"kind": kind, "share": "9%", **keys} for kind, keys in STANDING.items()]
+    with Upstream(ticking(100, 0.02)) as upstream:
+        plan = plan_faults(
+            parse_groups(tables), run=RUN, seed=1, upstreams={None: upstream.place}, connect_ns=0, at_once=1
+        )
+        plan = with_ports(plan, lease.ports[: len(plan.proxies)])
+        ports = {each.group: each.port for each in addresses(plan)}
+        with injecting(plan, server, tmp_path) as injector:
+            injector.begin()
+            there = {kind: Listener(port) for kind, port in ports.items()}
+            for _ in there:
+                upstream.serving.get(timeout=10)
+            threading.Event().wait(0.5)  # that events are under way
+            injector.abort("it was enough")
+            later = {kind: Listener(port) for kind, port in ports.items()}
+            heard = [(kind, each.result()) for kind, each in [*there.items(), *later.items()]]
+            assert injector.problem is None
+    told = {(kind, each.data.count(b"data:"), each.data[-5:], each.end) for kind, each in heard}
+    assert told == {(kind, 100, b"0\r\n\r\n", "fin") for kind in [*STANDING, "clean"]}
+    healed = [row for row in rows(tmp_path) if row.step == "healed"]
+    assert {row.group for row in healed} == {*STANDING, "clean"}
+    assert {(row.ok, row.ended_connections) for row in healed} == {(True, False)}
+
+
+@pytest.mark.parametrize(
+    "table", [{"kind": "bandwidth", "rate_kb_s": 2}, {"kind": "cut", "after_bytes": 9_000, "by": "rst"}]
+)
+def test_an_abort_that_has_to_end_connections_says_so(
+    server: Server, lease: PortLease, tmp_path: Path, table: dict[str, object]
+) -> None:
+    with Upstream(ticking(300, 0.01)) as upstream:
+        plan = one_group({**table}, upstream.place, lease)
+        proxy = plan.proxies[0]
+        with injecting(plan, server, tmp_path) as injector:
+            injector.begin()
+            listener = Listener(proxy.port)
+            upstream.serving.get(timeout=10)
+            injector.abort("it was enough")
+            assert server.client.proxies()[proxy.name].toxics == []
+            assert listener.result().data.count(b"data:") < 300
+            assert injector.problem is None
+    healed = [row.ended_connections for row in rows(tmp_path) if row.step == "healed"]
+    assert healed == [True, False], "at the end nobody is there any more"
 
 
 def test_an_abort_ends_the_time_of_what_stands(server: Server, lease: PortLease, tmp_path: Path) -> None:

@@ -119,6 +119,30 @@ def test_what_stood_is_looked_for_only_while_it_stood(aborted):
     assert result.verdicts[1].code == "interrupted"
 
 
+def test_what_was_turned_away_by_healing_is_not_the_targets_doing(aborted):
+    """A rate on living connections can't be raised: proxies were made anew, and their streams paid for it."""
+    aborted.claims("success >= 90%", "recovery = 100%")
+    told = {"fault": "cut", "kind": "bandwidth", "group": "cut", "ok": True, "ended_connections": True}
+    aborted.fault("healed", call_sent_ns=T0 + 6_000 * MS, call_answered_ns=T0 + 6_020 * MS, **told)
+    lived(aborted, 60, "baseline", 1_000)
+    lived(aborted, 30, "fault", 5_950, good=False)
+    lived(aborted, 3, "fault", 6_010, good=False)
+    for stream in range(60, 93):
+        aborted.break_(stream, back_ms=None)
+    history = read_history(aborted.write())
+    assert (len(history.streams), len(history.unfinished), history.breaks) == (60, 33, [])
+    assert any("connections of 33 streams were ended or turned away" in each for each in history.problems)
+    assert [each.code for each in judge(history).verdicts] == ["interrupted", "interrupted"]
+
+
+def test_others_are_judged_though_healing_ended_connections(aborted):
+    aborted.claims("success >= 90%")
+    told = {"fault": "cut", "kind": "bandwidth", "group": "slow", "ok": True, "ended_connections": True}
+    aborted.fault("healed", call_sent_ns=T0 + 6_000 * MS, call_answered_ns=T0 + 6_020 * MS, **told)
+    lived(aborted, 60, "fault", 5_950, good=False)
+    assert [each.verdict for each in aborted.judge().verdicts] == ["fail"]
+
+
 def test_the_answer_says_when_and_why_once(aborted):
     lived(aborted, 3, "baseline", 1_000)
     result = judge(read_history(aborted.write()))
