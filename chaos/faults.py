@@ -470,6 +470,7 @@ _KINDS: Final[dict[str, type[Struct]]] = {
 FAULT_KINDS: Final = tuple(_KINDS)
 """What `kind` of a [[fault]] may be; the clean group needs no words."""
 
+_COMMAND: Final = str(Command.__struct_config__.tag)
 _TIMES: Final = {
     "delay": {"delay_ms": 1_000_000, "delay_us": 1_000},
     "after": {"after_ms": 1_000_000},
@@ -535,6 +536,11 @@ def parse_fault(table: Mapping[str, Any]) -> Fault:
     for key, value in table.items():
         if key == "kind":
             continue
+        if key not in keys and kind == _COMMAND and key in _TIMING | {"when"}:
+            raise FaultError(
+                f"The fault {kind!r} is done once, at after, and lasts until done_when says so, for max at most: "
+                f"leave out {key}."
+            )
         if key not in keys and key in _TIMING and "when" in keys:
             raise FaultError(f"The times of the fault {kind!r} belong into one key: {EXAMPLE_WHEN}.")
         if key not in keys:

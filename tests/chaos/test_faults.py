@@ -188,6 +188,16 @@ BAD = [
     (COMMAND | {"done_when": ["x" * 5000]}, "longer than 4096"),
     (COMMAND | {"max": "0s"}, "max lies between 1"),
     (COMMAND | {"shows": "nothing"}, "shows is breaks or silence"),
+    *(
+        (COMMAND | {key: value}, f"is done once, at after, .* for max at most: leave out {key}")
+        for key, value in (
+            ("every", "5s"),
+            ("times", 2),
+            ("duration", "1s"),
+            ("when", {"after": "1s", "duration": "1s"}),
+        )
+    ),
+    (COMMAND | {"undoes": ["true"]}, "did you mean 'undo'"),
 ]
 
 
