@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from msgspec import Struct
 
-from sseproof.chaos.faults import FAULT_KINDS
+from sseproof.chaos.faults import FAULT_KINDS, STANDING_KINDS
 from sseproof.chaos.hops import find_apache, find_nginx
 from sseproof.rundir.files import FAULTS, PLAN_NAME, STREAMS
 from sseproof.scenario import load_scenario
@@ -68,6 +69,19 @@ Chance = random.Random
 
 def _ms(chance: Chance, key: str, least: int, most: int) -> str:
     return f'{key} = "{chance.randint(least, most)}ms"'
+
+
+def _shares(chance: Chance, count: int) -> list[float]:
+    """Of some faults: in half per cents, and once in four plans with nothing left for the clean group."""
+    weights = [chance.randint(1, 40) for _ in range(count)]
+    most = 200 if chance.random() < 0.25 else max(count, min(sum(weights), 160))
+    left, shares = most, []
+    for number, weight in enumerate(weights, start=1):
+        rest = count - number
+        mine = left if not rest else min(max(1, most * weight // sum(weights)), left - rest)
+        shares.append(mine / 2)
+        left -= mine
+    return shares
 
 
 def _windows(chance: Chance) -> list[str]:
@@ -127,6 +141,16 @@ KEYS: dict[str, Callable[[Chance], list[str]]] = {
 }
 """What a kind of fault is asked for, drawn."""
 
+
+def _when(chance: Chance, kind: str, keys: list[str]) -> list[str]:
+    """Times of its own, for half of those that would else stand for the whole run."""
+    if kind not in STANDING_KINDS or chance.random() < 0.5:
+        return keys
+    # Nothing can make an end a reset for a time only.
+    keys = [key for key in keys if not key.startswith("by = ")]
+    return [*keys, f"when = {{ {', '.join(_windows(chance))} }}"]
+
+
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "start": lambda directory: True,
     "plan": lambda directory: (directory / PLAN_NAME).exists(),
@@ -164,9 +188,17 @@ def drawn(seed: int) -> Drawn:
     else:
         others = [each for each in FAULT_KINDS if each != kind and each not in OF_EVERYBODY]
         kinds = [kind, *chance.sample(others, chance.randint(0, 4))]
-        shares = [chance.randint(1, 4) * 5 for _ in kinds]
+        shares = _shares(chance, len(kinds))
     tables = [
-        "\n".join(["[[fault]]", f'kind = "{kind}"', f'share = "{share}%"', *KEYS[kind](chance), ""])
+        "\n".join(
+            [
+                "[[fault]]",
+                f'kind = "{kind}"',
+                f'share = "{share:g}%"',
+                *_when(chance, kind, KEYS[kind](chance)),
+                "",
+            ]
+        )
         for kind, share in zip(kinds, shares, strict=True)
     ]
     return Drawn(
@@ -330,11 +362,25 @@ def test_seeds_make_plans_of_every_kind(tmp_path: Path) -> None:
     assert {plan.hop for plan in plans} == {None, *HOPS}
     assert {plan.moment for plan in plans} == set(MOMENTS)
     assert plans == [drawn(plan.seed) for plan in plans]
+    assert {kind for plan in plans for kind in _of_times(plan)} == STANDING_KINDS
     file = tmp_path / "plan.toml"
     for plan in plans:
         with repeatable(plan):
             file.write_text(plan.scenario(plan.hop))
             assert len(load_scenario(file, environ={}, sets=[], flags={}).groups) >= len(plan.kinds)
+    sums = {_of_all(plan) for plan in plans if plan.kinds[0] not in OF_EVERYBODY}
+    assert max(sums) == 100 > min(sums), "with a clean group, and without"
+
+
+def _of_all(plan: Drawn) -> float:
+    """The shares of a plan together, in per cent."""
+    return sum(float(table["share"].rstrip("%")) for table in tomllib.loads(plan.faults)["fault"])
+
+
+def _of_times(plan: Drawn) -> list[str]:
+    """The kinds of a plan that have a `when`."""
+    tables = tomllib.loads(plan.faults)["fault"]
+    return [table["kind"] for table in tables if "when" in table]
 
 
 @pytest.mark.slow
