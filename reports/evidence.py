@@ -39,7 +39,7 @@ Pure: rows in, evidence out. `acted` is None where no stream of the group ran, o
 what a clean group does and no stream of one ran: that proves nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -119,8 +119,11 @@ def planned_faults(history: History) -> FaultPlan | None:
     return msgspec.json.decode(history.plan.faults, type=FaultPlan | None)
 
 
-def evidence_of(history: History) -> list[Evidence]:
-    """The evidence for every planned fault and variant, in the plan's order."""
+def evidence_of(history: History, times: Collection[tuple[str, int]] | None = None) -> list[Evidence]:
+    """The evidence for every planned fault and variant, in the plan's order.
+
+    With `times`, groups and numbers of windows, that they acted in those alone: what another time shows proves nothing.
+    """
     plan = planned_faults(history)
     if plan is None:
         return []
@@ -128,9 +131,17 @@ def evidence_of(history: History) -> list[Evidence]:
     for variant in history.plan.variants:
         every = [record for record in history.streams if record.variant == variant.name]
         for group in plan.groups:
-            if isinstance(group.fault, Clean):
+            if isinstance(group.fault, Clean) or (
+                times is not None and all(name != group.name for name, _ in times)
+            ):
                 continue
-            rows = [row for row in history.faults if row.variant == variant.name and row.group == group.name]
+            rows = [
+                row
+                for row in history.faults
+                if row.variant == variant.name
+                and row.group == group.name
+                and (times is None or row.window is None or (group.name, row.window) in times)
+            ]
             records = every if is_timed(group.fault) else _before_abort(every, history)
             look = _Look(group, variant, records, rows, clocks=history.clocks)
             found.append(look.evidence())

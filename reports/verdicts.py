@@ -30,7 +30,7 @@ from sseproof.reports.checks import (
 )
 from sseproof.reports.claims import Claim, Form
 from sseproof.reports.episodes import Episodes, FaultSplit, splits_of
-from sseproof.reports.evidence import Evidence, evidence_of
+from sseproof.reports.evidence import Evidence, evidence_of, planned_faults
 from sseproof.reports.facts import KNOWLEDGE, Facts, History, Knowledge, Truth
 from sseproof.reports.metrics import METRICS, ValueKind
 from sseproof.reports.metrics import Unit as UnitName
@@ -384,19 +384,32 @@ def _unseen(claim: Claim, variant: str | None, history: History) -> tuple[list[E
 
 
 def _unseen_in_phase(claim: Claim, variant: str | None, history: History) -> list[Evidence]:
-    """The faults of a claim's phase, or of one before it, that did not act: what passed had nothing to bear, or to recover from."""
+    """The faults that did not act in a claim's phase, or at all before it: nothing was to be borne, or recovered from."""
     scope = claim.scope
-    if scope.phase is None or scope.group is not None or scope.after is not None:
+    if scope.phase is None or scope.after is not None:
         return []
-    groups: set[str] = set()
+    before: set[str] = set()
+    at = None
     for phase in history.phases.planned:
-        groups |= set(phase.groups)
         if phase.name == scope.phase:
+            at = phase
             break
+        before |= set(phase.groups)
+    plan = planned_faults(history)
+    if at is None or plan is None:
+        return []
+    times = {
+        (window.group, window.number)
+        for window in plan.windows
+        if window.start_ms + window.duration_ms > at.start_ms
+        and (at.end_ms is None or window.start_ms < at.end_ms)
+    }
+    found = [each for each in evidence_of(history) if each.group in before]
+    found += evidence_of(history, times) if times else []
     return [
         each
-        for each in evidence_of(history)
-        if each.variant == variant and each.group in groups and not each.acted
+        for each in found
+        if each.variant == variant and scope.group in {None, each.group} and not each.acted
     ]
 
 

@@ -226,6 +226,33 @@ def test_a_fault_that_did_not_act_leaves_nothing_to_bear_and_nothing_to_recover_
     assert baseline.verdict == "pass"
 
 
+def test_what_a_fault_did_in_one_phase_proves_nothing_about_the_next(run):
+    """It acts twice, and the second time nobody was turned away."""
+    table = {"kind": "refused", "share": "100%", "after": "2s", "duration": "2s", "every": "4s", "times": 2}
+    planned(run, table, before="2s", first="2s", between="2s", second="2s", after="2s")
+    acted(run, 2_000, 4_000)
+    acted(run, 6_000, 8_000, window=2)
+    run.claims(
+        "success >= 40% in phase first",
+        "success >= 40% in phase second",
+        "success >= 40% in group refused in phase second",
+        "success >= 40% in phase after",
+    )
+    broke(run, 10, "first", 3_000)
+    for _ in range(40):
+        lived(run, 3_500, 3_600, "first")
+        lived(run, 7_000, 7_500, "second")
+        lived(run, 9_000, 9_500, "after")
+    found = run.judge().verdicts
+    assert [(each.verdict, each.code) for each in found] == [
+        ("pass", None),
+        ("unknown", "fault-not-seen"),
+        ("unknown", "fault-not-seen"),
+        ("pass", None),
+    ]
+    assert "refused 0 of the 0 connections tried" in found[1].sentence
+
+
 def test_what_fails_in_a_phase_fails_whether_its_fault_acted_or_not(three):
     three.claims("success >= 90% in phase recovery")
     for _ in range(40):
