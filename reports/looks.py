@@ -10,7 +10,8 @@ Rules (measurement.md 3.7):
 - The planned end of the run is the last look. An end that came from somewhere else (an interrupt, another claim that was
   decided) is none: what no look decided is unknown then.
 - `= 100 %`, `= 0` and a peak keep the whole confidence at every look: they pass only while no violation was ever seen,
-  and the chance of that is greatest at the first look with enough units.
+  and the chance of that is greatest at the first look with enough units. One violation fails them whenever it came: in a
+  later stream than those of the look that passed, and in a run that ended before its planned end.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,7 +66,8 @@ def judge_at_looks(claim: Claim, history: History, facts: Sequence[Facts]) -> li
             answers = found
             continue
         answers = [
-            before if _decided(before) else after for before, after in zip(answers, found, strict=True)
+            before if _decided(before) and not (_violated(after) and before.verdict == "pass") else after
+            for before, after in zip(answers, found, strict=True)
         ]
     return answers or []
 
@@ -87,6 +89,11 @@ def complete(history: History, look: LookPlan, variant: str | None) -> bool:
 
 def _decided(verdict: Verdict) -> bool:
     return verdict.verdict != "unknown"
+
+
+def _violated(verdict: Verdict) -> bool:
+    """Whether one bad unit is enough, and there is one: no number of good ones, early or late, takes that back."""
+    return verdict.verdict == "fail" and verdict.form in {"all", "none"}
 
 
 def _at_look(claim: Claim, look: LookPlan, history: History, facts: Sequence[Facts]) -> list[Verdict]:
@@ -121,7 +128,7 @@ def _ended_as_planned(history: History) -> bool:
 
 def _undecided(verdict: Verdict, history: History) -> Verdict:
     """What no look decided, in a run that ended before its planned end."""
-    if not _decided(verdict):
+    if not _decided(verdict) or _violated(verdict):
         return verdict
     verdict.verdict = "unknown"
     verdict.code = "too-few" if history.how == "finished" else "interrupted"
@@ -141,6 +148,9 @@ def _note(verdict: Verdict, look: LookPlan, number: int, history: History) -> No
         number=number, of=len(history.plan.looks), streams=counted, confidence=verdict.confidence
     )
     if not _decided(verdict):
+        return
+    if look.streams is None and _violated(verdict) and not _ended_as_planned(history):
+        verdict.sentence = f"{verdict.sentence} One violation fails at every moment, registered look or not."
         return
     where = "at the end" if look.streams is None else f"after the first {count_of(counted, 'stream')}"
     later = total - counted

@@ -207,6 +207,32 @@ class TestVerdicts:
         verdict = run.one("")
         assert (verdict.verdict, verdict.code, verdict.n) == ("unknown", "too-few", 80)
 
+    @pytest.mark.parametrize("ended", ["finished", "decided", "interrupted"])
+    def test_a_violation_after_the_look_that_passed_fails_all_the_same(self, run, ended):
+        """`= 0` says that it never happens: a run that saw it 50 times can't say so."""
+        self.planned(run, 60, "lost = 0", self.CLAIM)
+        for _ in range(60):
+            run.stream(lost=0)
+        for _ in range(50):
+            run.stream(lost=3)
+        if ended == "decided":
+            run.generator(admission_end="decided")
+        lost, success = run.judge("interrupted" if ended == "interrupted" else "finished").verdicts
+        assert (lost.verdict, lost.n, lost.k, lost.amount) == ("fail", 110, 60, 150)
+        assert (success.verdict, success.n, success.look.number) == ("pass", 60, 1), "shares go by their look"
+        looked = "Look 5 of 5" in lost.sentence
+        assert looked == (ended == "finished")
+        assert ("One violation fails at every moment" in lost.sentence) != looked
+
+    @pytest.mark.parametrize("how", ["interrupted", "terminated", "running"])
+    def test_a_violation_before_the_first_look_fails_an_interrupted_run(self, run, how):
+        self.planned(run, 60, "lost = 0", self.CLAIM)
+        for _ in range(50):
+            run.stream(lost=3)
+        lost, success = run.judge(how).verdicts
+        assert (lost.verdict, lost.code, lost.amount) == ("fail", None, 150)
+        assert (success.verdict, success.code) == ("unknown", "interrupted")
+
     def test_breaks_count_with_their_streams(self, run):
         self.planned(run, 40, "recovery >= 90%")
         for number in range(80):
