@@ -235,7 +235,9 @@ class Scoped:
         self.dropped = [
             start for start in history.dropped if self._covers(start, history.phases.may_be(start), None)
         ]
-        self.breaks = [row for row in history.breaks if self._covers(row, {row.phase}, self.latest_ns(row))]
+        self.every_break = [row for row in history.breaks if row.variant == variant]
+        """All breaks of the variant that are on record, whatever else the scope says."""
+        self.breaks = [row for row in self.every_break if self._covers(row, {row.phase}, self.latest_ns(row))]
         self._steps: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
         for row in history.generator:
             if row.clock_step_ns and row.variant == variant:
@@ -829,12 +831,13 @@ def _outage_end(scoped: Scoped, row: BreakRow, down: Sequence[FaultWindow]) -> I
 
 
 def _with_missing_breaks(scoped: Scoped, units: list[Unit]) -> Measured:
-    """Adds the breaks of which no row was left: of streams without an end, and torn rows."""
-    rows: dict[int, int] = defaultdict(int)
-    for row in scoped.breaks:
-        rows[row.stream] += 1
-    streams = len(rows)
-    for each in scoped.facts if scoped.windows is None else ():
+    """Adds the breaks of which no row was left: of streams without an end, and torn rows.
+
+    After a fault, too: a row that is gone does not say when its break was, and may have been one that the claim is about.
+    """
+    rows = Counter(row.stream for row in scoped.every_break)
+    streams = len({row.stream for row in scoped.breaks})
+    for each in scoped.facts:
         missing = each.record.breaks - rows[each.record.stream]
         if missing > 0:
             units.append(_open(each.record, n=missing))

@@ -517,6 +517,28 @@ class TestUnits:
                 (0, 1, "unfinished"),
             ]
 
+    def test_breaks_without_a_row_are_open_after_a_fault_as_well(self, run):
+        """Nobody knows when they were: they may have been what the fault broke, and are none that another row is of."""
+        run.fault("applied", group="c", call_sent_ns=run.at(0).ns, call_answered_ns=run.at(0).ns)
+        for number in range(60):
+            run.stream(breaks=1, group="c")
+            run.break_(number, group="c")
+        run.claims("recovery >= 90% after cut", "retries p90 <= 3 after cut")
+        assert [each.verdict for each in run.judge().verdicts] == ["pass", "pass"]
+        for _ in range(30):
+            run.failed(breaks=1, group="c")
+        run.stream(breaks=1)
+        for each in run.judge().verdicts:
+            assert (each.verdict, each.n, each.unfinished) == ("unknown", 60, 30)
+
+    def test_a_break_before_the_fault_is_none_without_a_row(self, run):
+        run.fault("applied", group="c", call_sent_ns=run.at(600).ns, call_answered_ns=run.at(600).ns)
+        run.stream(breaks=2, group="c")
+        run.break_(0, seen_ms=500, group="c")
+        run.break_(0, seen_ms=700, back_ms=900, number=2, group="c")
+        units = units_of(run, "recovery >= 90% after cut").units
+        assert [(unit.worst, unit.best, unit.cause) for unit in units] == [(1, 1, None)]
+
     def test_recovery_is_what_became_of_the_stream(self, run):
         run.stream(breaks=1)
         run.break_(0)
