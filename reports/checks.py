@@ -400,8 +400,9 @@ def _goodput(scoped: Scoped, each: Facts, _asked: Limit | None) -> Unit | None:
     return unit
 
 
-_NEEDS_MEASURING: Final = frozenset({"ttft-plan", "age"})
-"""Limits that can't be kept by a stream in which nobody measured: it has no planned start, or no send time in its events."""
+_NEEDS_MEASURING: Final = frozenset({"ttft-plan", "age", "token-rate"})
+"""Limits that can't be kept by a stream in which nobody measured: it has no planned start, no send time in its events, or no
+two tokens."""
 
 
 def _ttft(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit:

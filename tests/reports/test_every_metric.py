@@ -367,6 +367,15 @@ class TestGoodput:
         assert answer(result) == ("unknown", "not-measured", 0, 0)
         assert "ttft-plan needs --rate" in result.next
 
+    @pytest.mark.parametrize("tokens", [0, 1])
+    def test_a_stream_without_a_rate_keeps_no_rate(self, run, tokens):
+        """As the claim about the rate alone says: of such streams nothing is known."""
+        first = run.at(87) if tokens else None
+        run.streams(100, tokens=tokens, first_token=first, last_token=first)
+        result = run.one("goodput >= 95% with token-rate >= 20/s")
+        assert answer(result) == ("unknown", "not-measured", 0, 0)
+        assert "token-rate needs two tokens" in result.next
+
     @pytest.mark.parametrize(
         ("limit", "good", "bad"),
         [
