@@ -813,6 +813,10 @@ def _warnings(
             found.append(
                 f"{run.place} was aborted: what its streams met is not what was planned, nor what others met."
             )
+        for file, keys in run.lacking.items():
+            found.append(
+                f"In {run.place} {file}.jsonl is missing or not whole: {joined(keys)} can't be compared."
+            )
         if run.failed:
             found.append(f"In {run.place} a check of ours failed: {joined(run.failed)} can't be compared.")
     if missing:

@@ -5,6 +5,7 @@ Rules:
   never; those that we ended ourselves, or that have no end, are bad at the one end and good at the other.
 - A gap has no independent neighbours, so the unit is the stream here too: its longest silence between two events.
 - Units whose truth nobody knows are left out, and counted.
+- A figure that needs a file which the record lacks is not measured: what is left of a run is not what happened in it.
 - What was asked of a run (its inputs) is kept beside it, without what each run has anew: ports, proxies, instants.
 """
 
@@ -21,6 +22,7 @@ from sseproof.reports import statistics
 from sseproof.reports.checks import CheckFailedError, Scoped, Unit, measure
 from sseproof.reports.claims import parse_claim
 from sseproof.reports.facts import Facts, History, How
+from sseproof.reports.verdicts import missing_files
 from sseproof.rundir.rows import SUCCESSES, StreamKind, VariantPlan
 from sseproof.rundir.units import encode_hook, from_raw
 
@@ -41,6 +43,8 @@ TIMES: Final[dict[str, tuple[str | None, str]]] = {
     "reconnect": ("reconnect p95 <= 1s", "reconnection"),
     "silence": (None, "longest silence of a stream"),
 }
+_OF_ALL_STREAMS: Final = "attempts p95 <= 1"
+"""A claim that needs no more of the record than figures of streams without a claim do."""
 QUANTILES: Final = (0.5, 0.95, 0.99)
 _LONGEST_INPUT_CHARS: Final = 200
 
@@ -103,6 +107,8 @@ class RunFigures(Struct, kw_only=True):
     labels: dict[str, str] = {}
     failed: list[str] = []
     """Figures that a check of ours could not establish."""
+    lacking: dict[str, list[str]] = {}
+    """Figures that are not measured, by the row file that the record lacks or has not whole."""
 
     @property
     def reading(self) -> str:
@@ -141,7 +147,15 @@ def run_figures(history: History, facts: Sequence[Facts], variant: VariantPlan, 
         labels={} if run is None else dict(sorted(run.labels.items())),
     )
 
+    def whole_for(key: str, claim: str) -> bool:
+        missing = missing_files(parse_claim(claim), history)
+        for file in missing:
+            figures.lacking.setdefault(file, []).append(key)
+        return not missing
+
     def units(key: str, claim: str) -> list[Unit]:
+        if not whole_for(key, claim):
+            return []
         try:
             return measure(Scoped(parse_claim(claim), name, history, facts)).units
         except CheckFailedError:
@@ -152,14 +166,17 @@ def run_figures(history: History, facts: Sequence[Facts], variant: VariantPlan, 
         share = _share(units(key, claim))
         if share is not None:
             figures.shares[key] = share
-    if mine:
+    if mine and whole_for(UNBROKEN, _OF_ALL_STREAMS):
         whole = sum(each.record.breaks == 0 for each in mine)
         open_ = unfinished + dropped
         figures.shares[UNBROKEN] = ShareFigure(n=len(mine) + open_, worst=whole, best=whole + open_)
     for key, (timed, _) in TIMES.items():
         if key == "e2e" and figures.kind == "subscription":
             continue  # it has no last event; those of the failed ones alone would say nothing
-        times = _silences(mine) if timed is None else _times(units(key, timed))
+        if timed is not None:
+            times = _times(units(key, timed))
+        else:
+            times = _silences(mine if whole_for(key, _OF_ALL_STREAMS) else [])
         if times.n:
             figures.times[key] = times
     return figures

@@ -649,9 +649,14 @@ def _code(claim: Claim, history: History, tally: _Tally, worst: Answer, best: An
     return "too-few" if history.how == "finished" else "interrupted"
 
 
+def missing_files(claim: Claim, history: History) -> list[str]:
+    """The row files that the claim needs and the record lacks, or has not whole, without their ending."""
+    return sorted(_needed_files(claim, history) & (set(history.missing) | _holed(history)))
+
+
 def _heed_missing_files(verdict: Verdict, claim: Claim, history: History) -> None:
     """Without its files a record can hide what failed: no pass, and no share that others could have lifted."""
-    missing = sorted(_needed_files(claim, history) & (set(history.missing) | _holed(history)))
+    missing = missing_files(claim, history)
     if not missing or (verdict.verdict == "fail" and claim.form in {"all", "none"}):
         return
     verdict.verdict, verdict.code = "unknown", "not-measured"

@@ -15,7 +15,15 @@ from sseproof.reports.compare import (
     compare_sets,
 )
 from sseproof.reports.facts import all_facts
-from sseproof.reports.figures import RunFigures, ShareFigure, TimeFigure, run_figures
+from sseproof.reports.figures import (
+    SHARES,
+    TIMES,
+    UNBROKEN,
+    RunFigures,
+    ShareFigure,
+    TimeFigure,
+    run_figures,
+)
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import judge
 from sseproof.reports.statistics import quantile_interval, quantile_rank
@@ -491,6 +499,7 @@ def test_figures_are_those_that_the_verdicts_count(tmp_path):
 
 def test_what_has_no_end_may_have_come_at_once_or_never(tmp_path):
     history = read_history(crowded(tmp_path))
+    history.missing.clear()  # it is made without the start rows of some streams that ended
     (variant,) = [each for each in history.plan.variants if each.name == "after"]
     found = run_figures(history, all_facts(history), variant, "here")
     open_ = sum(start.variant == "after" for start in (*history.unfinished, *history.dropped))
@@ -513,3 +522,32 @@ def test_each_variant_has_its_own_figures(tmp_path):
     found = compare_pair(before, after, USUAL)
     assert {"success", "recovery"} <= {row.key for row in found.rows if row.call == "better"}
     assert "client.profile" in {each.name for each in found.differing}
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("starts", {*SHARES, *TIMES, UNBROKEN}),
+        ("breaks", {"recovery", "reconnect"}),
+        ("generator", {"ttft", "e2e", "reconnect"}),
+    ],
+)
+def test_what_a_lost_file_would_tell_is_not_compared(tmp_path, name, gone):
+    """What is left of a run is not what happened in it: no figure of the rest hides a regression, or makes one."""
+    sides = []
+    for place in ("whole", "broken"):
+        directory = tmp_path / place
+        directory.mkdir()
+        one_variant(directory)
+        if place == "broken":
+            (directory / f"{name}.jsonl").unlink()
+        history = read_history(directory)
+        sides.append(run_figures(history, all_facts(history), history.plan.variants[-1], place))
+    whole, broken = sides
+    broken.run = "another"
+    lost = {*whole.shares, *whole.times} - {*broken.shares, *broken.times}
+    assert lost == gone & {*whole.shares, *whole.times}
+    assert not whole.lacking
+    compared = compare_pair(whole, broken, Asked(gate=("success",)))
+    assert compared.exit_code == (2 if "success" in gone else 0)
+    assert any(f"In broken {name}.jsonl is missing or not whole" in each for each in compared.warnings)
