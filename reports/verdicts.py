@@ -287,6 +287,11 @@ def _heed_abort(claim: Claim, history: History, verdict: Verdict) -> None:
 
     A fail stands, and so does what is claimed of a phase that was over by then.
     """
+    if history.run is None and history.plan.abort is not None and verdict.verdict == "pass":
+        verdict.verdict, verdict.code = "unknown", "not-measured"
+        verdict.sentence = f"Without run.json nobody knows whether the run was aborted. {verdict.sentence}"
+        verdict.next = _again("Run again, and keep the whole run directory.", verdict, history)
+        return
     aborted = None if history.run is None else history.run.aborted
     if aborted is None or verdict.verdict == "fail" or verdict.code not in _OF_SHORT_RUNS:
         return

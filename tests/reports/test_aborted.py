@@ -9,8 +9,9 @@ from sseproof.reports.checks import fault_windows
 from sseproof.reports.facts import all_facts
 from sseproof.reports.figures import run_figures
 from sseproof.reports.history import read_history
-from sseproof.reports.judge import judge
+from sseproof.reports.judge import judge, judge_directory
 from sseproof.reports.summary import summary_text
+from sseproof.rundir.files import RUN_NAME
 from sseproof.rundir.rows import Aborted, AbortPlan, AddressPlan
 from sseproof.rundir.units import parse_duration
 from tests.reports.conftest import MS, T0, at
@@ -169,6 +170,19 @@ def test_a_comparison_knows_that_it_gave_up_and_what_was_asked(aborted):
     assert figures.aborted
     assert figures.inputs["abort"] == "success < 50% for 2s, stops the faults"
     assert figures.inputs["phases.recovery"] == "from 8000 ms"
+
+
+def test_nothing_passes_where_nobody_knows_whether_it_gave_up(aborted):
+    """run.json alone says that it did; a fail stands without it."""
+    aborted.plan.abort = AbortPlan(when="success < 50% for 2s", stop="faults")
+    aborted.claims("success >= 50%", "ttft p90 <= 1ms")
+    lived(aborted, 60, "baseline", 1_000)
+    directory = aborted.write()
+    (directory / RUN_NAME).unlink()
+    success, ttft = judge_directory(directory).verdicts
+    assert (success.verdict, success.code, success.n, success.k) == ("unknown", "not-measured", 60, 60)
+    assert success.sentence.startswith("Without run.json nobody knows whether the run was aborted.")
+    assert ttft.verdict == "fail"
 
 
 def test_a_damaged_word_about_it_is_no_crash(aborted):
