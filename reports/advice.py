@@ -71,15 +71,10 @@ def effort_of(history: History, variant: str | None, factor: float = 1.0) -> Eff
         return None
     began = min(record.dispatched.ns for record in records)
     lasted_s = max(record.ended.ns - began for record in records) / _NS_PER_S
-    made = len(records) + sum(start.variant == variant for start in history.unfinished)
+    made = _made(history, variant)
     load = _load_of(history, variant)
     planned_s = None if load is None else _planned_s(load[0], load[1])
-    scale = 1.0
-    if load is not None and load[0].streams is not None and history.how != "finished":
-        scale = max(1.0, load[0].streams / made)
-    elif planned_s is not None and history.how != "finished":
-        admitted_s = (max(record.dispatched.ns for record in records) - began) / _NS_PER_S
-        scale = max(1.0, planned_s / admitted_s) if admitted_s else 1.0
+    scale = _whole_of(history, variant)
     requests = (
         sum(max(record.attempts_total, len(record.attempts), 1) for record in records) + made - len(records)
     )
@@ -94,6 +89,25 @@ def effort_of(history: History, variant: str | None, factor: float = 1.0) -> Eff
         seconds=seconds * factor / scale,
         requests=math.ceil(requests * factor),
     )
+
+
+def _made(history: History, variant: str | None) -> int:
+    ended = sum(record.variant == variant for record in history.streams)
+    return ended + sum(start.variant == variant for start in history.unfinished)
+
+
+def _whole_of(history: History, variant: str | None) -> float:
+    """How many times as much the planned run is as what an interrupted one came to; 1 for one that was not."""
+    records = [record for record in history.streams if record.variant == variant]
+    found = _load_of(history, variant)
+    if history.how == "finished" or not records or found is None:
+        return 1.0
+    if found[0].streams is not None:
+        return max(1.0, found[0].streams / _made(history, variant))
+    planned_s = _planned_s(*found)
+    dispatched = [record.dispatched.ns for record in records]
+    admitted_s = (max(dispatched) - min(dispatched)) / _NS_PER_S
+    return max(1.0, planned_s / admitted_s) if planned_s is not None and admitted_s else 1.0
 
 
 def with_effort(
@@ -131,7 +145,9 @@ def further(
     text = f"{more:,} more {claim.unit if more == 1 else plural(claim.unit)} like these would decide"
     if not n:
         return f"{text}.", 0.0
-    factor = (n + more) / n
+    factor = (n + more) / n / _whole_of(history, variant)
+    if factor <= 1.0:  # the plan holds as many, had it not been interrupted
+        return f"{text}: run it to its end.", 1.0
     if claim.scope.phase is not None:  # a longer run has no more of any phase but the last
         longer = math.ceil(factor * 10) / 10
         phase = printable(claim.scope.phase)

@@ -55,6 +55,21 @@ def test_an_interrupted_run_is_taken_for_whole(run, build):
     assert effort(other, how="interrupted") == Effort(streams=82, seconds=10.0, requests=82)
 
 
+def test_what_an_interrupted_run_lacks_may_be_in_its_plan(run):
+    """21 of its 41 starts in 5 of 10 s: 59 need more than the planned 42, and 59 of 300 do not."""
+    for number in range(21):
+        run.stream(start_ms=number * 250.0)
+    assert run.one("ttft p95 <= 1s", how="interrupted").next == (
+        "38 more streams like these would decide: run with --duration 15s (about 59 streams, 15 s and 59 requests)."
+    )
+    loaded(run, users=5, streams=300)
+    result = run.one("", how="interrupted")
+    assert result.next.startswith(
+        "38 more streams like these would decide: run it to its end (about 300 streams"
+    )
+    assert result.next_run.streams == 300
+
+
 def test_an_open_loop_lasts_as_long_as_its_schedule(run):
     loaded(run, model="open", rate=4.0, duration=Duration(30 * S))
     run.streams(3, intended=run.at(0))
