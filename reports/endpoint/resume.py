@@ -66,6 +66,12 @@ def _resume(case: Case) -> Outcome:
         )
     if at + 1 < len(ids) and first == ids[at + 1]:
         return passed(f"Continues behind the id {shown}.", evidence)
+    if first in ids[1:at]:
+        return warned(
+            f"{count_of(at + 1 - ids.index(first), 'event')} up to the id {shown} come again: duplicates.",
+            "Begin behind the id that comes back.",
+            evidence,
+        )
     if first in ids[:at]:
         return failed("The id is ignored: the stream begins anew.", _KEEP, evidence)
     if first in ids:

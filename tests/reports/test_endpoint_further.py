@@ -25,6 +25,7 @@ RESUMED = {
     "goes on": (again(numbers(21, 25), "20"), "pass"),
     "says it is over": (again([], "20", **NO_BODY), "pass"),
     "repeats the event": (again(numbers(20, 25), "20"), "warn"),
+    "repeats a few": (again(numbers(18, 25), "20"), "warn"),
     "begins anew": (again(numbers(1, 4), "20"), "fail"),
     "leaves events out": (again(numbers(30, 33), "20"), "fail"),
     "begins at now": (again(numbers(90, 93), "20"), "fail"),
@@ -46,6 +47,7 @@ def test_how_an_id_is_ignored_is_said() -> None:
         return next(each.sentence for each in judged(probed(MAIN), answer).findings if each.id == "R01")
 
     assert said(RESUMED["begins anew"][0]) == "The id is ignored: the stream begins anew."
+    assert said(RESUMED["repeats a few"][0]) == "3 events up to the id 20 come again: duplicates."
     assert said(RESUMED["leaves events out"][0]) == "9 events behind the id are left out."
     assert said(RESUMED["begins at now"][0]) == "The id is ignored: the stream begins at now, with a gap."
 
