@@ -46,6 +46,8 @@ WRITTEN_OUT: Final = b"\\n\\n"
 INSIDE_SHARE: Final = 0.1
 LEAST_BURSTS: Final = 5
 TWICE_SHARE: Final = 0.5
+LEAST_NUMBERED: Final = 20
+GAPS_SHARE: Final = 0.1
 _FIELD_START: Final = re.compile(rb"(?:data|event|id): ")
 _SEPARATORS: Final = re.compile(rb"\xe2\x80[\xa8\xa9]|\xc2\x85|[\x0b\x0c\x1c-\x1e]")
 _NUMBER: Final = re.compile(r"(\d{1,18})$")
@@ -462,6 +464,14 @@ def _id_order(case: Case) -> Outcome:
         for before, after in itertools.pairwise(numbers):
             if after < before:
                 return warned(f"Ids go back: {before}, then {after}.", "Unique, increasing ids.")
+        gaps = [(before, after) for before, after in itertools.pairwise(numbers) if after != before + 1]
+        # Ids that seldom go up by one are numbered over more than this stream, and a gap says nothing.
+        if gaps and len(numbers) > LEAST_NUMBERED and len(gaps) / (len(numbers) - 1) <= GAPS_SHARE:
+            return warned(
+                f"Ids go up by one but {count_of(len(gaps), 'time')}, the first: {gaps[0][0]}, then {gaps[0][1]}: "
+                "what is between them may be lost.",
+                "Look for events that are dropped on their way; number only what this stream is sent.",
+            )
         return passed(f"{len(ids)} ids, each greater than the one before.")
     return passed(f"{len(ids)} ids, each different.")
 

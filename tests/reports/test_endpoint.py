@@ -66,6 +66,7 @@ WIRE = {
     "a long id": ("W14", "warn", [f"id: {'9' * 200}\ndata: {{}}\n\n".encode(), *events()]),
     "an id twice": ("W15", "warn", [*events(), event(40)]),
     "ids that go back": ("W15", "warn", [*events(), event(50), event(45)]),
+    "a number left out": ("W15", "warn", [*events()[:20], *events()[21:]]),
     "an event named open": ("W16", "warn", plain("event: open", "data: {}", "")),
     "events after the end": ("W18", "warn", [*events(), b"data: [DONE]\n\n", event(41)]),
 }
@@ -86,6 +87,14 @@ def test_a_defect_of_the_wire_is_found_and_nothing_else_fails(name: str) -> None
         assert finding.evidence
         assert report.diagnosis.startswith((finding.sentence, "1 of 41", "41"))
         assert report.exit_code == 1
+
+
+def test_ids_that_seldom_go_up_by_one_accuse_nobody() -> None:
+    """They are numbered over more than one stream: only a rare gap in what is otherwise without one is worth a look."""
+    every_third = [event(number) for number in range(1, 120, 3)]
+    some = [event(number) for number in range(1, 80) if number % 5]
+    for pieces in (every_third, some, [*events()[:9], *events()[10:18]]):
+        assert verdicts(judged(probed(pieces)))["W15"] == "pass"
 
 
 def test_the_bytes_and_their_offset_are_shown() -> None:
