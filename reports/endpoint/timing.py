@@ -174,7 +174,7 @@ def _heartbeat(case: Case) -> Outcome:
     if longest > HEARTBEAT_GOOD_NS:
         return warned(f"{text}: hops with a limit of 30 s would cut.", fix)
     if watched < HEARTBEAT_GOOD_NS and len(seen.bursts) < 2:
-        return unknown(f"{text}: too short a look.", "Watch for 70 s: --idle 70.")
+        return unknown(f"{text}: too short a look.", "Watch for 70 s: --idle 70s.")
     if not seen.comments and not case.spoken_in(seen).review.heartbeats:
         return not_applicable(f"events come faster than heartbeats: {text[0].lower()}{text[1:]}")
     return passed(f"{text}.")
@@ -245,7 +245,15 @@ def _cadence(case: Case) -> Outcome:
         f"Between bursts: p50 {duration_text(middle)}, p95 {duration_text(percentile(gaps, 0.95))}, "
         f"longest {duration_text(gaps[-1])}"
     )
-    stalls = [gap for gap in gaps if gap > max(STALL_FACTOR * middle, STALL_NS)]
+    limit = max(STALL_FACTOR * middle, STALL_NS)
+    stalls = [gap for gap in gaps if gap > limit]
+    silent = _silences(seen)[-1]
+    if seen.probed.end == "enough" and silent > limit:
+        # No gap ends it, and it is the longest of all.
+        return warned(
+            f"{text}; then nothing for {duration_text(silent)}, until the look was over.",
+            "Look for a worker that hangs; where there was just nothing to say, send a comment every 15 s.",
+        )
     if not stalls:
         return passed(f"{text} (n = {len(gaps)}).")
     return warned(

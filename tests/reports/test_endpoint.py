@@ -303,6 +303,17 @@ def test_a_stall_stands_out() -> None:
     assert verdicts(judged(probed(events(8))))["T09"] == "n/a"
 
 
+def test_a_stall_that_does_not_end_stands_out_too() -> None:
+    gaps = [30.0] * 39 + [20_000.0]
+    report = judged(probed(events(), gap_ms=gaps, end="enough"))
+    assert verdicts(report)["T09"] == "warn"
+    assert "then nothing for 20 s, until the look was over" in report.diagnosis
+    # A whole answer that is closed late has stalled nobody; and a slow feed is as slow as it is.
+    assert verdicts(judged(probed(events(), gap_ms=gaps)))["T09"] == "pass"
+    slow = judged(probed(events(12), gap_ms=[2_000.0] * 11 + [9_000.0], end="enough"))
+    assert verdicts(slow)["T09"] == "pass"
+
+
 def test_our_own_lateness_is_owned_up_to() -> None:
     found = verdicts(judged(probed(events(), lag_ns=20_000_000)))
     assert found["T10"] == "warn"
