@@ -73,11 +73,21 @@ def ids(texts: Collection[str]) -> list[str]:
     return [part.strip().upper() for text in texts for part in text.split(",") if part.strip()]
 
 
+def page_place(path: Path) -> None:
+    """Raises UsageError when no page can be written there."""
+    if path.is_dir():
+        raise UsageError(f"--html {path}: this is a folder; name a file in it.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--html {path}: there is no folder {path.parent}; make it, or name another place.")
+
+
 def request_of(url: str, options: Mapping[str, Any], headers: dict[str, str]) -> "CheckRequest":
     """What the command line asks for. Raises UsageError, naming the option, for what can't be taken."""
     from sseproof.loadtests.examination import CheckRequest
     from sseproof.loadtests.probe import Trust
 
+    if options["key"] is not None and options["cert"] is None:
+        raise UsageError("--key belongs to a certificate: name that by --cert FILE, too.")
     body, dialect = body_of(options["body"]), _dialect(options["dialect"], options["terminal"])
     service, model = options["service"], options["model"]
     if (service is None) != (model is None):

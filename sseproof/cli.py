@@ -551,9 +551,12 @@ def check(url: str | None, **options: Any) -> int:
     unknown, 64 bad usage or input, 70 the suite itself broke.
     """
     from sseproof import check_commands
-    from sseproof.reports.endpoint.judge import judge_capture
+    from sseproof.reports.endpoint.judge import chosen_checks, judge_capture
 
     only, skip = check_commands.ids(options["only"]), check_commands.ids(options["skip"])
+    chosen_checks(only, skip)  # a mistake in them is told before anything is sent
+    if options["html"] is not None:
+        check_commands.page_place(options["html"])
     if (url is None) == (options["source"] is None):
         raise UsageError("Give the URL of an endpoint, or --from CAPTURE with a kept one; not both.")
     if options["source"] is not None:

@@ -43,8 +43,8 @@ TIMELINE_BURSTS: Final = 2_000
 
 
 def judge_capture(capture: Capture, *, only: Collection[str] = (), skip: Collection[str] = ()) -> CheckReport:
-    """The report of a capture. Raises UsageError for ids of `only` and `skip` that no check has."""
-    chosen = _chosen(only, skip)
+    """The report of a capture. Raises UsageError as chosen_checks does."""
+    chosen = chosen_checks(only, skip)
     case = Case(capture)
     findings = [_finding(check, case) for check in chosen]
     findings.sort(key=lambda each: WORST_FIRST.index(each.verdict))  # stable: ids stay in their order
@@ -73,8 +73,11 @@ def judge_capture(capture: Capture, *, only: Collection[str] = (), skip: Collect
     )
 
 
-def _chosen(only: Collection[str], skip: Collection[str]) -> list[Check]:
-    """The checks that are wanted: an id, or the letter of a group."""
+def chosen_checks(only: Collection[str], skip: Collection[str]) -> list[Check]:
+    """The checks that are wanted: an id, or the letter of a group.
+
+    Raises UsageError for ids that no check has, and where none is left.
+    """
     ids = {check.id for check in CHECKS}
     groups = {check.id[0] for check in CHECKS}
     for option, given in (("--only", only), ("--skip", skip)):
@@ -84,13 +87,16 @@ def _chosen(only: Collection[str], skip: Collection[str]) -> list[Check]:
                 f"{option} {strange[0]}: no check has this id; they are {', '.join(sorted(groups))} and a number, "
                 "as the table shows them."
             )
-    return [
+    chosen = [
         check
         for check in CHECKS
         if (not only or check.id in only or check.id[0] in only)
         and check.id not in skip
         and check.id[0] not in skip
     ]
+    if not chosen:
+        raise UsageError("--only and --skip leave no check over: name fewer in --skip.")
+    return chosen
 
 
 def _finding(check: Check, case: Case) -> Finding:

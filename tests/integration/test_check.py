@@ -684,6 +684,25 @@ def test_a_mistake_is_named_before_the_first_connection(name: str) -> None:
         assert not server.connections
 
 
+MISTAKEN_OPTIONS = {
+    "no check has this id": ("--only", "H01,Q7"),
+    "leave no check over": ("--only", "H", "--skip", "H"),
+    "there is no folder": ("--html", "nowhere/check.html"),
+    "this is a folder": ("--html", "."),
+    "--key belongs to a certificate": ("--key", "key.pem"),
+}
+
+
+@pytest.mark.parametrize("sentence", MISTAKEN_OPTIONS)
+def test_a_mistaken_option_is_named_before_the_first_connection(sentence: str, tmp_path: Path) -> None:
+    with serving(steady) as server:
+        done = sseproof("check", server.url, *MISTAKEN_OPTIONS[sentence], cwd=tmp_path)
+        assert not server.connections
+    assert done.returncode == 64
+    assert sentence in done.stderr
+    assert not done.stdout
+
+
 def test_a_model_service_is_asked_in_its_own_words(tmp_path: Path) -> None:
     with serving(steady) as server:
         base = server.url.removesuffix("/stream")
