@@ -93,7 +93,10 @@ def effort_of(history: History, variant: str | None, factor: float = 1.0) -> Eff
 
 def _made(history: History, variant: str | None) -> int:
     ended = sum(record.variant == variant for record in history.streams)
-    return ended + sum(start.variant == variant for start in history.unfinished)
+    return ended + sum(
+        start.variant == variant and (start.dispatched is not None or history.how == "finished")
+        for start in history.unfinished
+    )
 
 
 def _whole_of(history: History, variant: str | None) -> float:

@@ -46,6 +46,7 @@ from sseproof.rundir.files import (
     read_document,
 )
 from sseproof.rundir.groups import GroupRule, group_of
+from sseproof.rundir.phases import phase_at
 from sseproof.rundir.rows import (
     AdmissionEnd,
     BreakRow,
@@ -73,10 +74,11 @@ FOR_GOOD_NS: Final = 1 << 63
 MOST_MOMENTS: Final = 3
 MOST_NAMED: Final = 5
 """A sentence names so many moments, and so many streams of each; open.jsonl has all."""
-_Unmade = Literal["lost", "never made", "requests", "users", "shape", "decided"]
+_Unmade = Literal["lost", "never made", "stopped", "requests", "users", "shape", "decided"]
 _UNMADE: Final[dict[_Unmade, str]] = {
     "lost": "not reported as made: a lost worker had them, and they count as unfinished.",
     "never made": "not made by any worker: they count as dropped.",
+    "stopped": "not on record as started when the run stopped: they count as unfinished.",
     "requests": "not to be started, since load.max_requests was spent: they are in no count.",
     "users": "not to be started, since the users had stopped by themselves: they are in no count.",
     "decided": "not to be started, since the claims were decided: they are in no count.",
@@ -428,12 +430,15 @@ def _named(keys: Iterable[StreamKey]) -> str:
 
 
 def _note_unmade(history: History) -> None:
-    """Planned streams that are not on record stay in n; an interrupted load was not to be ended.
+    """Planned streams that are not on record stay in n, which was fixed before the run (design.md decision 10).
 
-    The part of a lost worker may have been made, and is unfinished; what the others did not make is dropped. What a
-    limit of the user's own kept from starting was not to be made, and is said.
+    The part of a lost worker may have been made, and is unfinished; what the others did not make is dropped. A run that
+    was stopped would have made the rest: unfinished too, or whoever stops it when it looks well makes a pass of it. What
+    a limit of the user's own kept from starting was not to be made, and is said. A run that gave up passes nothing, and
+    what failed until then stands, whatever was still to come.
     """
-    if history.how != "finished" and history.run is not None:  # without run.json nobody knows
+    stopped = history.how != "finished" and history.run is not None  # without run.json nobody knows
+    if stopped and _aborted_ns(history) is not None:
         return
     rule = msgspec.json.decode(history.plan.groups, type=GroupRule | None)
     ends = {row.worker: row.admission_end for row in history.generator if row.admission_end is not None}
@@ -446,18 +451,21 @@ def _note_unmade(history: History) -> None:
         }
         missing -= {record.stream for record in history.streams if record.variant == variant.name}
         unmade: Counter[_Unmade] = Counter()
+        rest: _Unmade = "stopped" if stopped else "never made"
+        phases = _phases_of_the_rest(history, variant, load) if stopped else {}
         for number in sorted(missing):
             worker = position * history.plan.workers + number % history.plan.workers
-            why: _Unmade = "lost" if worker in lost else _own_limit(load, ends.get(worker)) or "never made"
+            why: _Unmade = "lost" if worker in lost else _own_limit(load, ends.get(worker)) or rest
             unmade[why] += 1
             start = StartRow(
                 stream=number,
                 worker=worker,
                 variant=variant.name,
                 group=None if rule is None else group_of(rule, number),
+                phase=phases.get(number),
                 dropped=why == "never made",
             )
-            if why == "lost":
+            if why in {"lost", "stopped"}:
                 history.unfinished.append(start)
             elif why == "never made":
                 history.dropped.append(start)
@@ -465,6 +473,24 @@ def _note_unmade(history: History) -> None:
         for why, count in unmade.items():
             were = "was" if count == 1 else "were"
             history.problems.append(f"{_some(count, 'planned stream')}{whose} {were} {_UNMADE[why]}")
+
+
+def _phases_of_the_rest(history: History, variant: VariantPlan, load: Load) -> dict[int, str | None]:
+    """The first phase that each planned stream can have been in had it not been started when the run stopped.
+
+    A schedule says it. A closed loop goes on in the phase that it had come to: what was over then is no concern of theirs.
+    """
+    phases = history.plan.phases
+    if not phases:
+        return {}
+    if load.is_open:
+        offsets = schedule_ns(load, history.plan.seed, variant.replay_ns)
+        return {number: phase_at(phases, offset) for number, offset in enumerate(offsets)}
+    order = [phase.name for phase in phases]
+    seen = {row.phase for row in history.streams if row.variant == variant.name}
+    seen |= {row.phase for row in history.unfinished if row.variant == variant.name}
+    last = max((order.index(each) for each in seen if each in order), default=0)
+    return dict.fromkeys(range(load.streams or 0), order[last])
 
 
 def _planned(history: History, variant: VariantPlan, load: Load) -> set[int]:

@@ -409,6 +409,8 @@ def rig_table(history: History) -> list[RigRow]:
     """The generator's indicators with their usual limits; informational (decision 4)."""
     opened = {variant.name for variant in history.plan.variants if from_raw(variant.load, Load).is_open}
     starts = [start for start in (*history.dropped, *history.unfinished) if start.variant in opened]
+    if history.how != "finished":  # what a stopped run had not come to is no fault of its generator
+        starts = [start for start in starts if start.dropped or start.dispatched is not None]
     unmade = [start for start in starts if start.dispatched is None]
     made = sum(record.variant in opened for record in history.streams) + len(starts) - len(unmade)
     lost = any(not start.dropped for start in unmade)

@@ -9,7 +9,7 @@ Rules (measurement.md 7: steady state before is the precondition, steady state a
 - A phase whose first fault begins later than itself keeps its own begin: what a scenario names is not moved.
 - Where a bracket leaves open on which side of a border a stream lies, it met the fault.
 - A start without an end may have met whatever came after it, and counts in each phase that it can have been in; one of
-  which no worker says when it was, in all of them.
+  which no worker says when it was, in all of them, and one that a stopped run never came to, in its own and later ones.
 - A stream that begins after the run was aborted counts in no phase: what was planned for then did not happen.
 """
 
@@ -117,7 +117,7 @@ class Phases:
             return frozenset()
         first = start.intended or start.dispatched
         if first is None:
-            return frozenset(self._index)
+            return frozenset(phase.name for phase in self.planned[index:])
         earliest = self._across(start, first).lo_ns
         at = self._met(index, earliest, earliest)
         found = [at]

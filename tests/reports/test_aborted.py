@@ -5,6 +5,7 @@ import pytest
 
 from sseproof.chaos.phases import parse_phases, with_faults
 from sseproof.chaos.plan import parse_groups, plan_faults
+from sseproof.loadtests.settings import Load
 from sseproof.reports.checks import fault_windows
 from sseproof.reports.facts import all_facts
 from sseproof.reports.figures import run_figures
@@ -13,7 +14,7 @@ from sseproof.reports.judge import judge, judge_directory
 from sseproof.reports.summary import summary_text
 from sseproof.rundir.files import RUN_NAME
 from sseproof.rundir.rows import Aborted, AbortPlan, AddressPlan
-from sseproof.rundir.units import parse_duration
+from sseproof.rundir.units import parse_duration, to_raw
 from tests.reports.conftest import MS, T0, at
 
 TEXT = "Aborted at 6 s: success 31.2 % of 48 streams over 2 s (success < 50% for 2s); the faults were healed."
@@ -160,6 +161,18 @@ def test_the_load_was_ended_too(aborted):
     result = judge(read_history(aborted.write("interrupted")))
     assert result.aborted.endswith("; faults were healed and the load ended.")
     assert result.how == "interrupted"
+
+
+def test_what_failed_stands_whatever_the_plan_still_had(aborted):
+    """10 of 30 are bad; all others of the 1,000 planned streams could have been good, but the run gave up over these."""
+    aborted.plan.variants[0].load = to_raw(Load(model="closed", users=4, streams=1_000))
+    aborted.info.aborted.stop = "load"
+    aborted.claims("success >= 95%", "success >= 5%")
+    lived(aborted, 20, "baseline", 1_000)
+    lived(aborted, 10, "fault", 5_000, good=False)
+    found = aborted.judge("interrupted").verdicts
+    assert [(each.verdict, each.code) for each in found] == [("fail", None), ("unknown", "interrupted")]
+    assert [each.unfinished for each in found] == [0, 0]
 
 
 def test_a_comparison_knows_that_it_gave_up_and_what_was_asked(aborted):

@@ -6,8 +6,8 @@ from sseproof.loadtests.settings import Load
 from sseproof.reports.history import read_history
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import GENERATOR, OPEN, ROW_FILES, STARTS, STREAMS
-from sseproof.rundir.rows import OpenRow
-from sseproof.rundir.units import to_raw
+from sseproof.rundir.rows import OpenRow, PhasePlan
+from sseproof.rundir.units import Duration, to_raw
 from tests.reports.conftest import S
 
 
@@ -263,11 +263,92 @@ def test_a_schedule_ends_early_by_its_limit_of_requests_alone(run, end, dropped)
     assert any("load.max_requests was spent" in problem for problem in history.problems) == (not dropped)
 
 
-@pytest.mark.parametrize("how", ["interrupted", "terminated", "running"])
-def test_a_run_that_did_not_come_to_its_end_was_not_to_make_all(run, how):
+STOPPED = pytest.mark.parametrize("how", ["interrupted", "terminated", "failed", "running"])
+
+
+@STOPPED
+def test_what_a_stopped_run_did_not_come_to_is_unfinished(run, how):
     fixed(run, 10, made=6)
     history = read_history(run.write(how))
+    assert history.dropped == []
+    assert [(start.stream, start.worker) for start in history.unfinished] == [(6, 0), (7, 1), (8, 0), (9, 1)]
+    said = "4 planned streams were not on record as started when the run stopped: they count as unfinished."
+    assert said in history.problems
+
+
+@STOPPED
+@pytest.mark.parametrize(
+    "load",
+    [Load(model="closed", users=4, streams=200), Load(model="open", rate=20, duration=Duration(10 * S))],
+)
+def test_a_run_is_not_made_a_pass_by_stopping_it_when_it_looks_well(run, how, load):
+    """60 of 60 would pass `>= 95%`; the plan fixed 200 streams, and of these 190 have to be on record and good."""
+    run.plan.variants[0].load = to_raw(load)
+    run.streams(60)
+    verdict = run.one("success >= 95%", how=how)
+    assert (verdict.verdict, verdict.code, verdict.n, verdict.unfinished) == (
+        "unknown",
+        "interrupted",
+        60,
+        140,
+    )
+    assert verdict.next.startswith("Run again to its end: sseproof run --seed 7 (about ")
+
+
+@STOPPED
+@pytest.mark.parametrize(
+    ("good", "bad", "verdict"), [(197, 0, "pass"), (140, 30, "fail"), (140, 5, "unknown")]
+)
+def test_what_the_rest_can_not_change_is_decided_by_a_stopped_run(run, how, good, bad, verdict):
+    fixed(run, 200, made=good)
+    for _ in range(bad):
+        run.failed()
+    assert run.one("success >= 95%", how=how).verdict == verdict
+
+
+def test_a_stopped_run_by_duration_has_no_number_to_come_to(run):
+    run.streams(60)
+    history = read_history(run.write("interrupted"))
     assert (history.dropped, history.unfinished) == ([], [])
+
+
+@STOPPED
+def test_a_limit_of_the_users_own_is_no_stop(run, how):
+    run.plan.variants[0].load = to_raw(Load(model="open", rate=10, streams=10, max_requests=6))
+    run.streams(6)
+    run.generator(admission_end="requests")
+    history = read_history(run.write(how))
+    assert (history.dropped, history.unfinished) == ([], [])
+
+
+@STOPPED
+def test_the_generator_is_not_accused_of_what_a_stopped_run_did_not_come_to(run, how):
+    run.plan.variants[0].load = to_raw(Load(model="open", rate=20, duration=Duration(10 * S)))
+    run.streams(60)
+    run.generator()
+    assert [row for row in run.judge(how).rig if row.within is False] == []
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_phase_that_was_over_does_not_wait_for_what_a_stopped_run_did_not_come_to(run, is_open):
+    """100 starts in each of two phases of 5 s; stopped in the second one."""
+    load = Load(model="open", rate=20, duration=Duration(10 * S))
+    run.plan.variants[0].load = to_raw(load if is_open else Load(model="closed", users=4, streams=200))
+    run.plan.phases = [
+        PhasePlan(name="first", start_ms=0, end_ms=5_000),
+        PhasePlan(name="second", start_ms=5_000),
+    ]
+    for number in range(160):
+        at_ms = number * 50.0
+        told = {"intended": run.at(at_ms)} if is_open else {}
+        run.stream(stream=number, start_ms=at_ms, phase="first" if number < 100 else "second", **told)
+    run.claims("success >= 95% in phase first", "success >= 90% in phase second", "success >= 90%")
+    found = [(each.verdict, each.code, each.n, each.unfinished) for each in run.judge("interrupted").verdicts]
+    assert found == [
+        ("pass", None, 100, 0),
+        ("unknown", "interrupted", 60, 40),
+        ("unknown", "interrupted", 160, 40),
+    ]
 
 
 def test_the_part_of_a_lost_worker_in_a_second_variant_is_that_variants(run):
