@@ -532,7 +532,7 @@ class Injector:
             echo = {}
             for proxy in self._sides[side]:
                 if proxy.name in self._made and proxy.name in there:
-                    echo.update(self._healed_proxy(there[proxy.name]))
+                    echo.update(self._healed_proxy(proxy, there[proxy.name]))
             bracket = _Bracket(sent_ns, now_ns(), echo)
             self._write_quietly([self._row(side, "healed", bracket=bracket, ok=True)])
         there = self._client.proxies()
@@ -555,22 +555,16 @@ class Injector:
                 row.fired = sum(counts)
                 self._write_quietly([row])
 
-    def _healed_proxy(self, state: ProxyState) -> dict[str, ProxyState]:
-        """A private server's proxy goes back to clean; on somebody else's server ours goes away.
+    def _healed_proxy(self, proxy: ProxyPlan, state: ProxyState) -> dict[str, ProxyState]:
+        """A private server's proxy is made anew, clean; on somebody else's server ours goes away.
 
-        It is off while its toxics are taken away: a connection left on it could block that for good (toxiproxy.md 1.9).
+        Toxics are not taken away one by one: each of a proxy's links has to yield first, and on one whose client is there, or
+        has just gone, that can last longer than an answer may (toxiproxy.md 1.9).
         """
-        if self._external is not None:
-            self._client.delete(state.name)
-            return {}
-        return {state.name: self._cleaned(state)}
-
-    def _cleaned(self, state: ProxyState) -> ProxyState:
-        if state.toxics:
-            self._client.set_enabled(state.name, False)
-        for toxic in state.toxics:
-            self._client.remove_toxic(state.name, toxic.name)
-        return self._client.set_enabled(state.name, True)
+        if self._external is None and not state.toxics:
+            return {state.name: self._client.set_enabled(state.name, True)}
+        self._client.delete(state.name)
+        return {} if self._external is not None else {state.name: self._recreated(proxy)}
 
     def _laid_to_rest(self, proxy: ProxyPlan) -> ProxyState:
         """Without ending a connection where that can be had; else the proxy is made anew.

@@ -137,7 +137,8 @@ class ChaosResult(Struct, kw_only=True):
 
     def to_text(self) -> str:
         """What a person reads."""
-        verified = all(row.ok for row in self.journal if row.step == "verified")
+        looks = [row.ok for row in self.journal if row.step == "verified" and row.window is None]
+        verified = bool(looks) and all(row.ok for row in self.journal if row.step == "verified")
         times = sum(row.step == "applied" and row.window is not None for row in self.journal)
         healed = (
             "Everything is healed and verified."

@@ -389,6 +389,31 @@ def test_an_abort_lays_what_stands_to_rest_and_keeps_the_link(
     assert all(row.ok for row in rows(tmp_path) if row.step in {"healed", "verified"})
 
 
+def test_what_stands_is_healed_and_verified_while_clients_are_there(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """On their links a toxic of a rate or a latency would not yield in time, and the server would be taken for wedged."""
+    tables = [{"kind": "bandwidth", "rate_kb_s": 2, "share": "50%"}]
+    tables += [{"kind": "latency", "delay": "300ms", "share": "50%"}]
+    with Upstream(ticking(2_000, 0.01)) as upstream:
+        plan = plan_faults(
+            parse_groups(tables), run=RUN, seed=1, upstreams={None: upstream.place}, connect_ns=0, at_once=1
+        )
+        plan = with_ports(plan, lease.ports[: len(plan.proxies)])
+        with injecting(plan, server, tmp_path) as injector:
+            there = [Listener(proxy.port) for proxy in plan.proxies for _ in range(8)]
+            for _ in there:
+                upstream.serving.get(timeout=10)
+            threading.Event().wait(1)  # that each link holds something
+            injector.heal()
+            assert injector.problem is None
+            state = server.client.proxies()
+            assert [(each.toxics, each.enabled) for each in state.values()] == [([], True)] * 2
+            assert {each.result().end for each in there} <= {"fin", "rst"}
+    last = [(row.step, row.ok) for row in rows(tmp_path)][-4:]
+    assert last == [("healed", True)] * 2 + [("verified", True)] * 2
+
+
 STANDING = {
     "latency": {"delay": "100ms"},
     "jitter": {"delay": "100ms", "jitter": "50ms"},

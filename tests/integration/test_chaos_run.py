@@ -19,8 +19,8 @@ from sseproof.chaos.processes import PortLease
 from sseproof.chaos.toxiproxy import Server
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import FAULTS, RUN_NAME, read_document
-from sseproof.rundir.rows import RunInfo
-from sseproof.standalone import Asked, planned
+from sseproof.rundir.rows import FaultRow, RunInfo
+from sseproof.standalone import Asked, ChaosResult, planned
 from tests.chaos.wire import Upstream, answer, at_once, fetch, listen_to
 from tests.integration.suite import (
     carrying,
@@ -472,3 +472,14 @@ def test_a_dry_run_draws_them(tmp_path: Path) -> None:
     assert "|baseline" in drawn
     assert "phase recovery: from 0.8s to the end" in drawn
     assert "for 1.1s" in drawn
+
+
+@pytest.mark.parametrize(
+    ("looked", "said"),
+    [((), "NOT verified"), ((True,), "healed and verified"), ((True, False), "NOT verified")],
+)
+def test_what_nobody_looked_at_is_not_called_verified(looked: tuple[bool, ...], said: str) -> None:
+    rows = [FaultRow(at_ns=1, fault="g", step="healed", ok=True, detail="The server was ended.")]
+    rows += [FaultRow(at_ns=2, fault="g", step="verified", ok=ok) for ok in looked]
+    told = {"directory": "d", "upstream": "u", "listen": {}, "connections": {}, "how": "interrupted"}
+    assert said in ChaosResult(**told, problem="", journal=rows).to_text()
