@@ -214,6 +214,11 @@ class Seen:
         """How late our reads were."""
         return sorted(read.lag_ns for read in self.probed.reads)
 
+    @property
+    def body_lags_ns(self) -> list[int]:
+        """How late our reads of the body were, in their order."""
+        return [read.lag_ns for read, _ in self._arrived]
+
     # Bursts.
 
     @cached_property

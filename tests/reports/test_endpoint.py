@@ -401,6 +401,18 @@ def test_everything_at_once_is_found_and_a_quick_answer_is_not_accused() -> None
     assert verdicts(thinking)["B01"] == "pass"
 
 
+def test_everything_at_once_is_found_though_we_read_it_late() -> None:
+    """40 events of one moment can't have been eight bursts; had we looked 200 ms late, they could."""
+    whole = b"".join(events())
+    assert verdicts(judged(probed([whole], first_ms=2_000, lag_ns=15_000_000)))["B01"] == "fail"
+    one_by_one = judged(probed(events(), gap_ms=100, lag_ns=20_000_000))
+    finding = next(each for each in one_by_one.findings if each.id == "B01")
+    assert finding.verdict == "unknown"
+    assert finding.sentence.startswith("40 events in ")
+    late = judged(probed([whole], first_ms=2_000, lag_ns=200_000_000))
+    assert verdicts(late)["B01"] == "unknown"
+
+
 def test_a_timer_is_suspected_without_a_clock_and_proved_with_one() -> None:
     groups = [b"".join(events(400)[at : at + 4]) for at in range(0, 160, 4)]
     assert verdicts(judged(probed(groups, gap_ms=500)))["B04"] == "warn"
