@@ -55,7 +55,7 @@ from sseproof.loadtests.request import (
 )
 from sseproof.loadtests.settings import Target
 from sseproof.loadtests.sse import Message, Parser
-from sseproof.rundir.capture import Asked, Capture, Probed, ProbeName, Secured
+from sseproof.rundir.capture import NOT_FOLLOWED, Asked, Capture, Probed, ProbeName, Secured
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.text import SECRET_QUERY, Redactor, printable
 
@@ -253,9 +253,7 @@ class _Examination:
         following = redirected(self._request, head.status, head.get("location") or "", named)
         host = following.endpoint.host
         if host != first.endpoint.host and not _loopback(host) and host not in self._asked.allow:
-            raise ValueError(
-                f"a redirect to {printable(host, 80)} was not followed: check that address, or allow it"
-            )
+            raise ValueError(f"a redirect to {printable(host, 80)} {NOT_FOLLOWED}")
         if following.endpoint.origin != first.endpoint.origin and self._way.connect_to is not None:
             raise ValueError(f"a redirect to {printable(host, 80)} leaves the address of --connect-to")
         return following

@@ -20,7 +20,7 @@ from sseproof.reports.endpoint.model import (
 )
 from sseproof.reports.endpoint.seen import Seen
 from sseproof.reports.words import duration_text
-from sseproof.rundir.capture import ProbeName
+from sseproof.rundir.capture import NOT_FOLLOWED, ProbeName
 from sseproof.rundir.text import printable
 
 NO_ANSWER: Final = "there was no answer"
@@ -37,6 +37,7 @@ _CACHE_HEADERS: Final = (
 _AGE: Final = re.compile(r"(?:^|[\s,])(s-maxage|max-age)\s*=\s*\"?(\d+)")
 _TEXT_BYTES: Final = 300
 LOOKED_AT_BYTES: Final = 65_536
+_ALLOW: Final = "Check that address, or allow it by --allow-target HOST."
 """Of a body that is no event stream."""
 _PUBLIC_AUTHORITIES: Final = (
     "actalis", "amazon", "apple", "asseco", "baltimore", "buypass", "certainly", "certigna", "certum", "chunghwa",
@@ -92,6 +93,11 @@ def no_answer(seen: Seen, case: Case) -> Outcome:
     return failed(f"{what} at {printable(where, 80)} after {after}{detail}.", fix)
 
 
+def unconsented(seen: Seen) -> bool:
+    """A redirect that was not followed for want of consent: what it leads to may be in order."""
+    return seen.status is not None and 300 <= seen.status < 400 and NOT_FOLLOWED in seen.probed.detail
+
+
 def _status(case: Case) -> Outcome:
     seen = case.main
     if seen.head is None:
@@ -109,6 +115,8 @@ def _status(case: Case) -> Outcome:
     said = [Evidence(text="the answer says", offset=0, excerpt=text)] if text else []
     if 300 <= status < 400:
         why = seen.probed.detail or "a redirect without a Location"
+        if unconsented(seen):
+            return unknown(f"{named}: {why}.", _ALLOW)
         return failed(f"{named}: {why}.", "Use the final URL.", *said)
     fix = {
         401: "Give the credential by --header 'Authorization: env:NAME'.",
@@ -310,6 +318,8 @@ def _redirects(case: Case) -> Outcome:
         Evidence(text=f"{each.status} to {step}") for each, step in zip(case.redirects, steps, strict=True)
     ]
     last = case.main
+    if unconsented(last):
+        return unknown(f"{printable(last.probed.detail)}.", _ALLOW)
     if last.status is not None and 300 <= last.status < 400:
         return failed(
             f"{len(answers)} answers in a row were redirects: {last.probed.detail or 'without a Location'}.",

@@ -16,6 +16,8 @@ from msgspec import Struct
 from sseproof.rundir.rows import SCHEMA_PREFIX, SCHEMA_VERSION
 
 SCHEMA: Final = "check-capture"
+NOT_FOLLOWED: Final = "was not followed, for want of consent"
+"""The detail of a redirect that ends so may lead to something healthy."""
 
 ProbeName = Literal[
     "stream", "gzip", "any-accept", "alpn", "resume", "bogus-id", "options", "head", "idle", "parallel",

@@ -131,6 +131,10 @@ def test_a_redirect_is_followed_and_one_to_a_foreign_host_is_not() -> None:
     with serving(away) as server:
         report = report_of(server)
     assert "elsewhere.invalid was not followed" in report.diagnosis
+    # What is there may be in order: nobody is accused for what we left undone.
+    verdicts = {each.id: each.verdict for each in report.findings}
+    assert (verdicts["H01"], verdicts["H11"]) == ("unknown", "unknown")
+    assert report.exit_code == 2
 
 
 def test_the_budget_holds_when_redirects_and_tls_use_it_up(tmp_path: Path) -> None:
