@@ -32,6 +32,18 @@ def missed(module, rows, *words):
         assert word in sentence
 
 
+def test_parser(bench):
+    parser = bench("parser")
+    rows = [
+        parser.ParserRow("ASCII", newline, chunk, 700_000, 300_000, 150_000, times, 4.0)
+        for newline, chunk, times in (("LF", "event", 2.0), ("CRLF", "event", 1.0), ("LF", "64 KiB", 1.0))
+    ]
+    missed(parser, rows)
+    missed(parser, changed(rows, 0, times_httpx_sse=1.99), "LF, chunks of event; the goal is 2")
+    missed(parser, changed(rows, 1, times_httpx_sse=0.99), "CRLF, chunks of event; the goal is 1")
+    missed(parser, changed(rows, 2, times_httpx_sse=0.99), "LF, chunks of 64 KiB; the goal is 1")
+
+
 def test_clients(bench):
     clients = bench("clients")
 
