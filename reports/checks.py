@@ -109,6 +109,8 @@ class Measured(Struct, kw_only=True):
     """The least share of a stream's numbers that other subscribers witnessed, among those that they tell about."""
     without_text: int = 0
     """Streams whose text could not be compared with what was meant."""
+    witnessing_workers: int = 0
+    """Fan-out: workers with subscribers of a topic, each of which knows the first arrivals of its own ones alone."""
     gap_edge_missing: bool = False
     """The run did not count gaps against this limit."""
 
@@ -592,7 +594,11 @@ def _age(scoped: Scoped) -> Measured:
 
 
 def _fanout(scoped: Scoped) -> Measured:
-    return _events(scoped, lambda each: each.record.behind, lambda _: 0)
+    measured = _events(scoped, lambda each: each.record.behind, lambda _: 0)
+    measured.witnessing_workers = len(
+        {each.record.worker for each in scoped.every if each.record.topic is not None}
+    )
+    return measured
 
 
 def _events(scoped: Scoped, of: Callable[[Facts], Gaps | None], lost: Callable[[Facts], int]) -> Measured:

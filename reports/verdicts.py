@@ -605,6 +605,14 @@ def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured
         verdict.verdict = "fail"
     else:
         verdict.code = _code(claim, history, tally, worst, best)
+    if verdict.verdict == "pass" and measured.witnessing_workers > 1:
+        # How far an event was behind the first of its own worker is the least that it can have been behind all others.
+        verdict.verdict, verdict.code = "unknown", "not-measured"
+        verdict.sentence = _sentence(verdict, claim, measured, tally)
+        again = (
+            "Run again with --workers 1, or claim age, which needs target.sent_at and no other subscriber."
+        )
+        verdict.next = _again(again, verdict, history)
     _heed_missing_files(verdict, claim, history)
     if not verdict.sentence:
         verdict.sentence = " ".join(filter(None, [hidden, _sentence(verdict, claim, measured, tally)]))
@@ -766,6 +774,11 @@ def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally)
     if claim.metric == "utf8" and measured.without_text and tally.n:
         blind = "" if measured.without_text == tally.n else f" ({count_of(measured.without_text, 'stream')})"
         parts.append(f"Without a truth{blind} only ill-formed bytes and U+FFFD show.")
+    if claim.metric == "fanout" and tally.n and measured.witnessing_workers > 1:
+        parts.append(
+            f"Subscribers are compared within each of {measured.witnessing_workers} workers: what all those of one "
+            "received late does not show."
+        )
     told = verdict.truths.get("subscribers")
     if told and claim.metric == "lost" and tally.n:
         witnesses = f"of {count_of(told, 'stream')} " if told < verdict.streams else ""

@@ -273,6 +273,28 @@ class TestFanout:
         assert answer(result) == ("unknown", "not-measured", 0, 0)
         assert "target.topic" in result.next
 
+    def test_several_workers_can_show_that_it_is_too_far_and_not_that_it_is_near(self, run):
+        """A worker whose subscribers are all late, or that has only one, shows nothing of it."""
+        run.claims("fanout p99 <= 200ms", "fanout p95 <= 50ms")
+        for worker in (0, 1, 1):
+            run.stream(behind=run.gaps(*[100] * 200), topic="t", worker=worker)
+        near, far = run.judge().verdicts
+        assert (near.verdict, near.code, far.verdict) == ("unknown", "not-measured", "fail")
+        assert near.next.startswith("Run again with --workers 1, or claim age")
+        for each in (near, far):
+            assert (
+                "within each of 2 workers: what all those of one received late does not show."
+                in each.sentence
+            )
+
+    def test_one_worker_knows_all_its_subscribers(self, run):
+        run.claims("fanout p99 <= 200ms")
+        run.streams(3, behind=run.gaps(*[100] * 200), topic="t")
+        run.stream(worker=1)
+        result = run.one("")
+        assert result.verdict == "pass"
+        assert "workers" not in result.sentence
+
 
 class TestHeartbeat:
     def test_the_longest_silence_of_each_stream(self, run):
