@@ -56,17 +56,21 @@ def test_an_interrupted_run_is_taken_for_whole(run, build):
 
 
 def test_what_an_interrupted_run_lacks_may_be_in_its_plan(run):
-    """21 of its 41 starts in 5 of 10 s: 59 need more than the planned 42, and 59 of 300 do not."""
+    """21 of its 41 starts in 5 of 10 s: 59 need more than the planned 42, and neither more than a minute nor than 300."""
     for number in range(21):
         run.stream(start_ms=number * 250.0)
     assert run.one("ttft p95 <= 1s", how="interrupted").next == (
         "38 more streams like these would decide: run with --duration 15s (about 59 streams, 15 s and 59 requests)."
     )
-    loaded(run, users=5, streams=300)
+    loaded(run, users=5, duration=Duration(60 * S))
     result = run.one("", how="interrupted")
     assert result.next.startswith(
-        "38 more streams like these would decide: run it to its end (about 300 streams"
+        "38 more streams like these would decide: run it to its end (about 252 streams"
     )
+    assert result.next_run.streams == 252
+    loaded(run, users=5, streams=300)
+    result = run.one("", how="interrupted")
+    assert result.next.startswith("Run again to its end: ")
     assert result.next_run.streams == 300
 
 
