@@ -39,6 +39,8 @@ QUICK_NS: Final = 500 * MS
 FULL_BURSTS: Final = 2
 FULL_EVENTS: Final = 5.0
 FULL_SPREAD: Final = 0.1
+PACED_SHARE: Final = 0.8
+PACED_NS: Final = MS
 ALIGNED_BELOW: Final = 0.5
 GROUPED_FROM: Final = 1.5
 TIMER_EVENTS: Final = 3.0
@@ -164,6 +166,8 @@ def all_at_once(seen: Seen) -> Outcome:
         return passed(f"{text}: they come one after the other.")
     if flow.waited_ns < QUICK_NS:
         return unknown(f"{text}: too quick to tell whether anybody held them back.", _LONGER)
+    if _paced(seen):
+        return unknown(f"{text}, yet each event by itself: a quick sender behind a long wait.", _LONGER)
     return failed(f"The whole answer arrives at once: {text}.", "")
 
 
@@ -174,6 +178,14 @@ def _together_though_late(seen: Seen, flow: Flow) -> bool:
         return False
     least_per_burst = len(seen.messages) / (flow.bursts + late_ns / BURST_GAP_NS)
     return least_per_burst >= FULL_EVENTS and flow.spread + late_ns / flow.waited_ns < FULL_SPREAD
+
+
+def _paced(seen: Seen) -> bool:
+    """Whether reads bring the events one by one, further apart than a buffer that is let go sends them."""
+    instants = sorted(set(seen.event_ns))
+    if len(instants) < PACED_SHARE * len(seen.messages):
+        return False
+    return len(instants) >= LEAST_BURSTS and instants[-1] - instants[0] >= PACED_NS * (len(instants) - 1)
 
 
 def by_size(seen: Seen) -> Outcome:

@@ -401,6 +401,14 @@ def test_everything_at_once_is_found_and_a_quick_answer_is_not_accused() -> None
     assert verdicts(thinking)["B01"] == "pass"
 
 
+def test_a_quick_sender_behind_a_long_wait_is_not_accused() -> None:
+    """Events 3 ms apart are one burst, and no buffer that was let go; 0.2 ms apart they may be one."""
+    quick = judged(probed(events(60), first_ms=6_000, gap_ms=3))
+    assert verdicts(quick)["B01"] == "unknown"
+    assert not [each for each in quick.findings if each.verdict == "fail"]
+    assert verdicts(judged(probed(events(60), first_ms=6_000, gap_ms=0.2)))["B01"] == "fail"
+
+
 def test_everything_at_once_is_found_though_we_read_it_late() -> None:
     """40 events of one moment can't have been eight bursts; had we looked 200 ms late, they could."""
     whole = b"".join(events())
