@@ -30,6 +30,7 @@ from sseproof.reports.endpoint.model import (
 from sseproof.reports.endpoint.seen import BURST_GAP_NS, LATE_READ_NS, Burst, Seen
 from sseproof.reports.statistics import lower_bound, upper_bound
 from sseproof.reports.words import count_of, digits, duration_text, share_text
+from sseproof.rundir.text import printable
 
 MS: Final = 1_000_000
 LEAST_BURSTS: Final = 20
@@ -521,6 +522,13 @@ def _by_hop(case: Case) -> Outcome:
         states["origin"] = [_state(each) for each in origins]
     for each in paths:
         states.setdefault(each.probed.vantage, []).append(_state(each))
+    for each in (*origins, *paths):
+        if not each.readable:
+            what = f"HTTP {each.status}" if each.status is not None else each.probed.detail or "no answer"
+            return unknown(
+                f"No event stream came by way of {each.probed.vantage}: {printable(what, 120)}.",
+                "Check the address of this way, or what it needs to let the request through.",
+            )
     seen = {name: found[0] for name, found in states.items() if len(set(found)) == 1 and found[0] is not None}
     told = ", ".join(
         f"{name} {' and '.join(str(each or 'unclear') for each in found)}" for name, found in states.items()

@@ -187,6 +187,19 @@ def test_the_way_that_holds_back_is_named() -> None:
     assert verdicts(judged(probed(smooth), *mixed))["B08"] == "unknown"
 
 
+def test_a_way_that_leads_nowhere_is_named() -> None:
+    """A longer look, which an unclear way asks for, would not help."""
+    refused = {"start": b"", "framed": False, "end": "refused", "detail": "proxy:3128: Connection refused"}
+    ways = [
+        probed(events(), probe="path", vantage="direct"),
+        probed([], probe="path", vantage="http://proxy:3128", **refused),
+    ]
+    finding = next(each for each in judged(probed(events()), *ways).findings if each.id == "B08")
+    assert finding.verdict == "unknown"
+    assert "by way of http://proxy:3128: proxy:3128: Connection refused" in finding.sentence
+    assert "address" in finding.fix
+
+
 def test_the_edge_is_told_from_the_origin() -> None:
     edge = probed(cut_by_size(), start=head(server="cloudflare"), end="enough")
     report = judged(edge, probed(events(), probe="origin", vantage="origin"))
