@@ -77,7 +77,8 @@ def test_killed_at_random_moments(tmp_path):
             cwd.mkdir()
             marker = f"SSEPROOF_SECRET_MARK=round-{round_number}-{os.getpid()}"
             name, _, value = marker.partition("=")
-            options = ["--users", "10", "--duration", "30s", "--workers", "2", *claims("success >= 50%")]
+            # Ten streams are open at the kill and count as failed: too many for 90 % of all that there can be in 9 s.
+            options = ["--users", "10", "--duration", "30s", "--workers", "2", *claims("success >= 90%")]
             run = subprocess.Popen(
                 [sys.executable, "-m", "sseproof", "run", "--target", url, *options],
                 cwd=cwd,
