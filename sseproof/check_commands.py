@@ -184,8 +184,9 @@ def _optional(option: str, text: str | None) -> float | None:
 
 
 def _seconds(option: str, text: str) -> float:
+    """A time with its unit; a bare number counts seconds."""
     try:
-        seconds = parse_duration(text).seconds
+        seconds = parse_duration(f"{text}s" if text.strip().isdecimal() else text).seconds
     except ValueError as error:
         raise UsageError(f"{option}: {error}.") from None
     if not 0 < seconds <= LONGEST_S:

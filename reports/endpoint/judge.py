@@ -39,6 +39,8 @@ CAUSES: Final = (
 )  # fmt: skip
 OURS: Final = "T10"
 """What it says is about us, and never stands for the endpoint."""
+TELLING: Final = frozenset({"H01", "H02", "W01"})
+"""Without these nothing is said of the stream as a whole."""
 TIMELINE_BURSTS: Final = 2_000
 
 
@@ -151,9 +153,15 @@ def _diagnosis(findings: list[Finding], case: Case) -> str:
     warnings = [each for each in findings if each.verdict == "warn" and each.id != OURS]
     if warnings:
         return f"A working event stream, with {count_of(len(warnings), 'warning')}; the first: {_small(warnings[0].sentence)}"
-    if case.main.opened:
-        return f"A healthy event stream: {count_of(len(case.main.messages), 'event')} seen, nothing to complain of."
-    return "Nothing to complain of in the checks that were made."
+    unsettled = sum(each.verdict == "unknown" for each in findings)
+    but = f"; {count_of(unsettled, 'check')} stayed open" if unsettled else ""
+    if case.main.opened and {each.id for each in findings} >= TELLING:
+        return f"A healthy event stream: {count_of(len(case.main.messages), 'event')} seen, nothing to complain of{but}."
+    settled = sum(each.verdict in {"pass", "warn"} for each in findings)
+    if not settled:
+        first = findings[0]
+        return f"Nothing was settled: {first.id} ({first.name}): {_small(first.sentence)}"
+    return f"Nothing to complain of in what {count_of(settled, 'check')} settled{but}."
 
 
 def _small(text: str) -> str:

@@ -86,8 +86,8 @@ def capture(*answers: Probed, url: str = "http://127.0.0.1:8000/stream", **asked
     )
 
 
-def judged(*answers: Probed, skip: Sequence[str] = (), **asked: Any) -> CheckReport:
-    report = judge_capture(capture(*answers, **asked), skip=skip)
+def judged(*answers: Probed, only: Sequence[str] = (), skip: Sequence[str] = (), **asked: Any) -> CheckReport:
+    report = judge_capture(capture(*answers, **asked), only=only, skip=skip)
     broken = [each for each in report.findings if "itself broke" in each.sentence]
     assert not broken, broken
     return report

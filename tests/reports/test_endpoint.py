@@ -34,6 +34,20 @@ def test_a_healthy_stream_has_nothing_to_complain_of() -> None:
     assert report.events == 41
 
 
+def test_a_few_checks_speak_for_themselves_alone() -> None:
+    """What was not looked at is not called healthy, nor what stayed open called settled."""
+    healthy = [*events(), b"data: [DONE]\n\n"]
+    assert (
+        judged(probed(healthy), only=["H01"]).diagnosis == "Nothing to complain of in what 1 check settled."
+    )
+    few = judged(probed(events(8)), only=["W01", "B04"])
+    assert verdicts(few) == {"W01": "pass", "B04": "unknown"}
+    assert few.diagnosis == "Nothing to complain of in what 1 check settled; 1 check stayed open."
+    assert judged(probed(events(8)), only=["B04"]).diagnosis.startswith("Nothing was settled: B04 (")
+    whole = judged(probed(events(8)), skip=["B02", "R04"])
+    assert whole.diagnosis.startswith("A healthy event stream: 8 events seen, nothing to complain of; ")
+
+
 WIRE = {
     "ill-formed UTF-8": ("W01", "fail", [*events(), b"data: \xff\n\n"]),
     "a cut character": ("W01", "fail", [*events(), b"data: \xe2\x82\n\n"]),
