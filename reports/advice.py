@@ -73,7 +73,7 @@ def effort_of(history: History, variant: str | None, factor: float = 1.0) -> Eff
     lasted_s = max(record.ended.ns - began for record in records) / _NS_PER_S
     made = _made(history, variant)
     load = _load_of(history, variant)
-    planned_s = None if load is None else _planned_s(load[0], load[1])
+    planned_s = None if load is None else _admitted_s(history, variant, *load)
     scale = _whole_of(history, variant)
     requests = (
         sum(max(record.attempts_total, len(record.attempts), 1) for record in records) + made - len(records)
@@ -171,7 +171,8 @@ def _longer_run(history: History, variant: str | None, factor: float) -> str:
     if load.streams is not None:
         return f"run with --set load.streams={math.ceil(load.streams * factor)}"
     if load.duration is not None and not load.stages:
-        return f"run with --duration {math.ceil(load.duration.seconds * factor)}s"
+        admitted_s = _admitted_s(history, variant, *found) or load.duration.seconds
+        return f"run with --duration {math.ceil(admitted_s * factor)}s"
     return ""
 
 
@@ -180,6 +181,15 @@ def _load_of(history: History, variant: str | None) -> tuple[Load, Sequence[int]
         (each for each in history.plan.variants if variant is None or each.name == variant), None
     )
     return None if found is None else (from_raw(found.load, Load), found.replay_ns)
+
+
+def _admitted_s(history: History, variant: str | None, load: Load, replay_ns: Sequence[int]) -> float | None:
+    """As `_planned_s`; where looks could end the load sooner, how long it admitted new streams."""
+    planned_s = _planned_s(load, replay_ns)
+    dispatched = [record.dispatched.ns for record in history.streams if record.variant == variant]
+    if planned_s is None or not history.plan.looks or history.how != "finished" or len(dispatched) < 2:
+        return planned_s
+    return min(planned_s, (max(dispatched) - min(dispatched)) / _NS_PER_S)
 
 
 def _planned_s(load: Load, replay_ns: Sequence[int]) -> float | None:

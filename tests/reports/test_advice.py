@@ -7,6 +7,7 @@ import pytest
 from sseproof.loadtests.settings import Load
 from sseproof.reports.advice import Effort, effort_of, length_text
 from sseproof.reports.history import read_history
+from sseproof.reports.looks import planned_looks
 from sseproof.reports.verdicts import Code
 from sseproof.rundir.units import Duration, to_raw
 
@@ -53,6 +54,18 @@ def test_an_interrupted_run_is_taken_for_whole(run, build):
     for number in range(41):
         other.stream(start_ms=number * 125.0)  # 41 starts in 5 s of 10
     assert effort(other, how="interrupted") == Effort(streams=82, seconds=10.0, requests=82)
+
+
+def test_a_run_that_a_look_ended_is_as_long_as_it_admitted_streams(run):
+    """Its duration is the most that it could have been given: 41 starts in 2 s of 60."""
+    run.plan.looks = planned_looks(20)
+    loaded(run, users=5, duration=Duration(60 * S))
+    for number in range(41):
+        run.stream(start_ms=number * 50.0)
+    assert effort(run) == Effort(streams=41, seconds=2.0, requests=41)
+    assert "run with --duration 5s (about 99 streams, 5 s and 99 requests)" in run.one("ttft p95 <= 1s").next
+    run.plan.looks = []
+    assert effort(run) == Effort(streams=41, seconds=60.0, requests=41)
 
 
 def test_what_an_interrupted_run_lacks_may_be_in_its_plan(run):
