@@ -3,11 +3,9 @@
 import contextlib
 import datetime as dt
 import json
-import os
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -27,6 +25,7 @@ from sseproof.rundir.capture_file import read_capture
 from sseproof.rundir.errors import UsageError
 from tests.integration.suite import served, sseproof, started
 from tests.loadtests.rawserver import LAST_CHUNK, Connection, RawServer, chunk, event, serving
+from tests.spent import spent
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +35,7 @@ HEAD = (
 )
 EVENTS = 25
 GAP_S = 0.012
-MEMORY_LIMIT_KIB = 150 * 1024
+MEMORY_LIMIT_BYTES = 150 << 20
 
 
 def refused(connection: Connection) -> bool:
@@ -318,29 +317,14 @@ def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
 
 def measured(url: str, *options: str, cwd: Path, limit_s: float) -> tuple[int, str]:
     """Exit code and diagnosis of one command; its memory is held against the limit."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "sseproof", "check", url, "--json", "--quiet", *options],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    found = spent(
+        ["check", url, "--json", "--quiet", *options], cwd=cwd, said=cwd / "spent.json", limit_s=limit_s
     )
-    assert child.stdout is not None
-    timer = threading.Timer(limit_s, child.kill)
-    timer.start()
-    output = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    timer.cancel()
-    child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.stderr is not None
-    complaint = child.stderr.read().decode()
-    child.stdout.close()
-    child.stderr.close()
-    assert child.returncode >= 0, f"it took longer than {limit_s} s"
-    assert usage.ru_maxrss <= MEMORY_LIMIT_KIB
-    assert "Traceback" not in complaint
-    if child.returncode in {64, 70}:
-        return child.returncode, complaint
-    return child.returncode, json.loads(output)["diagnosis"]
+    assert 10 << 20 < found.peak_bytes <= MEMORY_LIMIT_BYTES
+    assert "Traceback" not in found.stderr
+    if found.code in {64, 70}:
+        return found.code, found.stderr
+    return found.code, json.loads(found.stdout)["diagnosis"]
 
 
 def endless_head(connection: Connection) -> None:

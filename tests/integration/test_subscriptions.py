@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sseproof.reference_server.misbehave import Misbehaviour
-from sseproof.rundir.files import STREAMS, WITNESS
+from sseproof.rundir.files import PLAN_NAME, STREAMS, WITNESS, read_document, write_document
+from sseproof.rundir.rows import Plan
 from tests.integration.suite import claims, directory_of, rows, sseproof, verdict_of
 
 pytestmark = pytest.mark.integration
@@ -36,6 +37,12 @@ def seed_that_hits(streams: int, share: float) -> tuple[int, int]:
 def judged_without_witness(directory: Path, cwd: Path) -> None:
     """As for a service that has none: other subscribers are the only truth."""
     (directory / WITNESS.name).unlink()
+    plan = read_document(directory / PLAN_NAME, Plan, "plan")
+    for variant in plan.variants:
+        assert variant.preflight is not None
+        assert variant.preflight.witness_path is not None
+        variant.preflight.witness_path = None
+    write_document(directory / PLAN_NAME, plan)
     sseproof("judge", str(directory), cwd=cwd)
 
 

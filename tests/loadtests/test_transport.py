@@ -966,8 +966,8 @@ def test_every_bracket_holds_the_true_instant(
     assert sum(high - low for low, high in ages) > 20 * MS  # the others are not
 
 
-SLACK_NS = 200_000
-"""Between the server's reading of the clock and its write it can be preempted; its own bracket does not show that."""
+SLACK_NS = 1_000_000
+"""Half of what lies between two writes. Between the server's reading of the clock and its write it can be preempted; its own bracket does not show that."""
 
 
 def test_stamps_are_right_while_the_hub_is_busy() -> None:

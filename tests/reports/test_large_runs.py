@@ -1,9 +1,6 @@
 """Many streams: the report stays small, memory and time grow no faster than the streams, and what is sampled says so."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +14,7 @@ from sseproof.reports.lean import leaner
 from sseproof.rundir.files import STREAMS, Reading
 from sseproof.rundir.rows import StreamRecord
 from tests.reports.large_runs import EVENTS, large_run
+from tests.spent import spent
 
 FEW, MANY = 2_000, 10_000
 MOST_REPORT_BYTES = 1_000_000
@@ -42,14 +40,11 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Judged]:
     found = {}
     for streams in (FEW, MANY):
         directory = large_run(tmp_path_factory.mktemp(f"run-{streams}"), streams)
-        child = subprocess.Popen(
-            [sys.executable, "-m", "sseproof", "judge", str(directory)], stdout=subprocess.DEVNULL
-        )
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 1
+        folder = directory.parent
+        used = spent(["judge", str(directory)], cwd=folder, said=folder / "spent.json", limit_s=100)
+        assert used.code == 1
         report = (directory / "report.html").read_text("utf-8")
-        found[streams] = Judged(directory, used.ru_utime + used.ru_stime, used.ru_maxrss * 1_024, report)
+        found[streams] = Judged(directory, used.cpu_s, used.peak_bytes, report)
     return found
 
 
