@@ -494,7 +494,11 @@ def judge(run_dir: Path, *, on_unknown: Any, as_json: bool, **options: Any) -> i
 @click.option(
     "--timeout", default="30s", show_default=True, metavar="TIME", help="How long headers are waited for."
 )
-@click.option("--idle", metavar="SECONDS", help="Also watch one stream for so long (70, or 2m), for heartbeats and limits.")
+@click.option(
+    "--idle",
+    metavar="SECONDS",
+    help="Also watch one stream for so long (70, or 2m), for heartbeats and limits.",
+)
 @click.option("--resume", is_flag=True, help="Also cut and resume several times; with a body: resume at all.")
 @click.option("--repeat", is_flag=True, help="With a body: make the further requests of GET, too.")
 @click.option("--parallel", is_flag=True, help="Also open eight streams at once.")
