@@ -6,8 +6,6 @@ process of its own, without and with every output for machines. CPU time and mem
     python bench/judging.py [LEVEL ...]
 """
 
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,8 +18,10 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.reports.large_runs import large_run  # noqa: E402  # the root is only now on the path
+from tests.spent import spent  # noqa: E402
 
 LEVELS: Final = (10_000, 100_000)
+LIMIT_S: Final = 600.0
 GOAL_S: Final = {10_000: 5.0, 100_000: 30.0}
 GOAL_MB: Final = 600.0
 GOAL_REPORT_KB: Final = 1_000.0
@@ -60,19 +60,18 @@ def measure(levels: tuple[int, ...] = LEVELS) -> list[JudgingRow]:
 
 
 def _judged(directory: Path, streams: int, outputs: str, options: tuple[str, ...]) -> JudgingRow:
-    command = [sys.executable, "-m", "sseproof", "judge", str(directory), *options]
+    said = directory.parent / "spent.json"
     began = time.monotonic()
-    child = subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode not in {0, 1, 2}:
-        raise RuntimeError(f"judging {streams:,} streams ended with {child.returncode}")
+    used = spent(["judge", str(directory), *options], cwd=directory, said=said, limit_s=LIMIT_S)
+    seconds = time.monotonic() - began
+    if used.code not in {0, 1, 2}:
+        raise RuntimeError(f"judging {streams:,} streams ended with {used.code}")
     return JudgingRow(
         streams=streams,
         outputs=outputs,
-        seconds=time.monotonic() - began,
-        cpu_s=used.ru_utime + used.ru_stime,
-        peak_mb=used.ru_maxrss / 1_024,
+        seconds=seconds,
+        cpu_s=used.cpu_s,
+        peak_mb=used.peak_bytes / 1e6,
         report_kb=(directory / "report.html").stat().st_size / 1_000,
     )
 

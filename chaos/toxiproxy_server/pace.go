@@ -54,12 +54,10 @@ func (t *PaceToxic) UnmarshalJSON(data []byte) error {
 
 // pace is one connection's, and outlives interrupts.
 type pace struct {
-	pending []byte // received and not yet sent
-	stamp   time.Time
-	rate    int64     // that the times below were made with
-	at      time.Time // when the next part may leave; zero is not known yet
-	last    time.Time // when the one before it might
-	ended   bool      // the source has closed
+	unsent
+	rate int64     // that the times below were made with
+	at   time.Time // when the next part may leave; zero is not known yet
+	last time.Time // when the one before it might
 }
 
 // NewState begins a connection.
@@ -120,21 +118,7 @@ func (s *pace) next(rate int64, now time.Time) (ready int, wait time.Duration) {
 	return ready, s.at.Sub(now)
 }
 
-// Cleanup sends what is held before the toxic is taken away, or ends the connection where that can't be sent.
-func (t *PaceToxic) Cleanup(stub *toxics.ToxicStub) {
-	s := stub.State.(*pace)
-	if len(s.pending) > 0 {
-		held := &stream.StreamChunk{Data: s.pending, Timestamp: s.stamp}
-		if stub.WriteOutput(held, flushLimit) != nil {
-			stub.Close()
-			go drain(stub)
-			return
-		}
-		s.pending = nil
-	}
-	if s.ended {
-		stub.Close()
-	}
-}
+// Cleanup is called before the toxic is taken away.
+func (t *PaceToxic) Cleanup(stub *toxics.ToxicStub) { stub.State.(*pace).flush(stub) }
 
 func init() { toxics.Register("pace", new(PaceToxic)) }

@@ -155,18 +155,23 @@ type answer struct {
 	bom      int // bytes of a byte order mark matched so far; -1 once the start is over
 }
 
+// unsent is what a connection's toxic has received and not yet sent.
+type unsent struct {
+	pending []byte
+	stamp   time.Time
+	ended   bool // the source has closed
+}
+
 // state is one connection's, and outlives interrupts.
 type state struct {
 	answer
-	begun   time.Time
-	timed   bool // the place in time is behind us
-	held    time.Time
-	pending []byte // received and not yet sent
-	sent    int64  // bytes of the connection
-	stamp   time.Time
-	ready   int  // so many of them are free to go
-	fires   bool // the place lies behind those
-	ended   bool // the source has closed
+	unsent
+	begun time.Time
+	timed bool // the place in time is behind us
+	held  time.Time
+	sent  int64 // bytes of the connection
+	ready int   // so many pending ones are free to go
+	fires bool  // the place lies behind those
 }
 
 // NewState begins a connection.
@@ -272,19 +277,21 @@ func drain(stub *toxics.ToxicStub) {
 	}
 }
 
-// Cleanup sends what is held before the toxic is taken away, or ends the connection where that can't be sent.
-func (t *SSEToxic) Cleanup(stub *toxics.ToxicStub) {
-	s := stub.State.(*state)
-	if len(s.pending) > 0 {
-		held := &stream.StreamChunk{Data: s.pending, Timestamp: s.stamp}
+// Cleanup is called before the toxic is taken away.
+func (t *SSEToxic) Cleanup(stub *toxics.ToxicStub) { stub.State.(*state).flush(stub) }
+
+// flush sends what is held, or ends the connection where that can't be sent.
+func (u *unsent) flush(stub *toxics.ToxicStub) {
+	if len(u.pending) > 0 {
+		held := &stream.StreamChunk{Data: u.pending, Timestamp: u.stamp}
 		if stub.WriteOutput(held, flushLimit) != nil {
 			stub.Close()
 			go drain(stub)
 			return
 		}
-		s.pending = nil
+		u.pending = nil
 	}
-	if s.ended {
+	if u.ended {
 		stub.Close()
 	}
 }
