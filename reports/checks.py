@@ -614,18 +614,7 @@ def _events(scoped: Scoped, of: Callable[[Facts], Gaps | None], lost: Callable[[
         _count(measured, gaps)
         worst = sum(gaps.hi[: last + 1])
         best = max(sum(gaps.lo[: last + 1]), worst)
-        measured.units.append(
-            Unit(
-                n=gaps.count,
-                worst=worst,
-                best=best,
-                cause=None if worst == best else "rig",
-                value_ns=gaps.longest_hi_ns,
-                width_ns=gaps.longest_hi_ns - gaps.longest_lo_ns,
-                stream=record.stream,
-                group=record.group,
-            )
-        )
+        measured.units.append(_intervals(record, gaps, worst, best))
         if missing := lost(each):
             measured.gap_counts[-1] += missing
             measured.never += missing
@@ -657,6 +646,11 @@ def _gap_unit(scoped: Scoped, record: StreamRecord, gaps: Gaps, last: int) -> Un
             worst -= step < 0
     worst = max(worst, 0)
     best = max(min(best, gaps.count), worst)
+    return _intervals(record, gaps, worst, best)
+
+
+def _intervals(record: StreamRecord, gaps: Gaps, worst: int, best: int) -> Unit:
+    """One stream's intervals, of which so many are good at either end of the brackets."""
     return Unit(
         n=gaps.count,
         worst=worst,

@@ -13,16 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from sseproof.reports.cases import TEXT_CHARS, beside, name_of, sentences
-from sseproof.reports.summary import bound_text, count_text, observed_text
-from sseproof.reports.verdicts import Answer, Verdict
-from sseproof.reports.words import NOT_MEASURED, count_of, duration_text, share_text
+from sseproof.reports.summary import MARKS, about, bound_text, count_text, observed_text
+from sseproof.reports.verdicts import Verdict
+from sseproof.reports.words import NOT_MEASURED, share_text
 from sseproof.rundir.text import printable
 
 if TYPE_CHECKING:
     from sseproof.reports.judge import RunVerdict
 
 MOST_BYTES: Final = 1024 * 1024
-MARKS: Final[dict[Answer, str]] = {"pass": "✓ pass", "fail": "✕ fail", "unknown": "? unknown"}
 _MOST_ROWS: Final = 200
 _MOST_PROBLEMS: Final = 50
 _CUT_NOTE: Final = "\n*Cut here: a summary holds 1,024 KiB. The report has the rest.*\n"
@@ -72,7 +71,7 @@ def _escape(found: "re.Match[str]") -> str:
 def _blocks(verdict: "RunVerdict") -> Iterator[str]:
     yield f"## {escaped(verdict.decision)}\n\n"
     yield from (f"{escaped(each)}\n\n" for each in verdict.findings)
-    yield f"{_about(verdict)}\n"
+    yield f"{about(verdict, escaped, code)}, seed {verdict.seed}.\n"
     if verdict.aborted:
         yield f"\n{escaped(verdict.aborted)}\n"
     counting = [each for each in verdict.verdicts if each.counts]
@@ -102,16 +101,6 @@ def _blocks(verdict: "RunVerdict") -> Iterator[str]:
         yield from _items(verdict.problems)
     if verdict.command:
         yield f"\nTo repeat it: {code(shlex.join(verdict.command))}\n"
-
-
-def _about(verdict: "RunVerdict") -> str:
-    targets = {variant.target for variant in verdict.variants}
-    target = f", {code(targets.pop())}" if len(targets) == 1 else ""
-    lasted = ""
-    if verdict.started_ns is not None and verdict.ended_ns is not None:
-        lasted = f" in {duration_text(verdict.ended_ns - verdict.started_ns)}"
-    streams = count_of(verdict.totals.streams, "stream")
-    return f"{escaped(verdict.scenario)}{target}: {streams}{lasted}, seed {verdict.seed}."
 
 
 def _claim_row(verdict: Verdict) -> list[str]:

@@ -8,7 +8,7 @@ Rules:
 - A percentage never stands without its n; what was not measured is a dash.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,7 +31,7 @@ from sseproof.rundir.files import REPORT_NAME
 from sseproof.rundir.text import printable
 
 WIDTH: Final = 80
-_MARKS: Final[dict[Answer, str]] = {"pass": "✓ pass", "fail": "✕ fail", "unknown": "? unknown"}
+MARKS: Final[dict[Answer, str]] = {"pass": "✓ pass", "fail": "✕ fail", "unknown": "? unknown"}
 _VERDICT_CELLS: Final = 9
 _COUNT_CELLS: Final = 13
 _OBSERVED_CELLS: Final = 13
@@ -53,7 +53,7 @@ class _Cell(NamedTuple):
 def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
     """The whole answer of `sseproof run` and `sseproof judge`, ending with a line end."""
     lines = wrapped(verdict.decision)
-    lines += wrapped(_about(verdict))
+    lines += wrapped(about(verdict))
     lines += wrapped(verdict.aborted) if verdict.aborted else []
     if verdict.findings:
         lines += ["", *(line for each in verdict.findings for line in wrapped(printable(each, 2_000)))]
@@ -118,14 +118,17 @@ def _pieces(word: str, cells: int) -> list[str]:
     return [word] if cell_len(word) <= cells else chop_cells(word, max(cells, 2))
 
 
-def _about(verdict: RunVerdict) -> str:
+def about(
+    verdict: RunVerdict, prose: Callable[[str], str] = printable, code: Callable[[str], str] = printable
+) -> str:
+    """What ran, against what, and how long; `prose` and `code` make foreign words and addresses harmless."""
     targets = {variant.target for variant in verdict.variants}
-    target = f", {printable(targets.pop())}" if len(targets) == 1 else ""
+    target = f", {code(targets.pop())}" if len(targets) == 1 else ""
     lasted = ""
     if verdict.started_ns is not None and verdict.ended_ns is not None:
         lasted = f" in {duration_text(verdict.ended_ns - verdict.started_ns)}"
     streams = count_of(verdict.totals.streams, "stream")
-    return f"{printable(verdict.scenario)}{target}: {streams}{lasted}"
+    return f"{prose(verdict.scenario)}{target}: {streams}{lasted}"
 
 
 # --- claims --------------------------------------------------------------------------------------------------------------
@@ -155,7 +158,7 @@ def _claims_table(verdicts: Sequence[Verdict]) -> list[str]:
     lines.append("-" * WIDTH)
     for verdict in verdicts:
         lines += _row(
-            _Cell(_MARKS[verdict.verdict], _VERDICT_CELLS),
+            _Cell(MARKS[verdict.verdict], _VERDICT_CELLS),
             _Cell(_claim_name(verdict, verdicts), _CLAIM_CELLS),
             _Cell(count_text(verdict), _COUNT_CELLS, right=True),
             _Cell(observed_text(verdict), _OBSERVED_CELLS, right=True),
@@ -297,7 +300,7 @@ def _below(name: str | None, text: str) -> list[str]:
 def _side(verdict: Verdict | None) -> str:
     if verdict is None:
         return NOT_MEASURED
-    mark = _MARKS[verdict.verdict].partition(" ")[0]
+    mark = MARKS[verdict.verdict].partition(" ")[0]
     if verdict.n == 0:
         return f"{mark} {NOT_MEASURED}"
     return f"{mark} {count_text(verdict)} {observed_text(verdict)}"

@@ -308,10 +308,9 @@ def test_an_interrupt_in_the_middle_of_a_window_heals_it(
     assert row_of(tmp_path, "verified").ok is True
 
 
-def test_an_interrupt_while_a_window_waits_for_its_end_ends_it(
-    server: Server, lease: PortLease, tmp_path: Path
-) -> None:
-    """The main thread has what ends it to do, and heals instead: that is no broken rig, and it is done all the same."""
+@contextmanager
+def a_command_that_is_to_end(server: Server, lease: PortLease, tmp_path: Path) -> Iterator[Injector]:
+    """Its time is over, and what undoes it is an errand of the main thread."""
     table = {"kind": "command", "do": ["true"], "after": "0s", "max": "300ms", "shows": "breaks"}
     table["undo"] = ["touch", str(tmp_path / "undone")]
     plan = one_group(table, "127.0.0.1:9", lease)
@@ -324,11 +323,19 @@ def test_an_interrupt_while_a_window_waits_for_its_end_ends_it(
             injector.setup()
             injector.begin()
             await_row(tmp_path, "heal-intent", 1)
-            injector.heal()
-            assert injector.problem is None
+            yield injector
     finally:
         command.close()
         appender.close()
+
+
+def test_an_interrupt_while_a_window_waits_for_its_end_ends_it(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """The main thread has what ends it to do, and heals instead: that is no broken rig, and it is done all the same."""
+    with a_command_that_is_to_end(server, lease, tmp_path) as injector:
+        injector.heal()
+        assert injector.problem is None
     assert (tmp_path / "undone").exists()
     assert [row.step for row in rows(tmp_path) if row.step in {"failed", "healed"}] == ["healed", "healed"]
     assert row_of(tmp_path, "healed", 1).ok is True
@@ -497,24 +504,10 @@ def test_an_abort_undoes_a_command_whose_end_is_waited_for(
     server: Server, lease: PortLease, tmp_path: Path
 ) -> None:
     """The window's end is an errand of the main thread, which aborts in that moment."""
-    table = {"kind": "command", "do": ["true"], "after": "0s", "max": "300ms", "shows": "breaks"}
-    table["undo"] = ["touch", str(tmp_path / "undone")]
-    plan = one_group(table, "127.0.0.1:9", lease)
-    (group,) = plan.groups
-    assert isinstance(group.fault, Command)
-    command = CommandBracket(group.fault, say=lambda line: None, environ=os.environ)
-    appender = journal(tmp_path)
-    try:
-        with Injector(plan, server, appender, {None: command}) as injector:
-            injector.setup()
-            injector.begin()
-            await_row(tmp_path, "heal-intent", 1)
-            injector.abort("it was enough")
-            assert (tmp_path / "undone").exists()
-            assert injector.problem is None
-    finally:
-        command.close()
-        appender.close()
+    with a_command_that_is_to_end(server, lease, tmp_path) as injector:
+        injector.abort("it was enough")
+        assert (tmp_path / "undone").exists()
+        assert injector.problem is None
     assert row_of(tmp_path, "healed", 1).ok is True
 
 
