@@ -110,7 +110,7 @@ RATES = st.floats(0, 200, allow_nan=False)
 STAGES = st.lists(st.builds(stage, st.floats(0.01, 20), RATES, st.none() | RATES), min_size=1, max_size=6)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(STAGES, st.sampled_from(["constant", "poisson"]), st.integers(0, 2**32), st.integers(1, 5))
 def test_any_schedule(stages: list[Stage], arrivals: str, seed: int, workers: int) -> None:
     load = opened(stages=stages, arrivals=arrivals)

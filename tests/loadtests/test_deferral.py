@@ -75,7 +75,7 @@ def begun() -> Parser:
     return parser
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.one_of(steady, with_others).map(stream_of), whole_events)
 def test_a_run_is_what_one_by_one_would_be(reads: list[bytes], following: bytes) -> None:
     together, apart = begun(), begun()
@@ -96,7 +96,7 @@ def test_a_run_is_what_one_by_one_would_be(reads: list[bytes], following: bytes)
     assert together.receive(following) == apart.receive(following)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.one_of(steady, with_others).map(stream_of),
     st.sampled_from([None, DONE, "data:[DONE]"]),

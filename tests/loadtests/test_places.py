@@ -77,7 +77,7 @@ STAGES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(STAGES, st.floats(0, 1, exclude_max=True), st.integers(1, 5))
 def test_as_many_places_are_open_as_the_level_rounded_up(
     stages: list[Stage], share: float, workers: int
@@ -99,7 +99,7 @@ def test_as_many_places_are_open_as_the_level_rounded_up(
     assert max(parts) - min(parts) <= 1
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(STAGES, st.integers(0, 40))
 def test_spans_are_apart_and_within_the_stages(stages: list[Stage], place: int) -> None:
     spans = open_spans_ns(stages, place)

@@ -77,14 +77,14 @@ def standard(stream: bytes, seed: str = ""):
     return messages, last, retry
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(cut_streams())
 def test_chunking_never_changes_the_result(case):
     stream, chunks = case
     assert run(chunks) == run([stream]) == run(bytewise(stream))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(whole_events, max_size=6))
 @example([b"data: x\n\n", b"id: 1\nevent: e\ndata: \xc3\xa9\n\n", b"data: y\n\n"])
 @example([b"data: x\n\n", b"id: a \ndata: x\n\n"])
@@ -98,7 +98,7 @@ def test_nor_does_it_where_each_read_is_one_event(events):
     assert run(events, max_event_bytes=12) == run(bytewise(b"".join(events)), max_event_bytes=12)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(cut_streams(), st.integers(1, 30))
 def test_nor_does_it_with_a_limit(case, limit):
     stream, chunks = case
@@ -106,7 +106,7 @@ def test_nor_does_it_with_a_limit(case, limit):
     assert run(chunks, max_event_bytes=limit) == whole == run(bytewise(stream), max_event_bytes=limit)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(streams, st.sampled_from(["", "41"]))
 @example(b"data: a\n\n\n\ndata: b\n\n", "")
 @example(b"data: a\r\n\r\ndata: b\n\ndata: c\r\r", "")
@@ -116,7 +116,7 @@ def test_messages_are_those_of_the_standard(stream, seed):
     assert (messages, last, retry) == standard(stream, seed)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60))
 def test_any_bytes_at_all(stream):
     items, _, last, retry, _, _ = run(bytewise(stream))
@@ -125,7 +125,7 @@ def test_any_bytes_at_all(stream):
     assert run([stream]) == run(bytewise(stream))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(streams)
 def test_every_replacement_has_its_defect(stream):
     """As many ill-formed sequences are named as a decoder replaces, line by line; none is named twice."""
@@ -139,7 +139,7 @@ def test_every_replacement_has_its_defect(stream):
     assert named == replaced
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(streams)
 def test_positions_rise(stream):
     items, *_ = run([stream])

@@ -253,7 +253,7 @@ streams_of_reads = st.lists(
 
 
 @pytest.mark.parametrize("profile", ["resilient", "legacy"])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(reads=streams_of_reads, listen=st.booleans())
 @example(reads=[TOKEN] * (2 * PARTS_KEPT + 3), listen=False)
 @example(reads=[TOKEN] * 5, listen=True)

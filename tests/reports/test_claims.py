@@ -1,7 +1,7 @@
 """The grammar of claims: what is understood, how it is printed back, and where errors point."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproof.reports.claims import (
@@ -21,9 +21,6 @@ from sseproof.reports.metrics import ERROR_CLASSES, METRICS
 from sseproof.reports.statistics import allowed_failures, decision_chance
 from sseproof.rundir.rows import GAP_GRID_NS
 from sseproof.rundir.units import LONGEST_NS, format_duration
-
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""A shared machine is slow now and then; that is no failure of a parser."""
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -187,7 +184,6 @@ def _claims(draw):
     return " ".join(words)
 
 
-@UNHURRIED
 @given(_claims())
 def test_every_claim_survives_printing(text):
     if len(text) > LONGEST_CLAIM_CHARS:
@@ -197,7 +193,6 @@ def test_every_claim_survives_printing(text):
     assert 0.0 < claim.required_share() <= 1.0
 
 
-@UNHURRIED
 @given(st.text(max_size=40) | st.text(alphabet='sucetfp95<>=% 01ms"inover', max_size=40))
 def test_any_text_is_a_claim_or_an_error_that_points_into_it(text):
     caught = None
@@ -585,7 +580,6 @@ def test_shares_are_written_without_binary_dust():
     ]
 
 
-@UNHURRIED
 @given(st.integers(1, LONGEST_NS))
 def test_durations_survive_normalising(ns):
     claim = parse_claim(f"ttft p95 <= {format_duration(ns)}")

@@ -95,7 +95,7 @@ def ranges_of(numbers: set[int]) -> list[tuple[int, int]]:
     return merged((number, number) for number in numbers)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(SUBSCRIBERS, st.sets(st.integers(0, 60), min_size=30))
 def test_it_is_what_the_definition_says(subscribers, published):
     """Against the definition, number by number; holes of the topic included."""
@@ -117,7 +117,7 @@ def test_it_is_what_the_definition_says(subscribers, published):
         assert truth.lost == (lost or (0 if len(witnessed) >= 0.9 * len(inside) else None))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(SUBSCRIBERS, st.sets(st.integers(0, 60), min_size=30))
 def test_nobody_is_accused_where_nothing_was_lost(subscribers, published):
     received = [

@@ -5,7 +5,7 @@ import itertools
 from collections import defaultdict
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproof.rundir.seeds import SEED_BITS, named_random, new_seed
@@ -40,7 +40,6 @@ def test_draws_of_one_name_never_shift_another():
     assert mixed == apart
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**SEED_BITS - 1), st.text(max_size=20))
 def test_asking_again_starts_again(seed, name):
     assert draws(named_random(seed, name), 2) == draws(named_random(seed, name), 2)

@@ -6,13 +6,10 @@ import unicodedata
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproof.rundir.text import DETAIL_LIMIT_CHARS, SECRET_MASK, Redactor, inert, printable
-
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""The first draw from all of Unicode builds a table."""
 
 BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 HARMFUL = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -34,7 +31,6 @@ def test_no_character_of_unicode_gets_through_that_could_drive_a_terminal():
         assert harmless(printable(block, len(block))), hex(start)
 
 
-@UNHURRIED
 @given(st.text(st.characters(codec=None), max_size=60), st.integers(0, 70))
 def test_text_is_bounded_and_harmless(text, limit):
     shown = printable(text, limit)
@@ -45,7 +41,6 @@ def test_text_is_bounded_and_harmless(text, limit):
         assert shown == text
 
 
-@UNHURRIED
 @given(st.binary(max_size=600), st.integers(0, 120))
 def test_bytes_are_bounded_and_harmless(content, limit):
     shown = printable(content, limit)
@@ -138,7 +133,6 @@ def test_without_secrets_nothing_changes():
     assert Redactor()("Bearer x [secret]") == "Bearer x [secret]"
 
 
-@UNHURRIED
 @given(
     st.lists(st.text(st.characters(exclude_characters="[secrt]"), min_size=4, max_size=12), max_size=4),
     st.data(),

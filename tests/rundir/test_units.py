@@ -4,7 +4,7 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproof.rundir.units import (
@@ -17,8 +17,6 @@ from sseproof.rundir.units import (
     parse_duration,
     to_raw,
 )
-
-UNHURRIED = settings(deadline=None)
 
 S = 1_000_000_000
 
@@ -103,14 +101,12 @@ def test_a_number_that_python_refuses_to_print_is_refused_all_the_same():
         parse_duration(-(10**5000))
 
 
-@UNHURRIED
 @given(st.integers(0, LONGEST_NS))
 def test_every_duration_reads_back_as_itself(ns):
     assert parse_duration(format_duration(ns)).ns == ns
     assert parse_duration(str(Duration(ns))) == Duration(ns)
 
 
-@UNHURRIED
 @given(
     st.integers(0, LONGEST_NS // 1000).map(lambda us: us * 1000)
     | st.integers(0, LONGEST_NS // S).map(lambda s: s * S)
