@@ -87,7 +87,7 @@ class Measured(Struct, kw_only=True):
     streams: int = 0
     """Streams behind the units."""
     excluded: int = 0
-    """Streams left out because not one event came."""
+    """Streams that the claim says nothing about, left out."""
     reading: Literal["from plan", "from send", ""] = ""
     """Where a TTFT starts."""
     beside_ns: list[int | None] = []

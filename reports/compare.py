@@ -49,7 +49,6 @@ from sseproof.reports.words import NOT_MEASURED, count_of, digits, duration_text
 Mode = Literal["pair", "baseline", "sets"]
 Call = Literal["worse", "better", "none shown", "undecided"]
 
-COMPARISON_VERSION: Final = 1
 RATIO: Final = 0.05
 """Of times: a smaller change is of no matter."""
 POINTS: Final = 0.01
@@ -372,7 +371,7 @@ def _judge_shares(row: Row, before: ShareFigure, after: ShareFigure, error: floa
         return
     else:
         row.call = "none shown"
-    row.sentence = f"{sides}: {_CALLS[row.call]}; the difference lies between {_span(low, high)}."
+    row.sentence = f"{sides}: {CALLS[row.call]}; the difference lies between {_span(low, high)}."
 
 
 def _judge_times(row: Row, q: float, before: TimeFigure, after: TimeFigure) -> None:
@@ -453,7 +452,7 @@ def _judge_sets(
         return
     else:
         row.call = "none shown"
-    row.sentence = f"{sides}: {_CALLS[row.call]}; {text}, p = {_p(row.p)}."
+    row.sentence = f"{sides}: {CALLS[row.call]}; {text}, p = {_p(row.p)}."
     if row.call == "none shown" and row.p <= error:
         row.sentence += " That is less than matters."
 
@@ -539,7 +538,7 @@ def _judge_baseline(rows: Sequence[Row], kept: Sequence[RunFigures], new: RunFig
             if not row.may_call or ps[direction] <= ERROR + 1e-12:
                 _call_outside(row, spec, direction, asked, new)
         row.p = min(ps.values()) if row.may_call and ps else None
-        row.sentence += f" {_CALLS[row.call][0].upper()}{_CALLS[row.call][1:]}."
+        row.sentence += f" {CALLS[row.call][0].upper()}{CALLS[row.call][1:]}."
 
 
 def _badness(spec: Spec, values: Sequence[Value], mine: Value, *, to_worse: bool) -> Badness:
@@ -591,7 +590,7 @@ def _call_outside(row: Row, spec: Spec, direction: Way, asked: Asked, new: RunFi
 
 # --- words --------------------------------------------------------------------------------------------------------------
 
-_CALLS: Final[Mapping[Call, str]] = {
+CALLS: Final[Mapping[Call, str]] = {
     "worse": "worse",
     "better": "better",
     "none shown": "no difference shown",

@@ -6,7 +6,7 @@ hgrm is the percentile spectrum of every series over the whole run, hlog every s
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from sseproof.reports.facts import Facts, History
 from sseproof.reports.judge import RunVerdict
@@ -20,7 +20,6 @@ from sseproof.rundir.series_file import SeriesReading
 
 Export = Literal["csv", "hgrm", "hlog"]
 
-EXPORTS: Final[tuple[Export, ...]] = get_args(Export)
 EXPORT_FOLDER: Final = "export"
 
 

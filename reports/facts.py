@@ -374,3 +374,11 @@ def load_began_ns(history: History) -> int:
     if starts:
         return min(starts)
     return history.plan.created_ns if run is None else run.started_ns
+
+
+def ttft_ns(record: StreamRecord) -> int | None:
+    """From the planned start, or from sending where there is none; None never came."""
+    start = record.sent if record.intended is None else record.intended
+    if start is None or record.first_token is None:
+        return None
+    return max(record.first_token.ns - start.ns, 0)

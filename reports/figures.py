@@ -4,7 +4,7 @@ Rules:
 - Units are those of the claims (`checks`): streams, and breaks for recovery and reconnection. Failed ones stay in n and are
   never; those that we ended ourselves, or that have no end, are bad at the one end and good at the other.
 - A gap has no independent neighbours, so the unit is the stream here too: its longest silence between two events.
-- Units whose truth nobody knows are left out, and counted.
+- Units whose truth nobody knows are left out.
 - A figure that needs a file which the record lacks is not measured: what is left of a run is not what happened in it.
 - What was asked of a run (its inputs) is kept beside it, without what each run has anew: ports, proxies, instants.
 """
@@ -22,8 +22,10 @@ from sseproof.reports import statistics
 from sseproof.reports.checks import CheckFailedError, Scoped, Unit, measure
 from sseproof.reports.claims import parse_claim
 from sseproof.reports.facts import Facts, History, How
+from sseproof.reports.phases import has_quantile
 from sseproof.reports.verdicts import missing_files
-from sseproof.rundir.rows import SUCCESSES, StreamKind, VariantPlan
+from sseproof.reports.words import most_first
+from sseproof.rundir.rows import StreamKind, VariantPlan
 from sseproof.rundir.units import encode_hook, from_raw
 
 Kind = Literal["share", "time"]
@@ -57,8 +59,6 @@ class ShareFigure(Struct, kw_only=True):
     """Good ones at the unfavourable end."""
     best: int
     """Good ones at the favourable end."""
-    untold: int = 0
-    """Units left out, since nobody knows their truth."""
 
 
 class TimeFigure(Struct, kw_only=True):
@@ -110,11 +110,6 @@ class RunFigures(Struct, kw_only=True):
     lacking: dict[str, list[str]] = {}
     """Figures that are not measured, by the row file that the record lacks or has not whole."""
 
-    @property
-    def reading(self) -> str:
-        """Where its TTFT starts."""
-        return "from plan" if self.is_open else "from send"
-
 
 def run_figures(history: History, facts: Sequence[Facts], variant: VariantPlan, place: str) -> RunFigures:
     """The figures of one variant of a run."""
@@ -139,8 +134,8 @@ def run_figures(history: History, facts: Sequence[Facts], variant: VariantPlan, 
         kind=kinds.most_common(1)[0][0] if kinds else None,
         is_open=from_raw(variant.load, Load).is_open,
         streams=len(mine) + unfinished,
-        outcomes=_most_first(outcomes),
-        ends=_most_first(Counter[str](attempt.end for each in mine for attempt in each.record.attempts)),
+        outcomes=most_first(outcomes),
+        ends=most_first(Counter[str](attempt.end for each in mine for attempt in each.record.attempts)),
         breaks=sum(row.variant == name for row in history.breaks),
         problems=len(history.problems),
         inputs=_inputs(history, variant),
@@ -190,7 +185,6 @@ def _share(units: Sequence[Unit]) -> ShareFigure | None:
         n=sum(unit.n for unit in told),
         worst=sum(unit.worst for unit in told),
         best=sum(unit.best for unit in told),
-        untold=sum(unit.n for unit in units) - sum(unit.n for unit in told),
     )
 
 
@@ -225,13 +219,9 @@ def _sorted(figure: TimeFigure) -> TimeFigure:
 
 def quantile_of(values: Sequence[float], q: float) -> float | None:
     """The observed quantile of ascending values, infinity for never; None where none lies beyond it."""
-    if not values or len(values) * (1 - q) < 1 - 1e-9:
+    if not has_quantile(len(values), q):
         return None
     return values[statistics.quantile_rank(len(values), q) - 1]
-
-
-def _most_first(counts: Counter[str]) -> dict[str, int]:
-    return {name: n for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n}
 
 
 # --- inputs -------------------------------------------------------------------------------------------------------------
@@ -285,8 +275,3 @@ def _flatten(name: str, value: Any, found: dict[str, str]) -> None:
     elif value not in (None, "", [], False):
         text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=encode_hook).decode()
         found[name] = text if len(text) <= _LONGEST_INPUT_CHARS else f"{text[:_LONGEST_INPUT_CHARS]}…"
-
-
-def good_streams(figures: RunFigures) -> int:
-    """Streams that succeeded."""
-    return sum(count for outcome, count in figures.outcomes.items() if outcome in SUCCESSES)

@@ -27,7 +27,7 @@ from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History, How
 from sseproof.reports.lean import Witnessed, leaner
 from sseproof.reports.phases import Phases, phases_of
-from sseproof.reports.words import aborted_text
+from sseproof.reports.words import aborted_text, count_of
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import (
     BREAKS,
@@ -206,7 +206,7 @@ def _note_unannounced(unannounced: int, history: History) -> None:
         return
     if unannounced:
         history.problems.append(
-            f"{_some(unannounced, 'stream')} ended without a start row; counted all the same."
+            f"{count_of(unannounced, 'stream')} ended without a start row; counted all the same."
         )
     torn = history.torn.get(STARTS.schema, 0)
     history.hidden = max(torn - unannounced, 0)
@@ -260,7 +260,7 @@ def _first_of(
             doubled += 1
     if doubled:
         history.problems.append(
-            f"{_some(doubled, 'row')} came a second time (a {what} two rows); the first of each counts."
+            f"{count_of(doubled, 'row')} came a second time (a {what} two rows); the first of each counts."
         )
     return first
 
@@ -272,7 +272,7 @@ def _note_outages(history: History) -> None:
     met = [record for record in history.streams if _lived_in(record, history.outages, history)]
     _set_aside(history, met)
     history.problems.append(
-        f"The fault engine was broken while {_some(len(met), 'stream')} ran: they count as unfinished, whatever they came to."
+        f"The fault engine was broken while {count_of(len(met), 'stream')} ran: they count as unfinished, whatever they came to."
     )
 
 
@@ -291,7 +291,7 @@ def _note_ended_by_us(history: History) -> None:
         return
     _set_aside(history, met)
     history.problems.append(
-        f"To heal faults in the middle of the load, connections of {_some(len(met), 'stream')} were ended or turned away: they "
+        f"To heal faults in the middle of the load, connections of {count_of(len(met), 'stream')} were ended or turned away: they "
         "count as unfinished, whatever they came to."
     )
 
@@ -417,7 +417,7 @@ def _note_last_seen(directory: Path, history: History) -> None:
     if never := wanted - set(seen_ns):
         parts.append(f"{_named(never)} on no list, of which there is one every 10 s")
     history.problems.append(
-        f"{_some(len(wanted), 'stream')} without an end, last seen open: {'; '.join(parts)}."
+        f"{count_of(len(wanted), 'stream')} without an end, last seen open: {'; '.join(parts)}."
     )
 
 
@@ -472,7 +472,7 @@ def _note_unmade(history: History) -> None:
         whose = f" of {variant.name}" if variant.name else ""
         for why, count in unmade.items():
             were = "was" if count == 1 else "were"
-            history.problems.append(f"{_some(count, 'planned stream')}{whose} {were} {_UNMADE[why]}")
+            history.problems.append(f"{count_of(count, 'planned stream')}{whose} {were} {_UNMADE[why]}")
 
 
 def _phases_of_the_rest(history: History, variant: VariantPlan, load: Load) -> dict[int, str | None]:
@@ -507,7 +507,3 @@ def _own_limit(load: Load, end: AdmissionEnd | None) -> "_Unmade | None":
     if load.is_open:
         return end if end in {"requests", "decided"} else None
     return end if end in {"requests", "users", "shape", "decided"} else None
-
-
-def _some(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

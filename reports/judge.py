@@ -25,7 +25,7 @@ from msgspec import Struct
 from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.claims import ClaimError, parse_claim
 from sseproof.reports.evidence import Evidence, evidence_of
-from sseproof.reports.facts import Facts, History, How, all_facts, load_began_ns
+from sseproof.reports.facts import Facts, History, How, all_facts, load_began_ns, ttft_ns
 from sseproof.reports.findings import findings
 from sseproof.reports.held_back import held_back
 from sseproof.reports.history import read_history
@@ -33,10 +33,10 @@ from sseproof.reports.looks import judge_at_looks
 from sseproof.reports.phases import PhaseResult, ttft_quantile
 from sseproof.reports.steadiness import Steadiness, steadiness_of
 from sseproof.reports.verdicts import Count, Verdict, unreadable_claim
-from sseproof.reports.words import aborted_text, count_of
+from sseproof.reports.words import aborted_text, count_of, most_first
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
 from sseproof.rundir.files import PLAN_NAME, VERDICT_NAME, write_document
-from sseproof.rundir.rows import SUCCESSES, GeneratorRow, PlannedClaim, StreamRecord
+from sseproof.rundir.rows import SUCCESSES, GeneratorRow, PlannedClaim
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
 
@@ -308,7 +308,7 @@ def _phases(history: History, facts: Sequence[Facts], variant: str | None) -> li
     results = []
     for phase in history.plan.phases:
         mine = by_phase.get(phase.name, [])
-        values = [_ttft_ns(each.record) for each in mine if each.outcome != "unfinished"]
+        values = [ttft_ns(each.record) for each in mine if each.outcome != "unfinished"]
         open_ = [start for start in history.unfinished if start.variant == variant]
         results.append(
             PhaseResult(
@@ -328,12 +328,6 @@ def _phases(history: History, facts: Sequence[Facts], variant: str | None) -> li
     return results
 
 
-def _ttft_ns(record: StreamRecord) -> int | None:
-    """From the planned start, or from sending where there is none; None never came."""
-    start = record.sent if record.intended is None else record.intended
-    return None if start is None or record.first_token is None else max(record.first_token.ns - start.ns, 0)
-
-
 def _target_text(target: Target) -> str:
     return f"{target.method} {target.url}"
 
@@ -347,17 +341,11 @@ def _summary(history: History, facts: Sequence[Facts], wanted: "Callable[[str | 
     return Summary(
         streams=len(chosen) + unfinished,
         good=sum(1 for each in chosen if each.outcome in SUCCESSES),
-        outcomes=_most_first(outcomes),
-        ends=_most_first(Counter[str](attempt.end for each in chosen for attempt in each.record.attempts)),
+        outcomes=most_first(outcomes),
+        ends=most_first(Counter[str](attempt.end for each in chosen for attempt in each.record.attempts)),
         breaks=sum(1 for row in history.breaks if wanted(row.variant)),
         events=sum(each.record.events for each in chosen),
     )
-
-
-def _most_first(counts: Counter[str]) -> dict[str, int]:
-    return {
-        name: count for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count
-    }
 
 
 def _sorted(mapping: dict[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ Rules (measurement.md 3.7):
   later stream than those of the look that passed, and in a run that ended before its planned end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import structs
@@ -157,10 +157,3 @@ def _note(verdict: Verdict, look: LookPlan, number: int, history: History) -> No
     text = f"Look {number} of {len(history.plan.looks)}, {where}, at {share_text(verdict.confidence)}"
     left = f"; {count_of(later, 'later stream')} not counted" if later > 0 else ""
     verdict.sentence = f"{verdict.sentence} {text}{left}."
-
-
-def looks_text(looks: Sequence[LookPlan], confidence: float) -> Iterator[str]:
-    """The registered rule, for people who plan."""
-    for number, look in enumerate(looks, 1):
-        at = "the end" if look.streams is None else count_of(look.streams, "stream")
-        yield f"look {number} at {at}: {share_text(1.0 - (1.0 - confidence) * look.error_share)}"

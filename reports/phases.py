@@ -184,8 +184,11 @@ def has_quantile(n: int, q: float) -> bool:
 
 def ttft_quantile(values: Sequence[int | None], q: float) -> int | None:
     """The observed quantile, what never came as +infinity; None for that, and where so few values have none."""
-    if not has_quantile(len(values), q):
-        return None
+    return quantile_ns(values, q) if has_quantile(len(values), q) else None
+
+
+def quantile_ns(values: Sequence[int | None], q: float) -> int | None:
+    """The observed quantile, None for +infinity. Raises ValueError without a value."""
     ranked = sorted(float("inf") if value is None else value for value in values)
     value = ranked[statistics.quantile_rank(len(ranked), q) - 1]
     return None if value == float("inf") else int(value)

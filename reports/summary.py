@@ -407,12 +407,13 @@ def _rig(rows: Sequence[RigRow], load_began_ns: int) -> list[str]:
         return []
     lines = ["", "The generator was outside its usual limits (already in the brackets above):"]
     for row in late:
-        text = f"{row.indicator}: {_rig_text(row, row.value)}, usually at most {_rig_text(row, row.limit)}"
+        text = f"{row.indicator}: {rig_text(row, row.value)}, usually at most {rig_text(row, row.limit)}"
         lines += wrapped(f"{text}. {rig_advice(row, load_began_ns)}", first="- ", rest="  ")
     return lines
 
 
-def _rig_text(row: RigRow, value: float | None) -> str:
+def rig_text(row: RigRow, value: float | None) -> str:
+    """A value of this indicator in its unit."""
     if value is None:
         return NOT_MEASURED
     if row.unit == "share":

@@ -4,7 +4,7 @@ Three significant digits at most, ms below 1 s and s from there, a percentage ne
 and a dash for what was not measured. Pure text: no terminal, no locale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Final
 
@@ -78,6 +78,13 @@ def aborted_text(aborted: Aborted) -> str:
         f"Aborted at {duration_text(aborted.load_ns)}: success {share_text(aborted.k / max(aborted.n, 1))} of "
         f"{count_of(aborted.n, 'stream')} over {duration_text(aborted.over_ns)} ({aborted.when}); {stopped}."
     )
+
+
+def most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """What there is of each, the most frequent first; without what there is none of."""
+    return {
+        name: count for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count
+    }
 
 
 def joined(texts: Sequence[str]) -> str:

@@ -4,7 +4,9 @@ The curve is that of Kaplan and Meier: a break that we ended ourselves while it 
 counts as open until then, and one that its client gave up stays open for ever, so that the curve ends below 100 %.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct
@@ -89,20 +91,23 @@ def back_within(samples: Sequence[Backs], limit_ms: float, *, claimed: bool = Fa
     chart.line([(x, top - 6), (x, bottom)], "currentColor", width=1.5, dash="6 3")
     anchor: Anchor = "end" if x > 700 else "start"
     chart.text(x, top - 8, limit_text(limit_ms, claimed=claimed), anchor)
-    for each in samples:
-        _curve(chart, each, across, scale)
+    curves = [steps(each) for each in samples]
+    for each, curve in zip(samples, curves, strict=True):
+        _curve(chart, each, curve, (across, scale))
     at = sorted({*(told * 1e3 for told in _TOLD if told * 1e3 <= across.high), limit_ms})
     chart.table = Table(
         columns=["over within", *(short(each.name) or "breaks" for each in samples)],
-        rows=[[duration_text(ms * 1e6), *(share_text(_at(each, ms)) for each in samples)] for ms in at],
+        rows=[[duration_text(ms * 1e6), *(share_text(_share(curve, ms)) for curve in curves)] for ms in at],
     )
     chart.sentence = " ".join(_said(each, limit_ms) for each in samples)
     return chart
 
 
-def _curve(chart: Chart, each: Backs, across: Scale, scale: Scale) -> None:
+def _curve(
+    chart: Chart, each: Backs, curve: Sequence[tuple[float, float]], scales: tuple[Scale, Scale]
+) -> None:
+    across, scale = scales
     colour, dash = SERIES[each.colour % len(SERIES)], DASHES[each.colour % len(DASHES)]
-    curve = steps(each)
     points: list[tuple[float, float]] = []
     for ms, share in curve:
         if points:
@@ -118,12 +123,10 @@ def _curve(chart: Chart, each: Backs, across: Scale, scale: Scale) -> None:
         chart.keys.append(Key(colour, "ended by us while open (tick)", sign="tick"))
 
 
-def _at(each: Backs, ms: float) -> float:
-    return _share(steps(each), ms)
-
-
 def _share(curve: Sequence[tuple[float, float]], ms: float) -> float:
-    return max((share for at, share in curve if at <= ms), default=0.0)
+    """Of a curve that ascends in both."""
+    at = bisect_right(curve, ms, key=itemgetter(0))
+    return curve[at - 1][1] if at else 0.0
 
 
 def _said(each: Backs, limit_ms: float) -> str:

@@ -1,4 +1,4 @@
-"""What happened when: TTFT, outcomes and the generator's lag over the time of the run, behind them the faults.
+"""What happened when: TTFT and outcomes over the time of the run, behind them the faults.
 
 Time axes start at 0 s of the run. A fault's band reaches from the call that applied it to the answer of the call that
 healed it (measurement.md 5.3), each call's bracket as a dark edge; each has a lane of its own with its name, so that overlapping

@@ -16,11 +16,12 @@ from sseproof.reports.charts.bars import (
 from sseproof.reports.charts.svg import FAIL, PASS, UNKNOWN, Scale, Table, short
 from sseproof.reports.checks import CheckFailedError, Measured, Scoped, measure
 from sseproof.reports.claims import ClaimError, parse_claim
+from sseproof.reports.facts import ttft_ns
 from sseproof.reports.summary import bound_text, count_text, fault_splits_text, observed_text
 from sseproof.reports.verdicts import Answer, Verdict
 from sseproof.reports.view.latency import ttft_figure
 from sseproof.reports.view.model import MARKS, Block, Chip, ClaimRow, Claims, Figure, Grid, Paragraph, Section
-from sseproof.reports.view.record import Record, of_text, quantile_text, ttft_ns, variant_text
+from sseproof.reports.view.record import Record, of_text, quantile_text, variant_text
 from sseproof.reports.words import NOT_MEASURED, count_of, digits, duration_text, joined, plural
 from sseproof.rundir.text import printable
 

@@ -11,6 +11,7 @@ from sseproof.reports.charts.changes import Change, Lane, Way, differences, stri
 from sseproof.reports.charts.spread import Sample, spectrum
 from sseproof.reports.charts.svg import Chart, Table, short
 from sseproof.reports.compare import (
+    CALLS,
     Call,
     Comparison,
     Row,
@@ -27,12 +28,6 @@ from sseproof.reports.view.record import moment_text, of_text
 from sseproof.reports.words import NOT_MEASURED, count_of, digits, joined, share_text
 from sseproof.rundir.text import printable
 
-WORDS: Final[dict[Call, str]] = {
-    "worse": "worse",
-    "better": "better",
-    "none shown": "no difference shown",
-    "undecided": "not decided",
-}
 MARKS: Final[dict[Call, str]] = {"worse": "✕", "better": "✓", "none shown": "=", "undecided": "?"}
 _CLASSES: Final[dict[Call, str]] = {
     "worse": "fail",
@@ -95,7 +90,7 @@ def build_comparison(
         answer=answer,
         about=_about(comparison),
         chips=[
-            CallChip(style=_CLASSES[row.call], mark=MARKS[row.call], word=WORDS[row.call], name=row.name)
+            CallChip(style=_CLASSES[row.call], mark=MARKS[row.call], word=CALLS[row.call], name=row.name)
             for row in calling
         ],
         problems=[printable(each, 1_000) for each in (*comparison.warnings, *left_out)][:_MOST_SHOWN],
@@ -159,7 +154,7 @@ def _heading(called: Sequence[Row]) -> str:
     for call in ("worse", "better", "none shown", "undecided"):
         count = sum(row.call == call for row in called)
         if count:
-            parts.append(f"{count} {WORDS[call]}")
+            parts.append(f"{count} {CALLS[call]}")
     return (
         f"Of {count_of(len(called), 'figure')} that may be called: {joined(parts)}"
         if called
@@ -213,7 +208,7 @@ def _table(comparison: Comparison, rows: Sequence[Row]) -> Table:
 def _word(row: Row) -> str:
     """The call, or where a figure points that is not called."""
     if row.may_call or row.call == "none shown":
-        return WORDS[row.call]
+        return CALLS[row.call]
     return f"{row.leans}, not called" if row.leans else "shown only"
 
 

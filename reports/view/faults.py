@@ -17,15 +17,15 @@ from sseproof.reports.charts.overtime import (
 )
 from sseproof.reports.charts.svg import Table, short
 from sseproof.reports.checks import LINK_DOWN, FaultWindow
+from sseproof.reports.facts import ttft_ns
+from sseproof.reports.phases import quantile_ns
 from sseproof.reports.summary import phase_ttft_text
 from sseproof.reports.view.model import Block, Figure, Grid, Paragraph, Section, Subheading
 from sseproof.reports.view.record import (
     Record,
     limits,
     of_text,
-    quantile_ns,
     quantile_text,
-    ttft_ns,
     ttft_reading,
     variant_text,
     window_name,

@@ -1,8 +1,9 @@
 """TTFT as one figure for all variants, wherever the page shows it."""
 
 from sseproof.reports.charts.spread import Sample, spectrum
+from sseproof.reports.facts import ttft_ns
 from sseproof.reports.view.model import Figure
-from sseproof.reports.view.record import Record, limits, ttft_ns, ttft_reading, variant_text
+from sseproof.reports.view.record import Record, limits, ttft_reading, variant_text
 
 
 def ttft_figure(record: Record) -> Figure | None:

@@ -13,9 +13,10 @@ from sseproof.reports.charts.heat import heat_map
 from sseproof.reports.charts.overtime import compact
 from sseproof.reports.charts.spread import Counts, gap_histogram, gap_quantile_ns
 from sseproof.reports.charts.svg import Table, short
+from sseproof.reports.facts import ttft_ns
 from sseproof.reports.judge import RigRow, rig_advice
 from sseproof.reports.steadiness import Intervals
-from sseproof.reports.summary import steady_sentences
+from sseproof.reports.summary import rig_text, steady_sentences
 from sseproof.reports.view.claims import counting
 from sseproof.reports.view.latency import ttft_figure
 from sseproof.reports.view.model import Block, Bullets, Code, Figure, Folded, Grid, Paragraph, Section
@@ -24,10 +25,9 @@ from sseproof.reports.view.record import (
     limits,
     moment_text,
     quantile_text,
-    ttft_ns,
     variant_text,
 )
-from sseproof.reports.words import NOT_MEASURED, count_of, digits, duration_text, joined, share_text
+from sseproof.reports.words import NOT_MEASURED, count_of, duration_text, joined, share_text
 from sseproof.rundir.rows import GeneratorRow
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
@@ -221,17 +221,9 @@ def _rig_row(row: RigRow, load_began_ns: int) -> list[str]:
     mark = {True: "✓\N{NO-BREAK SPACE}within", False: "!\N{NO-BREAK SPACE}outside", None: NOT_MEASURED}[
         row.within
     ]
-    limit = NOT_MEASURED if row.limit is None else f"≤ {_rig_text(row, row.limit)}"
+    limit = NOT_MEASURED if row.limit is None else f"≤ {rig_text(row, row.limit)}"
     meaning = " ".join(part for part in (row.meaning, rig_advice(row, load_began_ns)) if part)
-    return [row.indicator, mark, meaning, _rig_text(row, row.value), limit]
-
-
-def _rig_text(row: RigRow, value: float | None) -> str:
-    if value is None:
-        return NOT_MEASURED
-    if row.unit == "share":
-        return share_text(value)
-    return duration_text(value * _NS_PER_MS) if row.unit == "ms" else digits(value)
+    return [row.indicator, mark, meaning, rig_text(row, row.value), limit]
 
 
 def _health_lines(record: Record) -> list[Line]:

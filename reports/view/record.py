@@ -6,13 +6,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from sseproof.reports import statistics
 from sseproof.reports.charts.heat import Heat
 from sseproof.reports.charts.overtime import Band
 from sseproof.reports.charts.svg import short
 from sseproof.reports.checks import FaultWindow, fault_windows
 from sseproof.reports.facts import Facts, History, load_began_ns
 from sseproof.reports.judge import RunVerdict
+from sseproof.reports.phases import has_quantile, quantile_ns
 from sseproof.reports.words import NOT_MEASURED, duration_text, share_text
 from sseproof.rundir.rows import BreakRow, StreamRecord
 from sseproof.rundir.text import printable
@@ -220,29 +220,14 @@ def limits(record: Record, metric: str) -> list[int]:
     return sorted(found)[:_MOST_LIMITS]
 
 
-def ttft_ns(record: StreamRecord) -> int | None:
-    """From the planned start, or from sending where there is none; None never came."""
-    start = record.sent if record.intended is None else record.intended
-    if start is None or record.first_token is None:
-        return None
-    return max(record.first_token.ns - start.ns, 0)
-
-
 def ttft_reading(record: Record) -> str:
     """Where TTFT counts from in this run."""
     return "from plan" if any(each.record.intended is not None for each in record.facts) else "from send"
 
 
-def quantile_ns(values: Sequence[int | None], q: float) -> int | None:
-    """The observed quantile, None for +infinity. Raises ValueError without a value."""
-    ranked = sorted(float("inf") if value is None else value for value in values)
-    value = ranked[statistics.quantile_rank(len(ranked), q) - 1]
-    return None if value == float("inf") else int(value)
-
-
 def quantile_text(values: Sequence[int | None], q: float) -> str:
     """The observed quantile as text; a dash where so few values have none."""
-    if not values or len(values) * (1 - q) < 1 - 1e-9:
+    if not has_quantile(len(values), q):
         return NOT_MEASURED
     return duration_text(quantile_ns(values, q))
 

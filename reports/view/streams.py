@@ -11,8 +11,8 @@ from typing import Final
 from sseproof.reports.charts.lanes import Life, Segment, Step, lifelines
 from sseproof.reports.charts.overtime import compact
 from sseproof.reports.charts.svg import Chart, sampled, short
-from sseproof.reports.facts import Facts
-from sseproof.reports.view.record import Record, ttft_ns, variant_text, window_name
+from sseproof.reports.facts import Facts, ttft_ns
+from sseproof.reports.view.record import Record, variant_text, window_name
 from sseproof.reports.words import count_of, duration_text, joined
 from sseproof.rundir.rows import Attempt, AttemptEnd, BreakRow, Instant, Outcome, StreamRecord
 from sseproof.rundir.seeds import named_random
