@@ -3,7 +3,7 @@
 Rules (checks.md 5.3, design.md decision 13):
 - The typed URL is consent to REQUESTS_LIMIT requests, one at a time, within TIME_LIMIT_S: redirects and the handshake that
   only asks for HTTP/2 are counted. What does not fit is left out and named in `skipped`.
-- A request with a body costs the service something: such an endpoint gets one, unless `repeat` says otherwise.
+- A request with a body costs the service something: such a request is made once, unless `repeat` says otherwise.
 - Idle watch, parallel and slow reader, cuts, further ways and the bad request are made only when asked for, each in a time
   of its own.
 - A redirect is followed to the URL's own host, to loopback, or to a host that was allowed.
@@ -16,7 +16,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from typing import Final
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
@@ -57,6 +56,7 @@ from sseproof.loadtests.settings import Target
 from sseproof.loadtests.sse import Message, Parser
 from sseproof.rundir.capture import NOT_FOLLOWED, Asked, Capture, Probed, ProbeName, Secured
 from sseproof.rundir.errors import UsageError
+from sseproof.rundir.machine import version_of
 from sseproof.rundir.text import SECRET_QUERY, Redactor, printable
 
 REQUESTS_LIMIT: Final = 12
@@ -136,7 +136,7 @@ class _Examination:
         """Masks also the tokens that redirects put into addresses."""
         self._probed: list[Probed] = []
         self._skipped: dict[str, str] = {}
-        self._requests = self._connections = 0
+        self._requests = 0
         self._began_ns = time.time_ns()
         self._deadline_s = time.monotonic() + TIME_LIMIT_S
 
@@ -231,7 +231,7 @@ class _Examination:
             enough=_enough if look_s is None else None,
         )
         first = self._request
-        shown = self._redact(f"{first.endpoint.scheme}://{first.endpoint.host_header}{first.endpoint.target}")
+        shown = self._redact(first.endpoint.url)
         self._say(f"Looks at {printable(shown)} for {look_s or usual_s:.0f} s at most.")
         for followed in range(REDIRECTS_FOLLOWED + 1):
             probed = self._probe("stream", self._request, look, number=followed + 1)
@@ -380,7 +380,6 @@ class _Examination:
         for thread in threads:
             thread.join()
         self._requests += PARALLEL
-        self._connections += PARALLEL
         for number in sorted(found):
             self._keep("parallel", self._request, found[number], number=number)
 
@@ -431,7 +430,6 @@ class _Examination:
         way = way or self._way
         done = exchange(request, way, self._asked.trust, look, deadline_s=deadline_s, offer=offer, name=name)
         self._requests += 1
-        self._connections += 1
         if done.end == "tls" and "certificate" in done.detail:
             done.tls = self._unaccepted(request, way, deadline_s)
         return self._keep(name, request, done, number=number, vantage=way.name, last_event_id=last_event_id)
@@ -441,7 +439,6 @@ class _Examination:
         trust = replace(self._asked.trust, insecure=True)
         seen = exchange(request, way, trust, Look(), deadline_s=deadline_s, name="alpn")
         self._requests += 1
-        self._connections += 1
         return seen.tls
 
     def _nothing(self, name: ProbeName, request: Request) -> Probed:
@@ -494,13 +491,13 @@ class _Examination:
         location = None if reader.head is None else reader.head.get("location")
         with contextlib.suppress(UsageError, ValueError):
             if location:
-                base = f"{request.endpoint.scheme}://{request.endpoint.host_header}{request.endpoint.target}"
+                base = request.endpoint.url
                 self._tokens += secret_query_values(parse_url(urljoin(base, location)))
                 self._redact = Redactor([*self._secrets, *self._tokens])
 
     def _shown(self, request: Request) -> str:
         endpoint = request.endpoint
-        return self._redact(f"{endpoint.scheme}://{endpoint.host_header}{endpoint.target}")
+        return self._redact(endpoint.url)
 
     def _capture(self) -> Capture:
         asked = self._asked
@@ -510,7 +507,7 @@ class _Examination:
         ]
         method = self._request.method
         return Capture(
-            suite=_version(),
+            suite=version_of("sseproof"),
             url=self._redact(_without_user(asked.url.strip())),
             asked=Asked(
                 method=method,
@@ -525,7 +522,7 @@ class _Examination:
             began_ns=self._began_ns,
             ended_ns=time.time_ns(),
             requests=self._requests,
-            connections=self._connections,
+            connections=self._requests,
             skipped=self._skipped,
             probes=self._probed,
         )
@@ -607,10 +604,3 @@ def _loopback(host: str) -> bool:
 
 def _without_user(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("sseproof")
-    except metadata.PackageNotFoundError:
-        return "0"

@@ -185,11 +185,11 @@ def exchange(
     return done.result
 
 
-def context_for(trust: Trust, offer: Sequence[str], *, verify: bool = True) -> ssl.SSLContext:
+def context_for(trust: Trust, offer: Sequence[str]) -> ssl.SSLContext:
     """A client context. Raises UsageError, naming the file, for what can't be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(list(offer))
-    if trust.insecure or not verify:
+    if trust.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif trust.ca is None:

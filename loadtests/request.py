@@ -56,6 +56,11 @@ class Endpoint(Struct, frozen=True):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        """The whole address, as it was put together."""
+        return f"{self.scheme}://{self.host_header}{self.target}"
+
 
 class Request(Struct, frozen=True):
     """One request, ready to be sent; headers in the order in which they go out."""
@@ -178,7 +183,7 @@ def redirected(request: Request, status: int, location: str, secret_headers: Col
     """The request that follows a redirect; raises ValueError with a sentence when there is none to follow."""
     if not location.strip():
         raise ValueError(f"status {status} without a Location")
-    base = f"{request.endpoint.scheme}://{request.endpoint.host_header}{request.endpoint.target}"
+    base = request.endpoint.url
     try:
         endpoint = parse_url(urljoin(base, location.strip()))
     except (UsageError, ValueError):

@@ -17,8 +17,6 @@ from sseproof.rundir.units import parse_duration
 if TYPE_CHECKING:
     from sseproof.loadtests.examination import CheckRequest
 
-CAPTURES: Final = Path("checks")
-"""Where captures are kept unless the user says otherwise."""
 LONGEST_S: Final = 3_600
 PROMPT: Final = "Count from 1 to 120 in words, separated by commas."
 """Long enough an answer to see how it comes, and cheap."""
@@ -29,7 +27,7 @@ class Checked(Struct, kw_only=True):
     """What one call of the command gives."""
 
     capture: Capture
-    path: Path | None
+    path: Path
     """Where the capture lies."""
 
 

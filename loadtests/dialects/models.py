@@ -259,24 +259,22 @@ class GeminiReader(ModelReader):
         return Meaning("token", said) if said else Meaning("other")
 
 
-class Chat:
-    """OpenAI chat completions."""
-
+class _ModelService:
     resumable: Final = True
     resumes_by_get: Final = False
     accept: Final = None
+
+
+class Chat(_ModelService):
+    """OpenAI chat completions."""
 
     def reader(self) -> ChatReader:
         """For a stream that begins."""
         return ChatReader()
 
 
-class Responses:
+class Responses(_ModelService):
     """OpenAI Responses."""
-
-    resumable: Final = True
-    resumes_by_get: Final = False
-    accept: Final = None
 
     def __init__(self, *, numbered: bool = True) -> None:
         """`numbered` = False leaves the sequence numbers alone, for services that count wrongly."""
@@ -287,24 +285,16 @@ class Responses:
         return ResponsesReader(numbered=self._numbered)
 
 
-class Anthropic:
+class Anthropic(_ModelService):
     """Anthropic messages."""
-
-    resumable: Final = True
-    resumes_by_get: Final = False
-    accept: Final = None
 
     def reader(self) -> AnthropicReader:
         """For a stream that begins."""
         return AnthropicReader()
 
 
-class Gemini:
+class Gemini(_ModelService):
     """Gemini's streamGenerateContent with alt=sse."""
-
-    resumable: Final = True
-    resumes_by_get: Final = False
-    accept: Final = None
 
     def reader(self) -> GeminiReader:
         """For a stream that begins."""

@@ -86,7 +86,6 @@ def review(messages: Sequence[Message], dialect: Dialect, *, terminal_known: boo
     """Reads all of a stream; `terminal_known` is whether a plain one's terminal marker is known."""
     reader = dialect.reader()
     audit = _audit_of(dialect)
-    remarks: list[Remark] = []
     told = Review(ending="missing", marker=_marker_of(dialect))
     for number, message in enumerate(messages):
         meaning = reader.read(message)
@@ -112,14 +111,12 @@ def review(messages: Sequence[Message], dialect: Dialect, *, terminal_known: boo
             told.terminal = number
             told.ending = "marker" if not isinstance(dialect, Chat) or reader.may_end else "bare"
         audit.see(message, content)
-        remarks += audit.taken()
     if told.terminal is None:
         told.ending = _ending_without_marker(dialect, told, reader.may_end, terminal_known=terminal_known)
     audit.close(ended=told.terminal is not None)
-    remarks += audit.taken()
     told.limited, told.declined = reader.limited, reader.declined
-    told.remarks = remarks[:REMARKS_KEPT]
-    told.remarks_left_out = len(remarks) - len(told.remarks)
+    told.remarks = audit.found[:REMARKS_KEPT]
+    told.remarks_left_out = len(audit.found) - len(told.remarks)
     return told
 
 
@@ -173,7 +170,7 @@ class _Audit:
 
     def __init__(self) -> None:
         self.at = 0
-        self._found: list[Remark] = []
+        self.found: list[Remark] = []
 
     def see(self, message: Message, content: object) -> None:
         """One more event."""
@@ -181,13 +178,8 @@ class _Audit:
     def close(self, *, ended: bool) -> None:
         """There are no more; `ended` is whether the terminal marker came."""
 
-    def taken(self) -> list[Remark]:
-        """What was found since the last time."""
-        found, self._found = self._found, []
-        return found
-
     def _note(self, kind: RemarkKind, told: str) -> None:
-        self._found.append(Remark(kind, told, self.at))
+        self.found.append(Remark(kind, told, self.at))
 
     def _named_as_typed(self, message: Message, content: object) -> None:
         """The event's name and the type inside it say the same."""

@@ -243,7 +243,7 @@ def by_timer(seen: Seen) -> Outcome:
 def _with_fix(outcome: Outcome, fix: str) -> Outcome:
     if outcome.verdict not in {"warn", "fail"}:
         return outcome
-    return Outcome(verdict=outcome.verdict, sentence=outcome.sentence, fix=fix, evidence=outcome.evidence)
+    return replace(outcome, fix=fix)
 
 
 def _stream(case: Case) -> Outcome | None:

@@ -19,16 +19,18 @@ class Case:
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
         self._seen: dict[int, Seen] = {}
+        self._spoken: dict[int, Spoken] = {}
 
     def all(self, name: ProbeName) -> list[Seen]:
         """Every answer to probes of this name, in their order."""
-        return [self._read(each) for each in self.capture.probes if each.probe == name]
+        return [self.read(each) for each in self.capture.probes if each.probe == name]
 
     def one(self, name: ProbeName, number: int = 1) -> Seen | None:
         """The answer to this probe, None when it was not made."""
         return next((each for each in self.all(name) if each.probed.number == number), None)
 
-    def _read(self, probed: Probed) -> Seen:
+    def read(self, probed: Probed) -> Seen:
+        """One answer, read; each only once."""
         key = id(probed)
         if key not in self._seen:
             self._seen[key] = Seen(probed)
@@ -49,14 +51,17 @@ class Case:
         """Who stands between."""
         return chain_of(self.main.get)
 
-    @cached_property
+    @property
     def spoken(self) -> Spoken:
         """What the main answer's events mean."""
         return self.spoken_in(self.main)
 
     def spoken_in(self, seen: Seen) -> Spoken:
-        """What another answer's events mean."""
-        return spoken(seen, self.capture.asked)
+        """What an answer's events mean."""
+        key = id(seen.probed)
+        if key not in self._spoken:
+            self._spoken[key] = spoken(seen, self.capture.asked)
+        return self._spoken[key]
 
     @property
     def answered(self) -> bool:

@@ -37,8 +37,8 @@ _CACHE_HEADERS: Final = (
 _AGE: Final = re.compile(r"(?:^|[\s,])(s-maxage|max-age)\s*=\s*\"?(\d+)")
 _TEXT_BYTES: Final = 300
 LOOKED_AT_BYTES: Final = 65_536
-_ALLOW: Final = "Check that address, or allow it by --allow-target HOST."
 """Of a body that is no event stream."""
+_ALLOW: Final = "Check that address, or allow it by --allow-target HOST."
 _PUBLIC_AUTHORITIES: Final = (
     "actalis", "amazon", "apple", "asseco", "baltimore", "buypass", "certainly", "certigna", "certum", "chunghwa",
     "cloudflare", "comodo", "cybertrust", "d-trust", "digicert", "disig", "emsign", "entrust", "gandi", "geant",

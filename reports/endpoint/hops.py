@@ -140,7 +140,7 @@ ANYBODY: Final[dict[Trouble, str]] = {
 
 
 class Chain(Struct):
-    """The hops that named themselves, outermost first as far as that can be told."""
+    """The hops that named themselves, in the order of HOPS."""
 
     hops: list[str]
     proxies: list[str]

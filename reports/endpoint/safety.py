@@ -34,14 +34,14 @@ def _error_texts(case: Case) -> list[tuple[Seen, int, bytes]]:
     """Every text that speaks of an error: (answer, offset in its body, bytes)."""
     texts = []
     for probed in case.capture.probes:
-        for seen in [each for each in case.all(probed.probe) if each.probed is probed]:
-            if seen.status is not None and seen.status >= 400:
-                texts.append((seen, 0, seen.body[:TEXT_BYTES]))
-                continue
-            for message in seen.messages[-50:] if seen.readable else []:
-                if message.type == "error" or '"error"' in message.data[:2_000]:
-                    data = message.data[:TEXT_BYTES].encode("utf-8", "replace")
-                    texts.append((seen, max(0, message.end - len(data)), data))
+        seen = case.read(probed)
+        if seen.status is not None and seen.status >= 400:
+            texts.append((seen, 0, seen.body[:TEXT_BYTES]))
+            continue
+        for message in seen.messages[-50:] if seen.readable else []:
+            if message.type == "error" or '"error"' in message.data[:2_000]:
+                data = message.data[:TEXT_BYTES].encode("utf-8", "replace")
+                texts.append((seen, max(0, message.end - len(data)), data))
     return texts
 
 

@@ -1,11 +1,11 @@
 """T01 to T10: when things came (checks.md 5.3 "Timing"); instants are the kernel's, so our own lateness is not in them."""
 
-import math
 from typing import Final
 
 from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
 from sseproof.reports.endpoint.model import Evidence, Outcome, failed, not_applicable, passed, unknown, warned
 from sseproof.reports.endpoint.seen import Seen
+from sseproof.reports.statistics import quantile_rank
 from sseproof.reports.words import count_of, duration_text
 
 MS: Final = 1_000_000
@@ -49,7 +49,7 @@ def hop_limit(lasted_ns: float) -> str | None:
 
 def percentile(values: list[int], share: float) -> int:
     """The least value that this share of the (sorted) values does not exceed."""
-    return values[max(1, math.ceil(share * len(values))) - 1]
+    return values[quantile_rank(len(values), share) - 1]
 
 
 def _header_time(case: Case) -> Outcome:
@@ -235,9 +235,8 @@ def _cadence(case: Case) -> Outcome:
     seen = case.main
     if not seen.readable:
         return not_applicable(NO_STREAM)
-    starts = [burst.began_ns for burst in seen.bursts]
-    ends = [burst.at_ns for burst in seen.bursts]
-    gaps = sorted(after - before for before, after in zip(ends, starts[1:], strict=False))
+    *between, silent = _silences(seen)
+    gaps = sorted(between[1:])
     if len(gaps) < LEAST_BURSTS:
         return not_applicable(f"{count_of(len(seen.bursts), 'burst')}: too few for a cadence")
     middle = percentile(gaps, 0.5)
@@ -247,7 +246,6 @@ def _cadence(case: Case) -> Outcome:
     )
     limit = max(STALL_FACTOR * middle, STALL_NS)
     stalls = [gap for gap in gaps if gap > limit]
-    silent = _silences(seen)[-1]
     if seen.probed.end == "enough" and silent > limit:
         # No gap ends it, and it is the longest of all.
         return warned(

@@ -24,6 +24,7 @@ from sseproof.reports.endpoint.model import (
     unknown,
     warned,
 )
+from sseproof.reports.endpoint.resume import numbered
 from sseproof.reports.endpoint.seen import Seen
 from sseproof.reports.words import count_of, digits
 from sseproof.rundir.text import printable
@@ -50,7 +51,6 @@ LEAST_NUMBERED: Final = 20
 GAPS_SHARE: Final = 0.1
 _FIELD_START: Final = re.compile(rb"(?:data|event|id): ")
 _SEPARATORS: Final = re.compile(rb"\xe2\x80[\xa8\xa9]|\xc2\x85|[\x0b\x0c\x1c-\x1e]")
-_NUMBER: Final = re.compile(r"(\d{1,18})$")
 _STYLES: Final = {b"\n": "LF", b"\r\n": "CR LF", b"\r": "CR"}
 
 
@@ -458,8 +458,8 @@ def _id_order(case: Case) -> Outcome:
         if each in seen_ids:
             return warned(f"The id {printable(each, 60)} comes twice.", "Unique, increasing ids.")
         seen_ids.add(each)
-    numbers = [int(match[1]) for each in ids if (match := _NUMBER.search(each))]
-    heads = {_NUMBER.sub("", each) for each in ids}
+    split = [found for each in ids if (found := numbered(each)) is not None]
+    numbers, heads = [number for _, number in split], {stem for stem, _ in split}
     if len(numbers) == len(ids) and len(heads) == 1:
         for before, after in itertools.pairwise(numbers):
             if after < before:

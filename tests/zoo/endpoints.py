@@ -5,7 +5,6 @@ Last-Event-ID, answers 204 behind the last event and says `reset` to an id that 
 OPTIONS. An animal of the zoo changes one thing of this.
 """
 
-import gzip
 import socket
 import time
 import zlib
@@ -52,8 +51,6 @@ class Endpoint(Struct, kw_only=True, frozen=True):
     name: str
     expected: Mapping[str, str] = {}
     """Check id → the verdict that its defect must get; everything else must not fail."""
-    healthy: bool = False
-    status: str = "200 OK"
     version: str = "1.1"
     headers: Mapping[str, str | None] = {}
     """Laid over the usual ones; None takes one out."""
@@ -62,8 +59,6 @@ class Endpoint(Struct, kw_only=True, frozen=True):
     framing: Literal["chunked", "close", "length"] = "chunked"
     writes: Callable[[Sequence[bytes]], Sequence[bytes]] | None = None
     """How events are cut into writes; None is one write an event."""
-    head_s: float = 0.0
-    """Before the head."""
     body_s: float = 0.0
     """Between the head and the first write."""
     ending: Literal["whole", "fin", "rst", "open"] = "whole"
@@ -107,7 +102,7 @@ class Endpoint(Struct, kw_only=True, frozen=True):
             headers["Content-Length"] = str(sum(map(len, self.events if events is None else events)))
         if self.framing == "close":
             headers.setdefault("Connection", "close")
-        lines = [f"HTTP/{self.version} {self.status}"]
+        lines = [f"HTTP/{self.version} 200 OK"]
         lines += [f"{name}: {value}" for name, value in headers.items() if value is not None]
         return "\r\n".join([*lines, "", ""]).encode()
 
@@ -118,7 +113,6 @@ class Endpoint(Struct, kw_only=True, frozen=True):
             connection.send(b"HTTP/1.1 204 No Content\r\n\r\n")
             connection.until_gone()
             return
-        self.pause(connection, self.head_s)
         connection.send(self.head(events))
         self.pause(connection, self.body_s)
         self.send_all(connection, events)
@@ -305,8 +299,3 @@ def stamped(
         endpoint.pause(connection, max(0.0, began + moment - time.monotonic()))
         endpoint.send(connection, b"".join(event for release, event in held if release == moment))
     endpoint.end(connection)
-
-
-def compressed(data: bytes) -> bytes:
-    """As gzip."""
-    return gzip.compress(data)
