@@ -1,6 +1,6 @@
-"""B01 to B08 of `sseproof check`, calibrated: which ways of holding events back are found, and who is accused wrongly.
+"""B01 to B07 of `sseproof check`, calibrated: which ways of holding events back are found, and who is accused wrongly.
 
-Three sources (an event of some 200 bytes every 40 ms; five at once every 200 ms; one a second; all vary by 30 %) are examined RUNS times
+Three sources (an event of some 180 bytes every 40 ms; five at once every 200 ms; one a second; all vary by 30 %) are examined RUNS times
 each by every way: direct, through a real nginx, a real Toxiproxy, and relays that hold back on purpose: by a timer, by a
 buffer of a size, or each event until the next one. Where a buffer of a size is on the way the two fast sources run four
 times as fast, so that a look of 30 s sees 20 bursts of 16 KiB: the rule looks at where bursts end, not at when.
@@ -8,7 +8,7 @@ times as fast, so that a look of 30 s sees 20 bursts of 16 KiB: the rule looks a
 Each capture is judged twice, as it is and with the senders' clock renamed, which is how the rules without a clock are
 tried on the same bytes. Exit code 1 when a way that holds nothing back is accused, or one that does is never found.
 
-    python bench/buffering.py [RUNS] [--write]   # 8 runs take some eight minutes
+    python bench/buffering.py [RUNS] [--write]   # 8 runs take some five minutes
 """
 
 import asyncio

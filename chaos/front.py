@@ -202,7 +202,6 @@ class Front:
         other = side.other
         self._close(side)
         if other.reset_by_s is not None or other.sock.fileno() < 0:
-            self._resetting.discard(other)
             self._abort(other)
             return
         other.ended = True

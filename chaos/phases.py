@@ -142,9 +142,9 @@ def _timed(table: Mapping[str, Any], phases: Sequence[PhasePlan]) -> dict[str, A
     if phase is None:
         raise FaultError(f"phase = {str(name)[:40]!r} is no phase of this plan: {_hint(str(name), phases)}")
     kind = table.get("kind")
-    if kind not in FAULT_KINDS:
-        return {key: value for key, value in table.items() if key != "phase"}  # refused where kinds are
     rest = {key: value for key, value in table.items() if key != "phase"}
+    if kind not in FAULT_KINDS:
+        return rest  # refused where kinds are
     if kind not in STANDING_KINDS:
         return rest | _times(rest, keys_of(kind), phase)
     when = rest.get("when", {})

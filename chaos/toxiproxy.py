@@ -155,10 +155,6 @@ class Client:
         body = self._patch(f"/proxies/{_named(proxy)}/toxics/{_named(toxic.name)}", wanted)
         return same_toxic(proxy, toxic, self._decoded(body, Toxic))
 
-    def remove_toxic(self, proxy: str, name: str) -> None:
-        """Takes a toxic away."""
-        self._call("delete", f"/proxies/{_named(proxy)}/toxics/{_named(name)}")
-
     def _patch(self, path: str, body: object) -> bytes:
         try:
             return self._call("patch", path, body)

@@ -214,12 +214,17 @@ def _note_unannounced(unannounced: int, history: History) -> None:
         history.missing.append(STARTS.schema)
 
 
+def add_witness(history: History, rows: Iterable[Witnessed]) -> None:
+    """What a server knows of the streams, each stream's connections in their order."""
+    for row in rows:
+        history.witness.setdefault(row.truth_id, []).append(row)
+    for of_stream in history.witness.values():
+        of_stream.sort(key=lambda row: row.connection)
+
+
 def _read_rest(directory: Path, history: History) -> None:
     history.faults = list(_rows(directory, FAULTS, history))
-    for row in _rows(directory, _WITNESSED, history):
-        history.witness.setdefault(row.truth_id, []).append(row)
-    for rows in history.witness.values():
-        rows.sort(key=lambda row: row.connection)
+    add_witness(history, _rows(directory, _WITNESSED, history))
     history.generator = [history.clocks.moved(row) for row in history.generator]
     history.marks = list(_rows(directory, MARKS, history))
 

@@ -265,15 +265,9 @@ def _warn(sentence: str | None) -> None:
 
 
 def _answer(directory: Path, verdict: Any, *, as_json: bool) -> None:
-    if as_json:
-        from sseproof.rundir.files import document_bytes
-
-        click.echo(document_bytes(verdict), nl=False)
-        return
     from sseproof.reports.summary import summary_text
-    from sseproof.rundir.text import inert
 
-    click.echo(inert(summary_text(verdict, directory)))
+    _say_answer(verdict, None if as_json else summary_text(verdict, directory))
 
 
 def _answered(result: "RunResult", outputs: "Outputs", *, as_json: bool) -> int:
@@ -556,6 +550,7 @@ def check(url: str | None, **options: Any) -> int:
     """
     from sseproof import check_commands
     from sseproof.reports.endpoint.judge import chosen_checks, judge_capture
+    from sseproof.reports.endpoint_text import check_text
 
     only, skip = check_commands.ids(options["only"]), check_commands.ids(options["skip"])
     chosen_checks(only, skip)  # a mistake in them is told before anything is sent
@@ -566,11 +561,7 @@ def check(url: str | None, **options: Any) -> int:
     if options["source"] is not None:
         done = check_commands.kept(options["source"])
     else:
-        say = (
-            (lambda _sentence: None)
-            if options["quiet"]
-            else (lambda sentence: click.echo(sentence, err=True))
-        )
+        say = (lambda _sentence: None) if options["quiet"] else _aside
         request = check_commands.request_of(url or "", options, _pairs("--header", options["headers"], ":"))
         done = check_commands.probe(request, os.environ, say, out=Path(options["out"]))
     report = judge_capture(done.capture, only=only, skip=skip)
@@ -579,15 +570,8 @@ def check(url: str | None, **options: Any) -> int:
         from sseproof.rundir.files import write_bytes
 
         write_bytes(options["html"], render_check(report, capture=str(done.path)))
-    if options["as_json"]:
-        from sseproof.rundir.files import document_bytes
-
-        click.echo(document_bytes(report), nl=False)
-    else:
-        from sseproof.reports.endpoint_text import check_text
-        from sseproof.rundir.text import inert
-
-        click.echo(inert(check_text(report, capture=str(done.path))), nl=False)
+    text = None if options["as_json"] else check_text(report, capture=str(done.path)).removesuffix("\n")
+    _say_answer(report, text)
     return report.exit_code
 
 
@@ -1015,12 +999,7 @@ def mark(
     else:
         row = put_mark(directory, text or "", at=at)
         answer = f"Marked in {directory}: {row.text}"
-    if as_json:
-        from sseproof.rundir.files import document_bytes
-
-        click.echo(document_bytes(row), nl=False)
-    else:
-        click.echo(answer)
+    _say_answer(row, None if as_json else answer)
     return 0
 
 
@@ -1037,7 +1016,7 @@ def chaos() -> None:
     required=True,
     metavar="PORT",
     type=click.IntRange(0, 65535),
-    help="The first fault's port; each further fault takes the next, a clean one the last. 0 takes free ones.",
+    help="The first port: one for each fault and a clean one last, or a single one with shares. 0 takes free ones.",
 )
 @click.option(
     "--listen-host",
@@ -1075,8 +1054,9 @@ def chaos_run(
 ) -> int:
     """Faults alone, before a service that gets its load from elsewhere.
 
-    PLAN is a TOML file with [[fault]] tables as a scenario has them, and `duration` and `seed` if you like. Each fault has a
-    port of its own; which clients meet it is decided by where they dial. Ctrl-C heals everything.
+    PLAN is a TOML file with [[fault]] tables as a scenario has them, and `duration`, `seed` and [phases] if you like. Each
+    fault has a port of its own, and where clients dial decides which one they meet; with `share` in the tables there is one
+    port, and each connection to it is drawn into a group. Ctrl-C heals everything.
 
     \b
     Example:
@@ -1104,18 +1084,11 @@ def chaos_run(
         seed=seed,
     )
     if dry_run:
-        import msgspec
-
         drawn, _, _ = planned(asked)
-        click.echo(msgspec.json.format(msgspec.json.encode(drawn), indent=1) if as_json else drawn.to_text())
+        _say_answer(drawn, None if as_json else drawn.to_text())
         return 0
     result, code = run_chaos(asked, environ=os.environ, command=_repeatable({}), quiet=quiet)
-    if as_json:
-        from sseproof.rundir.files import document_bytes
-
-        click.echo(document_bytes(result), nl=False)
-    else:
-        click.echo(result.to_text())
+    _say_answer(result, None if as_json else result.to_text())
     return code
 
 
@@ -1165,10 +1138,5 @@ def chaos_heal(
     from sseproof.chaos_commands import heal
 
     answer = heal(run_dirs, out=out, toxiproxy=toxiproxy, url=url)
-    if as_json:
-        from sseproof.rundir.files import document_bytes
-
-        click.echo(document_bytes(answer), nl=False)
-    else:
-        click.echo(answer.to_text())
+    _say_answer(answer, None if as_json else answer.to_text())
     return 0

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from sseproof.kept import KeptRun, newest_first, read_kept, run_directories, runs_in
 from sseproof.rundir.errors import RigError, UsageError
-from sseproof.rundir.files import PLAN_NAME, write_bytes
+from sseproof.rundir.files import PLAN_NAME, document_bytes, write_bytes
 from sseproof.rundir.text import printable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Compared(Struct, kw_only=True):
     def to_json(self) -> bytes:
         """The same for a program."""
         plain = _without_infinity(msgspec.to_builtins(self))
-        return msgspec.json.format(msgspec.json.encode(plain), indent=1) + b"\n"
+        return document_bytes(plain)
 
 
 def compared(
@@ -193,9 +193,9 @@ def figures_of(directory: Path, variant: str | None) -> "RunFigures":
     from sseproof.reports.history import read_history
 
     real = directory.resolve()
-    history = read_history(real)
     if read_kept(real).state == "running":
         raise UsageError(f"The run in {directory} still goes on: compare it when it is over.")
+    history = read_history(real)
     plans = history.plan.variants
     names = [each.name for each in plans]
     if variant is None:

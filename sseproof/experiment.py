@@ -55,7 +55,7 @@ from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import ServerSettings
 from sseproof.reports.claims import gap_edges
 from sseproof.reports.facts import History
-from sseproof.reports.history import read_history
+from sseproof.reports.history import add_witness, read_history
 from sseproof.reports.judge import RunVerdict, judge_directory
 from sseproof.reports.lean import Witnessed
 from sseproof.reports.words import aborted_text, count_of
@@ -360,7 +360,7 @@ class _Experiment:
             )
         _check_topic(adopted(variant.target, seen))
         if not self._quiet:
-            _say(_preflight_sentence(variant, seen))
+            say(_preflight_sentence(variant, seen))
         return _Side(variant=variant, service=service, upstream=upstream, seen=seen, connect_ns=connect_ns)
 
     def _started_server(self, variant: Variant, parts: contextlib.ExitStack) -> AddressPlan:
@@ -445,7 +445,7 @@ class _Experiment:
             return
         self._notes.append(sentence)
         if not self._quiet:
-            _say(sentence)
+            say(sentence)
 
     # --- the plan ---
 
@@ -578,7 +578,7 @@ class _Experiment:
         from sseproof.chaos.install import engine_name, install
         from sseproof.chaos.toxiproxy import Client, Server
 
-        found = install(_say, self._scenario.toxiproxy, heed=self._heed_interruption)
+        found = install(say, self._scenario.toxiproxy, heed=self._heed_interruption)
         self._heed_interruption()
         external = Client.from_url(found.url) if found.url is not None else None
         version = external.version() if external is not None else found.version
@@ -735,7 +735,7 @@ class _Experiment:
                     self._end_load(masters, workers)
                     return ""
                 if looks is not None and looks.enough(counts) and not self._quiet:
-                    _say(f"Decided after {count_of(counts.ended, 'stream')}: no further one is started.")
+                    say(f"Decided after {count_of(counts.ended, 'stream')}: no further one is started.")
                 self._note_lost(masters, workers)
                 if len(self._info.workers_lost) == len(self._sides) * self._plan.workers:
                     return f"Every worker ended early; {LOG_NAME} in the run directory says why."
@@ -769,9 +769,8 @@ class _Experiment:
             if side.seen.witness_path is None:
                 continue
             with contextlib.suppress(OSError, http.client.HTTPException, msgspec.DecodeError, ValueError):
-                for row in _witness_rows(side.service, side.seen.witness_path, self._run_id):
-                    seen = msgspec.convert(row, Witnessed, from_attributes=True)
-                    history.witness.setdefault(row.truth_id, []).append(seen)
+                rows = _witness_rows(side.service, side.seen.witness_path, self._run_id)
+                add_witness(history, [msgspec.convert(row, Witnessed, from_attributes=True) for row in rows])
         return history
 
     def _watch_for_abort(self) -> "_AbortWatch":
@@ -786,7 +785,7 @@ class _Experiment:
         if self._injector is not None:
             self._injector.abort(sentence)
         if not self._quiet:
-            _say(sentence)
+            say(sentence)
         # Whatever becomes of this process, what came afterwards must not be judged as if it had been planned.
         write_document(self._directory / RUN_NAME, self._info)
         return aborted.stop == "load"
@@ -798,7 +797,7 @@ class _Experiment:
         steps = ["heal the faults"] if self._injector is not None else []
         if any(side.seen.witness_path is not None for side in self._sides):
             steps.append("ask the server what it sent")
-        _say(f"The load is over. Next: {', '.join([*steps, 'judge what was recorded'])}.")
+        say(f"The load is over. Next: {', '.join([*steps, 'judge what was recorded'])}.")
 
     def _note_lost(self, masters: list[Child], workers: list[Child]) -> None:
         """A worker that ended with an error while the master lives is lost; its open streams are unfinished.
@@ -884,14 +883,14 @@ class _Experiment:
             if self._scenario.marks is not None and (
                 left := take_marks(Path(self._scenario.marks), self._directory, info)
             ):
-                _say(left)
+                say(left)
             write_document(self._directory / RUN_NAME, info)
             verdict = judged(self._directory)
         except RigError as error:
             problem, code = problem or str(error), code or EXIT_RIG
             verdict = judge_directory(self._directory)
         if problem:
-            _say(problem)
+            say(problem)
         return RunResult(
             directory=self._directory, verdict=verdict, exit_code=verdict.exit_code if code is None else code
         )
@@ -1053,5 +1052,6 @@ def _witness_rows(address: AddressPlan, path: str, run: str) -> list[WitnessRow]
         connection.close()
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """One line of progress, harmless wherever it is printed."""
     print(inert(sentence), file=sys.stderr, flush=True)

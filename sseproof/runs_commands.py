@@ -17,7 +17,18 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from sseproof.kept import KeptRun, Pruned, Reading, State, chosen, kept_runs, newest_first, prune
+from sseproof.kept import (
+    KeptRun,
+    Pruned,
+    Reading,
+    State,
+    chosen,
+    keep,
+    kept_runs,
+    newest_first,
+    prune,
+    read_kept,
+)
 from sseproof.reports.words import NOT_MEASURED, count_of, duration_text, share_text
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.text import printable
@@ -321,8 +332,6 @@ class KeepAnswer(Struct, kw_only=True):
 
 def kept_as_baseline(run: Path, baseline: Path) -> KeepAnswer:
     """Copies a run that is over into the folder of baselines. Raises UsageError and RigError as `kept.keep`."""
-    from sseproof.kept import keep, read_kept
-
     place = keep(run, baseline)
     scenario = read_kept(place).scenario
     return KeepAnswer(

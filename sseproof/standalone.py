@@ -35,9 +35,10 @@ from sseproof.chaos.plan import OWN_CONNECT_NS, FaultPlan, GroupSpec, addresses,
 from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import RunLog
 from sseproof.engine import check_engine, check_named_engine
-from sseproof.experiment import InterruptedBeforeRunError, Interruption
+from sseproof.experiment import InterruptedBeforeRunError, Interruption, say
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.refusals import in_plain_words, key_of
+from sseproof.reports.words import count_of
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
 from sseproof.rundir.files import FAULTS, LOG_NAME, RUN_NAME, Appender, write_document
@@ -148,7 +149,7 @@ class ChaosResult(Struct, kw_only=True):
         drawn = ", ".join(f"{group} {count:,}" for group, count in self.connections.items())
         told = f"Connections: {drawn}.\n" if drawn else ""
         return (
-            f"{times} {'time' if times == 1 else 'times'} a fault came and went. {healed}\n{told}"
+            f"{count_of(times, 'time')} a fault came and went. {healed}\n{told}"
             f"Journal: {self.directory}/{FAULTS.name}"
         )
 
@@ -385,7 +386,7 @@ def run_chaos(
         behind = parts.enter_context(PortLease(sum(proxy.group in fronted for proxy in faults.proxies)))
         public = _public(groups, lease.ports, shared=chaos.shared)
         faults = _with_places(faults, public, fronted, host=asked.listen_host, behind=behind.ports)
-        found = install(_say, asked.toxiproxy, heed=heed)
+        found = install(say, asked.toxiproxy, heed=heed)
         heed()
         external = Api.from_url(found.url) if found.url is not None else None
         version = external.version() if external is not None else found.version
@@ -417,7 +418,7 @@ def run_chaos(
                 injector.setup()
                 fronts = _fronts(faults, public, fronted, asked.listen_host, parts)
                 if (silence := _silence_of(upstream)) is not None:
-                    _say(silence)
+                    say(silence)
                 live.ready()
                 injector.begin()
                 _until_end(injector, interruption, live, chaos.duration_ms)
@@ -434,7 +435,7 @@ def run_chaos(
             code = interruption.exit_code
         write_document(directory / RUN_NAME, info)
         if problem:
-            _say(problem)
+            say(problem)
     result = ChaosResult(
         directory=str(directory),
         upstream=upstream,
@@ -637,7 +638,7 @@ class _Live:
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
         else:
-            _say(text)
+            say(text)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._begun
@@ -671,7 +672,3 @@ def _state(row: FaultRow) -> str | None:
     if row.step == "verified":
         return "healed and verified"
     return None
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)

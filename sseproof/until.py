@@ -120,14 +120,14 @@ class LookWatch:
         self._read = read
         self._clock = clock
         self._not_before = 0.0
-        self.number = 0
-        """Looks that have been taken."""
+        self._next = 0
+        """Of the looks."""
 
     def enough(self, counts: Counts) -> bool:
         """Whether no further stream is needed, for the first time; the workers are told so."""
-        if self.number >= len(self._looks):
+        if self._next >= len(self._looks):
             return False
-        look = self._looks[self.number]
+        look = self._looks[self._next]
         wanted = (look.streams or 0) * len(self._variants)
         if counts.ended + counts.dropped < wanted or self._clock() < self._not_before:
             return False
@@ -135,10 +135,10 @@ class LookWatch:
         history = self._read()
         if not all(complete(history, look, variant) for variant in self._variants):
             return False
-        self.number += 1
+        self._next += 1
         facts = all_facts(history)
         if not exit_is_settled([judge_at_looks(claim, history, facts) for claim in self._claims]):
             return False
-        self.number = len(self._looks)
+        self._next = len(self._looks)
         (self._directory / ENOUGH_NAME).touch()
         return True

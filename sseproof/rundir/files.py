@@ -178,7 +178,7 @@ def _create(path: Path, head: bytes) -> None:
             os.link(temporary, path)
 
 
-def document_bytes(document: msgspec.Struct) -> bytes:
+def document_bytes(document: object) -> bytes:
     """A JSON document as it stands on disk: indented, one line end, and without what a CI server takes for a command."""
     return _CI_COMMAND.sub(b"#\\\\u0023", msgspec.json.format(_encoder.encode(document), indent=1)) + b"\n"
 

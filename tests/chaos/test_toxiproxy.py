@@ -124,7 +124,6 @@ def test_state_is_read_back(server: Server, lease: PortLease) -> None:
     assert client.update_toxic("a", more) == more
     assert client.set_enabled("a", True).enabled
     assert client.proxy("a").toxics == [more]
-    client.remove_toxic("a", "limit")
     client.delete("a")
     assert client.proxies() == {}
 
