@@ -504,6 +504,11 @@ def is_timed(fault: Fault) -> bool:
     return isinstance(fault, Windowed) or when_of(fault) is not None
 
 
+def stands(fault: Fault) -> bool:
+    """Whether the fault acts for as long as the load does."""
+    return not isinstance(fault, Clean) and not is_timed(fault)
+
+
 def windows_of(fault: Fault) -> Iterator[tuple[int, int]]:
     """Begin and length in milliseconds of each time the fault acts, counted from the begin of load; none if it stands."""
     if isinstance(fault, Flapping):

@@ -20,10 +20,9 @@ from msgspec import structs
 from sseproof.chaos.faults import (
     FAULT_KINDS,
     STANDING_KINDS,
-    Clean,
     FaultError,
-    is_timed,
     keys_of,
+    stands,
     windows_of,
 )
 from sseproof.chaos.plan import GroupSpec
@@ -105,8 +104,7 @@ def check_in_phases(
 def with_faults(phases: Sequence[PhasePlan], specs: Sequence[GroupSpec]) -> list[PhasePlan]:
     """The phases with the groups whose faults act in each; the natural ones where none are given."""
     windows = [(spec.name, window) for spec in specs for window in windows_of(spec.fault)]
-    stands = any(not is_timed(spec.fault) and not isinstance(spec.fault, Clean) for spec in specs)
-    if not phases and not stands:
+    if not phases and not any(stands(spec.fault) for spec in specs):
         phases = _natural([window for _, window in windows])
     found = []
     for position, phase in enumerate(phases):

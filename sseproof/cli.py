@@ -566,10 +566,10 @@ def check(url: str | None, **options: Any) -> int:
         done = check_commands.probe(request, os.environ, say, out=Path(options["out"]))
     report = judge_capture(done.capture, only=only, skip=skip)
     if options["html"] is not None:
+        from sseproof.outputs import write_output
         from sseproof.reports.render import render_check
-        from sseproof.rundir.files import write_bytes
 
-        write_bytes(options["html"], render_check(report, capture=str(done.path)))
+        write_output("--html", options["html"], render_check(report, capture=str(done.path)))
     text = None if options["as_json"] else check_text(report, capture=str(done.path)).removesuffix("\n")
     _say_answer(report, text)
     return report.exit_code

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from sseproof.kept import KeptRun, newest_first, read_kept, run_directories, runs_in
 from sseproof.rundir.errors import RigError, UsageError
-from sseproof.rundir.files import PLAN_NAME, document_bytes, write_bytes
+from sseproof.rundir.files import PLAN_NAME, document_bytes, why_not_written, write_bytes
 from sseproof.rundir.text import printable
 
 if TYPE_CHECKING:
@@ -136,8 +136,9 @@ def _write(place: Path, page: bytes) -> None:
     try:
         write_bytes(place, page)
     except RigError as error:
-        reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else "no room"
-        raise RigError(f"{place} can't be written: {reason}; name another place with --report.") from error
+        raise RigError(
+            f"{place} can't be written: {why_not_written(error)}; name another place with --report."
+        ) from error
 
 
 def share_of(option: str, text: str) -> float:

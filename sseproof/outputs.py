@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from sseproof.rundir.errors import RigError, UsageError
-from sseproof.rundir.files import write_bytes
+from sseproof.rundir.files import why_not_written, write_bytes
 from sseproof.rundir.text import printable
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def write_outputs(
     if outputs.junit is not None:
         from sseproof.reports.junit import junit_xml
 
-        _write("--junit", outputs.junit, junit_xml(verdict))
+        write_output("--junit", outputs.junit, junit_xml(verdict))
     if outputs.markdown is not None:
         _write_markdown(outputs.markdown, verdict, environ)
     if outputs.from_rows:
@@ -123,7 +123,7 @@ def _write_markdown(path: Path, verdict: "RunVerdict", environ: Mapping[str, str
             raise RigError(f"--markdown {path} can't be read: {error.strerror}.") from error
         if before and not before.endswith(b"\n\n"):
             before += b"\n" if before.endswith(b"\n") else b"\n\n"
-    _write("--markdown", path, before + markdown_text(verdict, max(MOST_BYTES - len(before), 0)))
+    write_output("--markdown", path, before + markdown_text(verdict, max(MOST_BYTES - len(before), 0)))
 
 
 def _write_from_rows(
@@ -137,7 +137,7 @@ def _write_from_rows(
     if outputs.openmetrics is not None:
         from sseproof.reports.openmetrics import openmetrics_text
 
-        _write("--openmetrics", outputs.openmetrics, openmetrics_text(history, facts, verdict))
+        write_output("--openmetrics", outputs.openmetrics, openmetrics_text(history, facts, verdict))
     if "csv" in outputs.exports:
         from sseproof.reports.export import export_csv
 
@@ -161,11 +161,12 @@ def _tell(written: tuple[Sequence[Path], str], say: Callable[[str], None]) -> No
         say(problem)
 
 
-def _write(option: str, path: Path, content: bytes) -> None:
+def write_output(option: str, path: Path, content: bytes) -> None:
+    """Writes what this option asked for. Raises RigError, naming it, when that can't be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
-    except (RigError, OSError) as error:
-        reason = error if isinstance(error, OSError) else error.__cause__
-        why = reason.strerror if isinstance(reason, OSError) else str(error)
-        raise RigError(f"{option} {path} can't be written: {why}.") from error
+    except OSError as error:
+        raise RigError(f"{option} {path} can't be written: {error.strerror}.") from error
+    except RigError as error:
+        raise RigError(f"{option} {path} can't be written: {why_not_written(error)}.") from error

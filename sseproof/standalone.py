@@ -53,6 +53,7 @@ from sseproof.scenario import nearest, read_toml
 from sseproof.timeline import (
     PlannedFault,
     PlannedPhase,
+    last_end_ms,
     planned_faults,
     planned_phases,
     seconds_text,
@@ -175,7 +176,7 @@ def planned(asked: Asked) -> tuple[ChaosPlan, list[GroupSpec], ChaosFile]:
     groups = _groups(asked.plan, file, written)
     shared = _is_shared(file)
     faults = planned_faults(groups)
-    last_ms = max((start + length for each in faults for start, length in each.windows_ms), default=0)
+    last_ms = last_end_ms(faults)
     duration = asked.duration or file.duration
     if written and duration is None:
         duration = Duration(total_ms(written) * 1_000_000)

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from sseproof.chaos.faults import Clean, is_timed, kind_of, windows_of
+from sseproof.chaos.faults import kind_of, stands, windows_of
 from sseproof.chaos.plan import GroupSpec
 from sseproof.rundir.rows import PhasePlan
 
@@ -50,6 +50,11 @@ def planned_phases(phases: Sequence[PhasePlan]) -> list[PlannedPhase]:
     return [PlannedPhase(name=each.name, start_ms=each.start_ms, end_ms=each.end_ms) for each in phases]
 
 
+def last_end_ms(faults: Sequence[PlannedFault]) -> int:
+    """When the last of the times is over, from the begin of load; 0 where all stand."""
+    return max((start + length for each in faults for start, length in each.windows_ms), default=0)
+
+
 def planned_faults(groups: Sequence[GroupSpec]) -> list[PlannedFault]:
     """What the groups of a scenario or a plan will meet, in their order."""
     return [
@@ -57,7 +62,7 @@ def planned_faults(groups: Sequence[GroupSpec]) -> list[PlannedFault]:
             group=spec.name,
             share=spec.share,
             kind=kind_of(spec.fault),
-            stands=not (isinstance(spec.fault, Clean) or is_timed(spec.fault)),
+            stands=stands(spec.fault),
             windows_ms=list(windows_of(spec.fault)),
         )
         for spec in groups
@@ -77,8 +82,7 @@ def timeline(
     """
     if not faults and not phases:
         return []
-    last_ms = max((start + length for each in faults for start, length in each.windows_ms), default=0)
-    last_ms = max([last_ms, *(each.end_ms or each.start_ms for each in phases)])
+    last_ms = max([last_end_ms(faults), *(each.end_ms or each.start_ms for each in phases)])
     span_ms = length_ms or last_ms or None
     names = [_label(each, shares=shares) for each in faults]
     indent = max(len(name) for name in [*names, *([_PHASES] if phases else [])]) + 1

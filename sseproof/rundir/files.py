@@ -308,6 +308,12 @@ class Reading(Salvage, Generic[R]):
         return decoder.decode(_encoder.encode(upgraded(self._file.schema, version, row)))
 
 
+def why_not_written(error: RigError) -> str:
+    """The reason alone, for a sentence that names the option; of an error that `write_bytes` raised."""
+    reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else None
+    return reason or str(error)
+
+
 def header_of(line: bytes) -> Header | None:
     """What the first line of a file says; None when it is damaged or no header."""
     try:
