@@ -714,6 +714,7 @@ class Session:
         """
         parser = self._parser
         items = parser.receive(data)
+        meaning = None
         if self._steady and exact and len(items) == 1:
             item = items[0]
             if type(item) is Message and item.end == parser.offset:
@@ -762,7 +763,7 @@ class Session:
                     return
         self._settle()
         before_ns = self._last_hi
-        self._record(items, data, lower_ns, stamp_ns, exact)
+        self._record(items, data, lower_ns, stamp_ns, exact, meaning=meaning)
         self._steady = (
             self._first_token is not None
             and self._last_lo == self._last_hi
@@ -876,8 +877,20 @@ class Session:
             self._settle()
             self._steady = False
 
-    def _record(self, items: list[Item], data: bytes, lower_ns: int, stamp_ns: int, exact: bool) -> None:
-        """What one read brought, by all the rules."""
+    def _record(
+        self,
+        items: list[Item],
+        data: bytes,
+        lower_ns: int,
+        stamp_ns: int,
+        exact: bool,
+        *,
+        meaning: Meaning | None = None,
+    ) -> None:
+        """What one read brought, by all the rules; `meaning` is that of its only event, where that was asked for already.
+
+        Some dialects count what they read (MCP its responses), so an event is read once.
+        """
         parser = self._parser
         offset = parser.offset
         if not items:
@@ -905,7 +918,8 @@ class Session:
                 continue
             events += 1
             low = stamp_ns if item.end == exact_end else lower_ns
-            meaning = self._read(item)
+            if meaning is None or several:
+                meaning = self._read(item)
             kind = meaning.kind
             if kind == "heartbeat":
                 self._heartbeat(low, stamp_ns)

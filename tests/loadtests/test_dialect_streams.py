@@ -132,12 +132,17 @@ class TestAStream:
 # Through the client of a load run.
 
 
-def run_against(case: Case, data: bytes, ends: bytes = LAST_CHUNK) -> StreamRecord:
+ONE_A_READ_S: Final = 0.01
+"""Between events, so that each comes in a read of its own and a running stream's short way is taken."""
+
+
+def run_against(case: Case, data: bytes, ends: bytes = LAST_CHUNK, pause_s: float = 0) -> StreamRecord:
     def script(connection: Connection) -> None:
         connection.send(CHUNKED_HEAD)
         messages = data.split(b"\n\n")
         for part in messages[:-1]:
             connection.send(chunk(part + b"\n\n"))
+            connection.server.tick.wait(pause_s)
         connection.send(ends)
         if ends:
             connection.until_gone()
@@ -151,8 +156,9 @@ def run_against(case: Case, data: bytes, ends: bytes = LAST_CHUNK) -> StreamReco
 @pytest.mark.integration
 @each_case
 class TestALoadRun:
-    def test_judges_the_end(self, case: Case) -> None:
-        record = run_against(case, case.data)
+    @pytest.mark.parametrize("pause_s", [0, ONE_A_READ_S])
+    def test_judges_the_end(self, case: Case, pause_s: float) -> None:
+        record = run_against(case, case.data, pause_s=pause_s)
         assert record.outcome == case.outcome
         text = case.text.encode()
         assert (record.text_bytes, record.text_sha256) == (len(text), hashlib.sha256(text).hexdigest())
