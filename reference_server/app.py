@@ -27,6 +27,7 @@ from sseproof.reference_server.ask import parse_ask, parse_feed_ask, sentence
 from sseproof.reference_server.emission import Emission, Options
 from sseproof.reference_server.feed import FeedAdmitter, FeedAsk
 from sseproof.reference_server.misbehave import Misbehaviour, parse_modes
+from sseproof.reference_server.page import add_page
 from sseproof.reference_server.settings import (
     CHAT_PATH,
     DROPPED_HEADER,
@@ -98,6 +99,7 @@ class Service:
         app.router.add_post(FEED_PATH, self.feed)
         app.router.add_get(HEALTH_PATH, self.health)
         app.router.add_get(WITNESS_PATH, self.witnessed, allow_head=False)
+        add_page(app)
         return app
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
