@@ -26,6 +26,7 @@ from sseproof.reference_server import wire
 from sseproof.reference_server.ask import parse_ask, parse_feed_ask, sentence
 from sseproof.reference_server.emission import Emission, Options
 from sseproof.reference_server.feed import FeedAdmitter, FeedAsk
+from sseproof.reference_server.metrics import OTHER, ServerMetrics
 from sseproof.reference_server.misbehave import Misbehaviour, parse_modes
 from sseproof.reference_server.page import add_page
 from sseproof.reference_server.settings import (
@@ -33,6 +34,7 @@ from sseproof.reference_server.settings import (
     DROPPED_HEADER,
     FEED_PATH,
     HEALTH_PATH,
+    METRICS_PATH,
     RETRY_MS,
     SERVER_HEADER,
     TRUTH_HEADER,
@@ -80,6 +82,7 @@ class Service:
         self.settings = settings
         self.robust = settings.profile == "robust"
         self.witness = Witness(Path(settings.witness_dir) if settings.witness_dir else None)
+        self.metrics = ServerMetrics(settings.profile, (CHAT_PATH, FEED_PATH))
         self.failure: SuiteError | None = None
         """Why the server can't go on."""
         self.on_failure: Callable[[], None] = _nothing
@@ -100,6 +103,7 @@ class Service:
         app.router.add_get(HEALTH_PATH, self.health)
         app.router.add_get(WITNESS_PATH, self.witnessed, allow_head=False)
         add_page(app)
+        app.router.add_get(METRICS_PATH, self.scraped, allow_head=False)
         return app
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -158,6 +162,17 @@ class Service:
                 batch = bytearray()
         await response.write_eof(bytes(batch))
         return response
+
+    async def scraped(self, request: web.Request) -> web.Response:
+        """The figures for Prometheus."""
+        if self.settings.metrics_from == "loopback" and not _is_direct(request):
+            return _problem(
+                403,
+                "The metrics answer loopback peers only: scrape from the machine this server runs on, or start it with "
+                "--metrics-from anywhere.",
+            )
+        content, content_type = self.metrics.exposition(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=content, headers={hdrs.CONTENT_TYPE: content_type})
 
     def beat(self, loop: asyncio.AbstractEventLoop) -> None:
         """The one timer behind all heartbeats."""
@@ -291,17 +306,20 @@ class Service:
         )
         connection = Connection(row)
         self.witness.opened(connection)
+        self.metrics.opened(connection, _endpoint(request))
         return connection
 
     def _closed(self, connection: Connection, end: str) -> None:
         try:
             self.witness.closed(connection, end)
+            self.metrics.closed(connection)
         except SuiteError as error:
             # The rows are what this server is for: without them it stops.
             self.failure = self.failure or error
             self.on_failure()
 
-    async def _sign(self, _: web.Request, response: web.StreamResponse) -> None:
+    async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        self.metrics.responded(_endpoint(request), response.status)
         response.headers.setdefault(SERVER_HEADER, self._name)
 
 
@@ -393,6 +411,17 @@ def _is_loopback(peer: str | None) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def _is_direct(request: web.Request) -> bool:
+    """From this machine, and not through a proxy on it, whose own peers may be anywhere."""
+    return _is_loopback(request.remote) and not {"X-Forwarded-For", "Forwarded"} & request.headers.keys()
+
+
+def _endpoint(request: web.Request) -> str:
+    """The route, never the path as it was asked for: whoever asks must not make up new ones."""
+    resource = request.match_info.route.resource
+    return OTHER if resource is None else resource.canonical
 
 
 def _shown(header: str | None) -> str | None:

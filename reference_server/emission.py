@@ -74,7 +74,7 @@ class Emission:
         self._silent = False
         """Stalled on purpose."""
         self._full = False
-        self._last_write = loop.time()
+        self._last_write = self._last_timeout = loop.time()
         self._signal: asyncio.Future[Signal] = loop.create_future()
 
     def begin(self) -> None:
@@ -106,11 +106,16 @@ class Emission:
 
     def ping(self, now: float, heartbeat_s: float) -> None:
         """Writes a heartbeat if nothing was written for so long."""
-        if now - self._last_write < heartbeat_s or self._full or self._silent or self.end is not None:
+        if now - max(self._last_write, self._last_timeout) < heartbeat_s or self.end is not None:
             return
         if self._transport.is_closing():
             return
+        if self._full or self._silent:
+            self._last_timeout = now
+            self._connection.heartbeat_timeouts += 1
+            return
         self._last_write = now
+        self._connection.heartbeats += 1
         frame = wire.ping_frame(self._key, max(self._shown, 1))
         self._write(frame)
         self._connection.extra_bytes(len(frame))

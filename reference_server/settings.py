@@ -11,11 +11,13 @@ from msgspec import Meta, Struct
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
 
 Profile = Literal["robust", "legacy"]
+Peers = Literal["loopback", "anywhere"]
 
 CHAT_PATH: Final = "/api/v1/stream/chat"
 FEED_PATH: Final = "/api/v1/stream/feed"
 HEALTH_PATH: Final = "/api/v1/stream/health"
 WITNESS_PATH: Final = "/witness"
+METRICS_PATH: Final = "/metrics"
 SERVER_HEADER: Final = "Sseproof-Server"
 """On every response: how a client knows its second witness."""
 TRUTH_HEADER: Final = "Sseproof-Stream"
@@ -48,6 +50,8 @@ class ServerSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     fit into memory."""
     slow_reader: Duration = Duration(10_000_000_000)
     """How long a connection may stay above that limit before it is closed."""
+    metrics_from: Peers = "loopback"
+    """Who may read /metrics."""
 
 
 def settings_to_json(settings: ServerSettings) -> str:

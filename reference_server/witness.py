@@ -28,12 +28,16 @@ RUNS_COUNTED: Final = 1_000
 class Connection:
     """One connection as it goes; `row` is its state as it would be written now."""
 
-    __slots__ = ("_last_after_ns", "_last_before_ns", "_row")
+    __slots__ = ("_last_after_ns", "_last_before_ns", "_row", "heartbeat_timeouts", "heartbeats")
 
     def __init__(self, row: WitnessRow) -> None:
         self._row = row
         self._last_before_ns: int | None = None
         self._last_after_ns = 0
+        self.heartbeats = 0
+        """Sent."""
+        self.heartbeat_timeouts = 0
+        """Due, and could not be sent."""
 
     @property
     def run(self) -> str:

@@ -591,8 +591,23 @@ def check(url: str | None, **options: Any) -> int:
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of texts and of who is hit."
 )
 @click.option("--heartbeat", default="20s", show_default=True, metavar="TIME", help="Silence before a ping.")
+@click.option(
+    "--metrics-from",
+    default="loopback",
+    show_default=True,
+    type=click.Choice(["loopback", "anywhere"]),
+    help="Who may read /metrics.",
+)
 def serve(
-    *, host: str, port: int, profile: str, misbehave: str, misbehave_share: float, seed: int, heartbeat: str
+    *,
+    host: str,
+    port: int,
+    profile: str,
+    misbehave: str,
+    misbehave_share: float,
+    seed: int,
+    heartbeat: str,
+    metrics_from: str,
 ) -> int:
     """Runs the reference server: a service with a known right answer, and its own witness.
 
@@ -614,6 +629,7 @@ def serve(
             misbehave_share=misbehave_share,
             seed=seed,
             heartbeat=parse_duration(heartbeat),
+            metrics_from=metrics_from,  # type: ignore[arg-type]  # the same
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
