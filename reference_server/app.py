@@ -35,8 +35,8 @@ from sseproof.reference_server.settings import (
     FEED_PATH,
     HEALTH_PATH,
     METRICS_PATH,
-    RETRY_MS,
     SERVER_HEADER,
+    STREAM_PARAMETER,
     TRUTH_HEADER,
     WITNESS_PATH,
     ServerSettings,
@@ -65,6 +65,11 @@ ROBUST_HEADERS: Final = {
     "X-Accel-Buffering": "no",
 }
 LEGACY_HEADERS: Final = {"Content-Type": "text/event-stream"}
+PREFLIGHT_HEADERS: Final = {
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Last-Event-ID, Content-Type, Authorization",
+    "Access-Control-Max-Age": "600",
+}
 
 A = TypeVar("A", Ask, FeedAsk)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -96,6 +101,9 @@ class Service:
         """The routes."""
         app = web.Application(client_max_size=BODY_LIMIT_BYTES, middlewares=[_sentences])
         app.on_response_prepare.append(self._sign)
+        if self.settings.allow_origin:
+            app.on_response_prepare.append(self._allow_origin)
+            app.router.add_route(hdrs.METH_OPTIONS, CHAT_PATH, _preflight)
         app.router.add_get(CHAT_PATH, self.chat, allow_head=False)
         app.router.add_post(CHAT_PATH, self.chat)
         app.router.add_get(FEED_PATH, self.feed, allow_head=False)
@@ -108,14 +116,16 @@ class Service:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """One connection of a stream."""
-        return await self._stream(request, lambda body: parse_ask(request.query, body), self._admitter.admit)
+        return await self._stream(
+            request, lambda body: parse_ask(_asked(request), body), self._admitter.admit
+        )
 
     async def feed(self, request: web.Request) -> web.StreamResponse:
         """One connection of a topic's subscriber."""
         if not self.robust:
             return _problem(404, "The legacy profile has no feed: its events have no numbers.")
         return await self._stream(
-            request, lambda body: parse_feed_ask(request.query, body), self._feeds.admit
+            request, lambda body: parse_feed_ask(_asked(request), body), self._feeds.admit
         )
 
     async def _stream(
@@ -128,7 +138,7 @@ class Service:
         loop = asyncio.get_running_loop()
         try:
             ask = parse(await request.read() if request.can_read_body else b"")
-            header = request.headers.get(TRUTH_HEADER)
+            header = request.headers.get(TRUTH_HEADER) or request.query.get(STREAM_PARAMETER)
             name = None if header is None else parse_name(header)
             admission = admit(ask, name, request.headers.get(hdrs.LAST_EVENT_ID), loop.time())
         except ValueError as error:
@@ -224,7 +234,7 @@ class Service:
             ids=self.robust,
             sent_at=sent_at,
             chunked=chunked,
-            retry_ms=RETRY_MS if self.robust else None,
+            retry_ms=self.settings.retry_ms if self.robust else None,
             write_limit_bytes=self.settings.write_limit_bytes,
         )
         self._bound(transport)
@@ -321,6 +331,9 @@ class Service:
     async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
         self.metrics.responded(_endpoint(request), response.status)
         response.headers.setdefault(SERVER_HEADER, self._name)
+
+    async def _allow_origin(self, _: web.Request, response: web.StreamResponse) -> None:
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = self.settings.allow_origin
 
 
 def run_server(settings: ServerSettings) -> None:
@@ -422,6 +435,14 @@ def _endpoint(request: web.Request) -> str:
     """The route, never the path as it was asked for: whoever asks must not make up new ones."""
     resource = request.match_info.route.resource
     return OTHER if resource is None else resource.canonical
+async def _preflight(_: web.Request) -> web.Response:
+    """What a browser asks before it sends a header of a page's own, as a reconnection by fetch does."""
+    return web.Response(status=204, headers=PREFLIGHT_HEADERS)
+
+
+def _asked(request: web.Request) -> dict[str, str]:
+    """The query's wishes, without the stream's name."""
+    return {name: value for name, value in request.query.items() if name != STREAM_PARAMETER}
 
 
 def _shown(header: str | None) -> str | None:

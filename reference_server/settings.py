@@ -22,6 +22,8 @@ SERVER_HEADER: Final = "Sseproof-Server"
 """On every response: how a client knows its second witness."""
 TRUTH_HEADER: Final = "Sseproof-Stream"
 """On a request: run/variant/stream number, the logical stream this connection belongs to."""
+STREAM_PARAMETER: Final = "stream"
+"""The same as a parameter of the URL, for who can't set headers: a page's EventSource."""
 DROPPED_HEADER: Final = "Sseproof-Witness-Dropped"
 """On the answer of /witness: rows of that run that were dropped because too many were kept."""
 
@@ -52,6 +54,10 @@ class ServerSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     """How long a connection may stay above that limit before it is closed."""
     metrics_from: Peers = "loopback"
     """Who may read /metrics."""
+    retry_ms: Annotated[int, Meta(ge=0, le=60_000)] | None = RETRY_MS
+    """What the robust profile says in `retry:`; None says nothing, and leaves clients to their own defaults."""
+    allow_origin: str = ""
+    """The one origin whose pages may read the streams from elsewhere (CORS), such as http://127.0.0.1:8080; empty for none."""
 
 
 def settings_to_json(settings: ServerSettings) -> str:
