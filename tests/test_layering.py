@@ -227,8 +227,13 @@ def read_module(name: str | None, source: str, path: Path) -> Module:
     return Module(name, path, reader.imports)
 
 
-def our_modules() -> Iterator[Module]:
+@functools.cache
+def our_modules() -> tuple[Module, ...]:
     """Every module that ships, by the one name it is imported by."""
+    return tuple(_our_modules())
+
+
+def _our_modules() -> Iterator[Module]:
     for top in (f"{PACKAGE}/{LEAF}", *PARTS):
         for path in sorted((ROOT / top).rglob("*.py")):
             dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -239,8 +244,13 @@ def our_modules() -> Iterator[Module]:
         yield read_module(name, path.read_text("utf-8"), path)
 
 
-def other_modules() -> Iterator[Module]:
+@functools.cache
+def other_modules() -> tuple[Module, ...]:
     """Tests and bench: free to import everything of ours, but by its one name."""
+    return tuple(_other_modules())
+
+
+def _other_modules() -> Iterator[Module]:
     for top in ("tests", "bench"):
         for path in sorted((ROOT / top).rglob("*.py")):
             yield read_module(None, path.read_text("utf-8"), path)
