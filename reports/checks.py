@@ -386,25 +386,26 @@ def _errors(scoped: Scoped, each: Facts, _asked: Limit | None) -> Unit:
 
 
 def _goodput(scoped: Scoped, each: Facts, _asked: Limit | None) -> Unit | None:
-    """Success, and every limit kept; the first that is not names the reason."""
+    """Success, and every limit kept; the first that is not names the reason.
+
+    A limit that the stream has nothing to be measured by is not kept: unless it breaks another one, nothing is known of it.
+    """
     record = each.record
     unit = _success(scoped, each, None)
+    unmeasured = False
     for asked in scoped.claim.limits if unit.best else ():
         kept = _OF_STREAM[asked.metric](scoped, each, asked)
-        if kept is None and asked.metric in _NEEDS_MEASURING:
-            return None
-        if kept is None or (kept.worst and kept.cause is None):
-            continue
-        if not kept.best:
+        if kept is None:
+            unmeasured |= asked.metric not in _KEPT_BY_NONE
+        elif not kept.best:
             return _certain(record, good=False, reason=f"beyond {asked.text}")
-        if unit.cause is None:
+        elif unit.cause is None and not kept.worst:
             unit = structs.replace(kept, value=None, value_ns=None, reason=f"beyond {asked.text}")
-    return unit
+    return None if unmeasured and each.outcome != "unfinished" else unit
 
 
-_NEEDS_MEASURING: Final = frozenset({"ttft-plan", "age", "token-rate"})
-"""Limits that can't be kept by a stream in which nobody measured: it has no planned start, no send time in its events, or no
-two tokens."""
+_KEPT_BY_NONE: Final = frozenset({"heartbeat"})
+"""Limits that a stream keeps of which their metric says nothing: where no silence was as long, no heartbeat was due."""
 
 
 def _ttft(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit:

@@ -748,7 +748,7 @@ _NOT_MEASURED_NEXT: Final = {
     "token-rate": "Ask for longer answers, or claim e2e.",
     "heartbeat": "Hold the streams through silences longer than the limit (--duration), or claim gap.",
     "goodput": "Leave out the limit that nobody measured: ttft-plan needs --rate, age needs target.sent_at, "
-    "token-rate needs two tokens a stream.",
+    "token-rate needs two tokens a stream, gap two events, e2e an end.",
     "age": "Name the send time inside the events: --set target.sent_at=json:FIELD.",
     "fanout": "Name what subscribers share, and hold several in a worker: --set target.topic=NAME --users N.",
 }

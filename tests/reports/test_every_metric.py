@@ -370,7 +370,7 @@ class TestGoodput:
 
     def test_what_we_ended_is_open_unless_a_limit_was_broken_already(self, run):
         run.claims(self.CLAIM)
-        run.streams(100)
+        run.streams(100, gaps=run.gaps(10))
         for _ in range(7):
             run.failed("unfinished", "stopped")
         run.failed("unfinished", "stopped", first_token=run.at(1_200))
@@ -397,6 +397,35 @@ class TestGoodput:
         result = run.one("goodput >= 95% with token-rate >= 20/s")
         assert answer(result) == ("unknown", "not-measured", 0, 0)
         assert "token-rate needs two tokens" in result.next
+
+    @pytest.mark.parametrize(
+        ("limit", "fields"),
+        [
+            ("gap <= 500ms", {"events": 1}),
+            ("e2e <= 5s", {"kind": "subscription", "outcome": "held", "end": "stopped"}),
+            ("token-rate >= 20/s", {"tokens": 1}),
+        ],
+    )
+    def test_a_stream_with_nothing_to_measure_is_left_out_unless_it_breaks_another_limit(
+        self, build, limit, fields
+    ):
+        """Neither good for want of evidence, nor hidden from a limit that it does break, whichever is named first."""
+        for limits in (f"{limit}, ttft <= 1s", f"ttft <= 1s, {limit}"):
+            run = build()
+            run.claims(f"goodput >= 1% with {limits}")
+            run.streams(59, gaps=run.gaps(10), last_token=run.at(1_000))
+            run.streams(300, **fields)
+            run.streams(3, **fields, first_token=run.at(1_200))
+            result = run.one("")
+            assert answer(result) == ("pass", None, 59, 62)
+            assert result.excluded == 300
+            assert result.reasons == {"beyond ttft <= 1s": 3}
+            assert "300 streams without a measure of a limit" in result.sentence
+
+    def test_where_no_heartbeat_was_due_its_limit_is_kept(self, run):
+        run.claims("goodput >= 95% with heartbeat <= 20s")
+        run.streams(59, gaps=run.gaps(300))
+        assert answer(run.one("")) == ("pass", None, 59, 59)
 
     @pytest.mark.parametrize(
         ("limit", "good", "bad"),
