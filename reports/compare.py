@@ -638,14 +638,14 @@ def _p(p: float) -> str:
 
 
 def _exit_code(rows: Sequence[Row], asked: Asked, missing: Sequence[str]) -> Literal[0, 1, 2]:
-    """1 for a regression that was shown; 2 where a figure had to be decided and could not be; else 0."""
+    """1 for a regression that was shown; 2 where a figure had to be decided, or one at least, and could not be; else 0."""
     calling = [row for row in rows if row.may_call]
     if any(row.call == "worse" for row in calling):
         return 1
-    gated = [row for row in rows if row.key in asked.gate]
-    if missing or any(not row.decidable for row in gated):
-        return 2
-    return 0
+    if asked.gate:
+        gated = [row for row in rows if row.key in asked.gate]
+        return 2 if missing or any(not row.decidable for row in gated) else 0
+    return 0 if any(row.decidable for row in calling) else 2
 
 
 def _decision(comparison: Comparison, missing: Sequence[str]) -> str:

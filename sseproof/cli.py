@@ -808,8 +808,8 @@ def compare(
     Two runs (A B), one run against kept ones (RUN, with --baseline DIR), or two sets of runs (A1 A2 --with B1 B2).
 
     \b
-    Exit codes: 1 a regression was shown, 0 none was,
-    2 a figure named by --gate could not be decided, 64 bad input.
+    Exit codes: 1 a regression was shown, 0 none was, 2 none could
+    have been (or not in a figure named by --gate), 64 bad input.
 
     \b
     Example:

@@ -79,7 +79,7 @@ def test_a_worse_service_is_told_from_a_healthy_one(tmp_path, answered, capsys):
 
     kept = answered(0, "runs", "keep", str(first))
     assert kept["baselines"] == 1
-    against = answered(0, "compare", str(bad))
+    against = answered(2, "compare", str(bad))
     assert {row["call"] for row in against["comparison"]["rows"]} == {"undecided"}
     trend = answered(0, "runs", "trend")["trends"][0]
     ttft = next(series for series in trend["series"] if series["name"] == "ttft p95 <= 1s")

@@ -153,12 +153,20 @@ def test_alike_pairs_with_five_figures_by_simulation():
     assert regressions <= called
 
 
-def test_so_few_streams_are_not_decided_and_a_gate_says_so():
+def test_so_few_streams_are_not_decided_with_a_gate_and_without():
     found = compare_pair(run(3, 3), run(0, 3), USUAL)
     assert row_of(found, "success").call == "undecided"
     assert not row_of(found, "success").decidable
-    assert found.exit_code == 0
+    assert found.exit_code == 2
     assert compare_pair(run(3, 3), run(0, 3), Asked(gate=("success",))).exit_code == 2
+
+
+def test_nothing_measured_on_both_sides_is_no_pass():
+    """What could have shown no regression says nothing, as a claim that nobody measured does."""
+    before, after = run(), run()
+    before.shares, before.times, after.shares, after.times = after.shares, after.times, {}, {}
+    found = compare_pair(before, after, USUAL)
+    assert (found.decision, found.exit_code) == ("Nothing was measured on both sides.", 2)
 
 
 def test_streams_without_an_end_count_against_the_call():
@@ -280,7 +288,7 @@ def test_so_few_runs_can_not_decide(runs, gate, decides):
     found = compare_sets(*sets(random.Random("few"), runs, 2.0), Asked(gate=gate))
     row = row_of(found, "ttft p95")
     assert row.decidable is decides
-    assert found.exit_code == (1 if decides else 2 if gate else 0)
+    assert found.exit_code == (1 if decides else 2)
     assert ("can't decide" in row.sentence) is not decides
     if not decides:
         assert f"{4 if gate else 5} a side can" in row.sentence
@@ -374,7 +382,7 @@ def test_with_fewer_than_nineteen_there_are_counts_only(gate):
     rng = random.Random("few")
     found = compare_baseline(kept(rng, 18), run(ttft=lognormal(rng, scale=5.0)), Asked(gate=gate))
     assert {row.call for row in found.rows} == {"undecided"}
-    assert found.exit_code == (2 if gate else 0)
+    assert found.exit_code == 2
     row = row_of(found, "ttft p95")
     assert "of 18 kept runs 18 were better, 0 worse" in row.sentence
     assert "Counts only" in row.sentence

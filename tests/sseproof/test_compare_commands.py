@@ -74,12 +74,12 @@ def test_a_run_against_its_baselines(tmp_path, capsys):
     answer = compared(capsys, slow, "--baseline", baseline, code=1)
     assert calls(answer)["ttft p95"] == "worse"
     assert [head["run"] for head in answer["comparison"]["before"]] == [f"made-{seed}" for seed in range(19)]
-    last = compared(capsys, slow, "--baseline", baseline, "--last", "5")
+    last = compared(capsys, slow, "--baseline", baseline, "--last", "5", code=2)
     assert [head["run"] for head in last["comparison"]["before"]] == [
         f"made-{seed}" for seed in range(14, 19)
     ]
     assert set(calls(last).values()) == {"undecided"}
-    one = compared(capsys, tmp_path / "runs" / "r3", "--baseline", baseline / "release-check")
+    one = compared(capsys, tmp_path / "runs" / "r3", "--baseline", baseline / "release-check", code=2)
     assert len(one["comparison"]["before"]) == 18, "a run is not held against itself"
 
 
@@ -100,7 +100,7 @@ def test_baselines_that_can_not_stand_beside_the_run_are_left_out_and_named(tmp_
     plan = msgspec.json.decode((tmp_path / "baseline" / "other" / "7" / PLAN_NAME).read_bytes(), type=Plan)
     plan.scenario = "other"
     write_document(tmp_path / "baseline" / "other" / "7" / PLAN_NAME, plan)
-    answer = compared(capsys, made_run(tmp_path / "new", 50))
+    answer = compared(capsys, made_run(tmp_path / "new", 50), code=2)
     assert [head["run"] for head in answer["comparison"]["before"]] == ["made-2"]
     assert any("was not taken: interrupted" in each for each in answer["left_out"])
     assert any("was not taken: aborted" in each for each in answer["left_out"])
