@@ -435,6 +435,8 @@ def _endpoint(request: web.Request) -> str:
     """The route, never the path as it was asked for: whoever asks must not make up new ones."""
     resource = request.match_info.route.resource
     return OTHER if resource is None else resource.canonical
+
+
 async def _preflight(_: web.Request) -> web.Response:
     """What a browser asks before it sends a header of a page's own, as a reconnection by fetch does."""
     return web.Response(status=204, headers=PREFLIGHT_HEADERS)
