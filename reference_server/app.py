@@ -5,6 +5,9 @@ Rules:
   buffering. `legacy` is the naive one: none of these.
 - Every response names the server and its witness; /witness answers loopback peers only.
 - What a client gets wrong is a 400 with one sentence of JSON; an unknown Last-Event-ID is said in the stream.
+- Who is let in, in which order that is asked, and what he may ask for is the gate's (gate.py); all its refusals are
+  answers before a stream begins.
+- A stream that is ended before its time ends with a word, a `retry:` or an error event, and with its framing complete.
 - One shared timer sends the heartbeats; a reader that stays too slow is closed and the witness says so.
 """
 
@@ -12,24 +15,31 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import os
 import signal
 import socket
+import stat
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
 
 from sseproof.reference_server import wire
-from sseproof.reference_server.ask import parse_ask, parse_feed_ask, sentence
+from sseproof.reference_server.ask import TooLongError, parse_ask, parse_feed_ask, sentence
+from sseproof.reference_server.auth import TOKENS_VARIABLE, Tokens
 from sseproof.reference_server.emission import Emission, Options
 from sseproof.reference_server.feed import FeedAdmitter, FeedAsk
+from sseproof.reference_server.gate import Gate, Visitor
+from sseproof.reference_server.limits import Refusal
 from sseproof.reference_server.metrics import OTHER, ServerMetrics
 from sseproof.reference_server.misbehave import Misbehaviour, parse_modes
 from sseproof.reference_server.page import add_page
 from sseproof.reference_server.settings import (
+    ADMIN_PATH,
     CHAT_PATH,
     DROPPED_HEADER,
     FEED_PATH,
@@ -41,14 +51,18 @@ from sseproof.reference_server.settings import (
     WITNESS_PATH,
     ServerSettings,
 )
-from sseproof.reference_server.streams import Admission, Admitter, Ask, StreamName, parse_name
+from sseproof.reference_server.streams import Admission, Admitter, Ask, Stream, StreamName, parse_name
+from sseproof.reference_server.waiting import Waiting
 from sseproof.reference_server.witness import Connection, Witness
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import RigError, SuiteError, UsageError
 from sseproof.rundir.parent import orphaned
 from sseproof.rundir.rows import Instant, WitnessRow
 from sseproof.rundir.text import printable
+from sseproof.rundir.units import Duration
 
+DRAIN_RETRY_MS: Final = 500
+DRAIN_SPREAD_MS: Final = 1_000
 BACKLOG: Final = 4_096
 """Thousands of streams may connect within one turn of the loop; the kernel caps it by somaxconn."""
 BODY_LIMIT_BYTES: Final = 64 * 1024
@@ -71,12 +85,38 @@ PREFLIGHT_HEADERS: Final = {
     "Access-Control-Max-Age": "600",
 }
 
-A = TypeVar("A", Ask, FeedAsk)
+LINGERING_S: Final = 2.0
+"""How long what still comes of a refused body is read and thrown away: closed at once, the refusal itself might be lost."""
+
+A_contra = TypeVar("A_contra", Ask, FeedAsk, contravariant=True)
+
+
+class _Admits(Protocol[A_contra]):
+    """Decides what a request gets: Admitter for answers, FeedAdmitter for topics."""
+
+    def continued(
+        self, name: StreamName | None, last_event_id: str | None, now: float, owner: str | None, /
+    ) -> Stream | None: ...
+
+    def admit(
+        self,
+        ask: A_contra,
+        name: StreamName | None,
+        last_event_id: str | None,
+        now: float,
+        owner: str | None,
+        /,
+    ) -> Admission: ...
+
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Service:
-    """The handlers and what they share. Raises UsageError for a bad mode, RigError for an unwritable run directory."""
+    """The handlers and what they share.
+
+    Raises UsageError for a bad mode or tokens that can't be read, RigError for an unwritable run directory.
+    """
 
     def __init__(self, settings: ServerSettings) -> None:
         try:
@@ -91,21 +131,32 @@ class Service:
         self.failure: SuiteError | None = None
         """Why the server can't go on."""
         self.on_failure: Callable[[], None] = _nothing
-        self._admitter = Admitter(settings.seed, misbehaviour, resumes=self.robust)
+        self.gate = Gate(settings, load_tokens(settings, os.environ) if settings.login else None)
+        self.waiting = None if settings.request_limit is None else Waiting(settings.request_limit.seconds)
+        self._admitter = Admitter(
+            settings.seed,
+            misbehaviour,
+            resumes=self.robust,
+            window_s=None if settings.replay_window is None else settings.replay_window.seconds,
+            replays=settings.replays,
+        )
         self._feeds = FeedAdmitter(settings.seed, misbehaviour)
         self._emissions: dict[Emission, None] = {}
+        self._emptied = asyncio.Event()
         self._closing = False
         self._name = f"reference; profile={settings.profile}; witness={WITNESS_PATH}"
 
     def application(self) -> web.Application:
         """The routes."""
-        app = web.Application(client_max_size=BODY_LIMIT_BYTES, middlewares=[_sentences])
+        app = web.Application(client_max_size=BODY_LIMIT_BYTES, middlewares=[self._counted, _sentences])
         app.on_response_prepare.append(self._sign)
         if self.settings.allow_origin:
             app.on_response_prepare.append(self._allow_origin)
             app.router.add_route(hdrs.METH_OPTIONS, CHAT_PATH, _preflight)
         app.router.add_get(CHAT_PATH, self.chat, allow_head=False)
         app.router.add_post(CHAT_PATH, self.chat)
+        app.router.add_get(ADMIN_PATH, self.admin_chat, allow_head=False)
+        app.router.add_post(ADMIN_PATH, self.admin_chat)
         app.router.add_get(FEED_PATH, self.feed, allow_head=False)
         app.router.add_post(FEED_PATH, self.feed)
         app.router.add_get(HEALTH_PATH, self.health)
@@ -116,56 +167,115 @@ class Service:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """One connection of a stream."""
-        return await self._stream(
-            request, lambda body: parse_ask(_asked(request), body), self._admitter.admit
-        )
+        return await self._stream(request, self._parse_ask(request), self._admitter)
+
+    async def admin_chat(self, request: web.Request) -> web.StreamResponse:
+        """The same for admins, whose hello tells how the server is."""
+        return await self._stream(request, self._parse_ask(request), self._admitter, admins_only=True)
 
     async def feed(self, request: web.Request) -> web.StreamResponse:
         """One connection of a topic's subscriber."""
         if not self.robust:
             return _problem(404, "The legacy profile has no feed: its events have no numbers.")
-        return await self._stream(
-            request, lambda body: parse_feed_ask(_asked(request), body), self._feeds.admit
-        )
+        return await self._stream(request, lambda body: parse_feed_ask(_asked(request), body), self._feeds)
+
+    def _parse_ask(self, request: web.Request) -> Callable[[bytes], Ask]:
+        return lambda body: parse_ask(_asked(request), body, self.settings.question_limit_chars)
 
     async def _stream(
         self,
         request: web.Request,
-        parse: Callable[[bytes], A],
-        admit: Callable[[A, StreamName | None, str | None, float], Admission],
+        parse: Callable[[bytes], A_contra],
+        admitter: "_Admits[A_contra]",
+        *,
+        admins_only: bool = False,
     ) -> web.StreamResponse:
         accepted_ns = now_ns()
         loop = asyncio.get_running_loop()
+        last_event_id = request.headers.get(hdrs.LAST_EVENT_ID)
         try:
-            ask = parse(await request.read() if request.can_read_body else b"")
+            visitor = self._visitor(request, admins_only=admins_only)
             header = request.headers.get(TRUTH_HEADER) or request.query.get(STREAM_PARAMETER)
             name = None if header is None else parse_name(header)
-            admission = admit(ask, name, request.headers.get(hdrs.LAST_EVENT_ID), loop.time())
+            if admitter.continued(name, last_event_id, loop.time(), visitor.owner) is None:
+                _heed(self.gate.rate(visitor, loop.time()))
+            ask = parse(await self._body(request))
+            _heed(self.gate.draining(loop.time()))  # which may have begun while the body came
+            continued = admitter.continued(name, last_event_id, loop.time(), visitor.owner)
+            _heed(self.gate.room(visitor, None if continued is None else _place(continued)))
+            admission = admitter.admit(ask, name, last_event_id, loop.time(), visitor.owner)
+        except _RefusedError as error:
+            return _refused(error.refusal)
+        except TooLongError as error:
+            return _problem(413, sentence(str(error)))
         except ValueError as error:
             return _problem(400, sentence(str(error)))
-        connection = self._connection(request, admission, accepted_ns)
+        connection = self._connection(request, admission, accepted_ns, visitor)
+        with contextlib.ExitStack() as held:
+            if admission.kind == "serve" and admission.stream is not None:
+                held.enter_context(self.gate.holding(visitor, _place(admission.stream)))
+            try:
+                return await self._answer(
+                    request, admission, connection, sent_at=ask.sent_at, tells=admins_only
+                )
+            finally:
+                self._closed(connection, "shutdown" if self._closing else "client-gone")
+
+    def _visitor(self, request: web.Request, *, admins_only: bool) -> Visitor:
+        """Who asks. Raises _RefusedError by what the head says."""
+        _heed(self.gate.draining(asyncio.get_running_loop().time()))
+        visitor = self.gate.visitor(
+            request.headers.getall(hdrs.AUTHORIZATION, ()),
+            request.remote,
+            time.time(),
+            admins_only=admins_only,
+        )
+        if isinstance(visitor, Refusal):
+            raise _RefusedError(visitor)
+        return visitor
+
+    async def _body(self, request: web.Request) -> bytes:
+        """The request's body. Raises _RefusedError when it is too large or too slow, and then closes the connection."""
+        if not request.can_read_body:
+            return b""
+        length = request.content_length
+        if length is not None and length > BODY_LIMIT_BYTES:  # before a byte of it is read
+            raise _RefusedError(_TOO_LARGE)
+        limit = self.settings.request_limit
         try:
-            return await self._answer(request, admission, connection, sent_at=ask.sent_at)
-        finally:
-            self._closed(connection, "shutdown" if self._closing else "client-gone")
+            async with asyncio.timeout(None if limit is None else limit.seconds):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise _RefusedError(_TOO_LARGE) from None
+        except TimeoutError:
+            raise _RefusedError(Refusal(408, f"The body did not come within {limit}.", _CLOSES)) from None
 
     async def health(self, _: web.Request) -> web.Response:
-        """A sign of life."""
+        """A sign of life, or that no new stream is taken any more."""
+        if (refusal := self.gate.draining(asyncio.get_running_loop().time())) is not None:
+            response = _json({"status": "draining", "service": wire.SERVICE}, refusal.status)
+            response.headers.update(refusal.headers)
+            return response
         return _json({"status": "ok", "service": wire.SERVICE})
 
     async def witnessed(self, request: web.Request) -> web.StreamResponse:
-        """The witness rows of `?run=ID` (without it: all), a line of JSON each."""
+        """The witness rows of `?run=ID` (without it: all), a line of JSON each; with a login, of the user's own streams."""
         if not _is_loopback(request.remote):
             return _problem(
                 403, "The witness answers loopback peers only: ask from the machine this server runs on."
             )
+        try:
+            user = self._visitor_of_witness(request).user
+        except _RefusedError as error:
+            return _refused(error.refusal)
         run = request.query.get("run")
+        owner = None if user is None or user.admin else user.name
         response = web.StreamResponse(
             headers={"Content-Type": "application/jsonl", DROPPED_HEADER: str(self.witness.dropped(run))}
         )
         await response.prepare(request)
         batch = bytearray()
-        for line in self.witness.lines(run):
+        for line in self.witness.lines(run, owner):
             batch += line
             if len(batch) >= WITNESS_BATCH_BYTES:
                 await response.write(batch)
@@ -184,14 +294,51 @@ class Service:
         content, content_type = self.metrics.exposition(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(body=content, headers={hdrs.CONTENT_TYPE: content_type})
 
+    def _visitor_of_witness(self, request: web.Request) -> Visitor:
+        # A proxy on this machine makes everybody a loopback peer, and a row tells the answer to who knows the scripts.
+        visitor = self.gate.visitor(
+            request.headers.getall(hdrs.AUTHORIZATION, ()), request.remote, time.time(), admins_only=False
+        )
+        if isinstance(visitor, Refusal):
+            raise _RefusedError(visitor)
+        return visitor
+
     def beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The one timer behind all heartbeats."""
-        heartbeat_s = self.settings.heartbeat.seconds
+        """The one timer behind all heartbeats and limits."""
+        settings = self.settings
+        heartbeat_s = settings.heartbeat.seconds
+        limits_s = [each.seconds for each in (settings.total_limit, settings.idle_limit) if each is not None]
         now = loop.time()
-        for emission in self._emissions:
-            emission.ping(now, heartbeat_s)
-        step_s = min(max(heartbeat_s / HEARTBEAT_STEPS, SHORTEST_STEP_S), LONGEST_STEP_S)
+        for emission in list(self._emissions):
+            self._end_over_limit(emission, now)
+            if self.robust:
+                emission.ping(now, heartbeat_s)
+        step_s = min(max(min([heartbeat_s, *limits_s]) / HEARTBEAT_STEPS, SHORTEST_STEP_S), LONGEST_STEP_S)
         loop.call_later(step_s, self.beat, loop)
+
+    def _end_over_limit(self, emission: Emission, now: float) -> None:
+        total, idle = self.settings.total_limit, self.settings.idle_limit
+        if total is not None and now - emission.began >= total.seconds:
+            emission.leave("total-limit", self._retry_frame(self.settings.retry_ms))
+        elif idle is not None and emission.idle_s(now) >= idle.seconds:
+            emission.leave("idle-limit", wire.error_frame("nothing to send for too long", limit=str(idle)))
+
+    def _retry_frame(self, retry_ms: int | None) -> bytes:
+        return b"" if retry_ms is None or not self.robust else wire.retry_frame(retry_ms)
+
+    def drain(self, limit_s: float) -> None:
+        """From now on no new stream is taken, for so long as the open ones may go on."""
+        self.gate.draining_until = asyncio.get_running_loop().time() + limit_s
+
+    @property
+    def open_streams(self) -> int:
+        """How many connections are being sent to."""
+        return len(self._emissions)
+
+    def send_home(self) -> None:
+        """Ends every stream with a word of when to come again, spread so that they don't come all at once."""
+        for emission in list(self._emissions):
+            emission.leave("drain", self._retry_frame(DRAIN_RETRY_MS + emission.spread(DRAIN_SPREAD_MS)))
 
     def close(self) -> None:
         """Ends every stream where it is."""
@@ -199,8 +346,20 @@ class Service:
         for emission in list(self._emissions):
             emission.stop("shutdown")
 
+    async def until_empty(self) -> None:
+        """Until no connection is being sent to."""
+        while self._emissions:
+            self._emptied.clear()
+            await self._emptied.wait()
+
     async def _answer(
-        self, request: web.Request, admission: Admission, connection: Connection, *, sent_at: bool
+        self,
+        request: web.Request,
+        admission: Admission,
+        connection: Connection,
+        *,
+        sent_at: bool,
+        tells: bool,
     ) -> web.StreamResponse:
         if admission.kind == "finished":
             self._closed(connection, "finished")
@@ -236,6 +395,7 @@ class Service:
             chunked=chunked,
             retry_ms=self.settings.retry_ms if self.robust else None,
             write_limit_bytes=self.settings.write_limit_bytes,
+            details={"open_streams": self.open_streams, "profile": self.settings.profile} if tells else {},
         )
         self._bound(transport)
         emission = Emission(transport, admission.stream, connection, options, admission.first)
@@ -255,7 +415,10 @@ class Service:
             if emission.end is not None:  # closing after a cut cancels this task before it hears of the end
                 self._closed(connection, emission.end)
             admission.stream.opened -= 1
+            admission.stream.left = asyncio.get_running_loop().time()
             del self._emissions[emission]
+            if not self._emissions:
+                self._emptied.set()
             emission.stop("shutdown")
         return await self._ended(response, emission, connection, transport)
 
@@ -293,7 +456,9 @@ class Service:
         connection.extra_bytes(len(frame))
         await response.write(frame)
 
-    def _connection(self, request: web.Request, admission: Admission, accepted_ns: int) -> Connection:
+    def _connection(
+        self, request: web.Request, admission: Admission, accepted_ns: int, visitor: Visitor
+    ) -> Connection:
         stream = admission.stream
         served = stream is not None and admission.kind == "serve"
         headers = request.headers
@@ -314,7 +479,7 @@ class Service:
             accept_encoding=_shown(headers.get(hdrs.ACCEPT_ENCODING)),
             user_agent=_shown(headers.get(hdrs.USER_AGENT)),
         )
-        connection = Connection(row)
+        connection = Connection(row, visitor.owner)
         self.witness.opened(connection)
         self.metrics.opened(connection, _endpoint(request))
         return connection
@@ -327,6 +492,18 @@ class Service:
             # The rows are what this server is for: without them it stops.
             self.failure = self.failure or error
             self.on_failure()
+
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Tells who is served from who is waited for."""
+        if self.waiting is None:
+            return await handler(request)
+        connection = request.protocol
+        self.waiting.begin(connection)
+        try:
+            return await handler(request)
+        finally:
+            self.waiting.end(connection, asyncio.get_running_loop().time())
 
     async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
         self.metrics.responded(_endpoint(request), response.status)
@@ -354,29 +531,102 @@ def run_server(settings: ServerSettings) -> None:
 async def _serve(service: Service) -> None:
     settings = service.settings
     loop = asyncio.get_running_loop()
+    asked: asyncio.Future[None] = loop.create_future()
+    """The first signal: to drain."""
     stopped: asyncio.Future[None] = loop.create_future()
+    """The second signal, or a failure: to end at once."""
     service.on_failure = lambda: _set(stopped)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _set, stopped)
+        loop.add_signal_handler(number, lambda: _set(stopped if asked.done() else asked))
     runner = web.AppRunner(
         service.application(),
         access_log=None,
         handler_cancellation=True,
         handle_signals=False,
+        lingering_time=LINGERING_S,
         shutdown_timeout=1.0,
     )
     await runner.setup()
     try:
         await _listen(runner, settings)
-        if service.robust:
-            service.beat(loop)
+        service.beat(loop)
+        _sweep(service, runner, loop)
         print(f"sseproof reference server ({settings.profile}) on {_url(runner)}{CHAT_PATH}", flush=True)
-        await stopped
+        await asyncio.wait({asked, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if settings.drain is not None and not stopped.done():
+            await _drain(service, settings.drain, stopped)
     finally:
         service.close()
         await runner.cleanup()
     if service.failure is not None:
         raise service.failure
+
+
+async def _drain(service: Service, limit: Duration, stopped: asyncio.Future[None]) -> None:
+    """Until all streams have ended: by themselves within the limit, by a word after it, or a second signal has come."""
+    service.drain(limit.seconds)
+    if service.open_streams:
+        print(
+            f"sseproof reference server: {service.open_streams} open streams may go on for {limit}; "
+            "a second signal ends them at once.",
+            file=sys.stderr,
+            flush=True,
+        )
+    await _until_empty(service, limit.seconds, stopped)
+    service.send_home()
+    await _until_empty(service, service.settings.slow_reader.seconds, stopped)
+
+
+async def _until_empty(service: Service, limit_s: float, stopped: asyncio.Future[None]) -> None:
+    empty = asyncio.ensure_future(service.until_empty())
+    await asyncio.wait({empty, stopped}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+    empty.cancel()
+
+
+def _sweep(service: Service, runner: web.AppRunner, loop: asyncio.AbstractEventLoop) -> None:
+    """The one timer behind the limit of requests."""
+    if service.waiting is None or runner.server is None:
+        return
+    service.waiting.sweep(runner.server.connections, loop.time())
+    step_s = min(max(service.waiting.limit_s / HEARTBEAT_STEPS, SHORTEST_STEP_S), LONGEST_STEP_S)
+    loop.call_later(step_s, _sweep, service, runner, loop)
+
+
+def load_tokens(settings: ServerSettings, environ: Mapping[str, str]) -> Tokens:
+    """The tokens of the file, or else of the environment. Raises UsageError when there are none or they can't be read."""
+    text = environ.get(TOKENS_VARIABLE, "")
+    where = TOKENS_VARIABLE
+    if settings.tokens_file is not None:
+        where = settings.tokens_file
+        text = _token_file(Path(where))
+    try:
+        tokens = Tokens(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}.") from None
+    if not len(tokens):
+        raise UsageError(
+            f"A login needs tokens: set {TOKENS_VARIABLE}=user:token, or give a file of such lines by --tokens."
+        )
+    return tokens
+
+
+def _token_file(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"The tokens of {path} can't be read: {getattr(error, 'strerror', error)}."
+        ) from None
+    if mode & stat.S_IWOTH:
+        raise UsageError(f"Everybody may write into {path}, and so let himself in: chmod 600 {path}.")
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        # Mounted secrets are often readable for all inside their container, so this is no error.
+        print(
+            f"sseproof reference server: others may read the tokens in {path}: chmod 600 {path}.",
+            file=sys.stderr,
+        )
+    return text
 
 
 async def _listen(runner: web.AppRunner, settings: ServerSettings) -> None:
@@ -457,6 +707,36 @@ def _json(value: object, status: int = 200) -> web.Response:
 
 def _problem(status: int, sentence: str) -> web.Response:
     return _json({"error": sentence}, status)
+
+
+_CLOSES: Final = ((str(hdrs.CONNECTION), "close"),)
+_TOO_LARGE: Final = Refusal(413, f"The body is larger than {BODY_LIMIT_BYTES // 1024} KiB.", _CLOSES)
+
+
+class _RefusedError(Exception):
+    """A request that is not served."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+def _heed(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise _RefusedError(refusal)
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    response = _problem(refusal.status, refusal.sentence)
+    response.headers.update(refusal.headers)
+    if _CLOSES[0] in refusal.headers:
+        response.force_close()
+    return response
+
+
+def _place(stream: Stream) -> str:
+    """What tells a stream from all others, those of the same topic too."""
+    return f"{stream.key} {stream.name.truth_id}"
 
 
 @web.middleware

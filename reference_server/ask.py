@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from sseproof.reference_server.feed import FeedAsk
+from sseproof.reference_server.settings import QUESTION_LIMIT_CHARS
 from sseproof.reference_server.streams import Ask
 from sseproof.rundir.text import printable
 
@@ -20,23 +22,41 @@ T = TypeVar("T", Ask, FeedAsk)
 _PLACE = re.compile(r"(?P<what>.*?) - at `\$\.(?P<name>\w+)`", re.DOTALL)
 
 
-def parse_ask(query: Mapping[str, str], body: bytes) -> Ask:
-    """The request's wishes. Raises ValueError, in one sentence without its full stop, for anything wrong."""
-    return _parsed(Ask, query, body)
+class TooLongError(ValueError):
+    """What was sent is longer than is taken: 413 and not 400."""
+
+
+def parse_ask(query: Mapping[str, str], body: bytes, question_limit_chars: int = QUESTION_LIMIT_CHARS) -> Ask:
+    """The request's wishes.
+
+    Raises TooLongError for a question above the limit, and ValueError for anything else that is wrong, in one sentence
+    without its full stop.
+    """
+    values = _values(Ask, query, body)
+    question = values.get("question")
+    if isinstance(question, str) and len(question) > question_limit_chars:
+        raise TooLongError(
+            f"the question has {len(question):,} characters, and {question_limit_chars:,} are the most"
+        )
+    return _converted(Ask, values)
 
 
 def parse_feed_ask(query: Mapping[str, str], body: bytes) -> FeedAsk:
     """The wishes of a subscriber. Raises ValueError, in one sentence without its full stop, for anything wrong."""
-    return _parsed(FeedAsk, query, body)
+    return _converted(FeedAsk, _values(FeedAsk, query, body))
 
 
-def _parsed(kind: type[T], query: Mapping[str, str], body: bytes) -> T:
+def _values(kind: type[Struct], query: Mapping[str, str], body: bytes) -> dict[str, object]:
     values: dict[str, object] = dict(query)
     if body.strip():
         values.update(_object(body))
     for name in values:
         if name not in kind.__struct_fields__:
             raise ValueError(_unknown(name, kind.__struct_fields__))
+    return values
+
+
+def _converted(kind: type[T], values: dict[str, object]) -> T:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:

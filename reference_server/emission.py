@@ -9,6 +9,7 @@ Rules:
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -26,7 +27,7 @@ EARLY_S: Final = 0.000_05
 """An event due within this is written now; a timer of its own would cost as much."""
 
 Signal = Literal["full", "end"]
-End = Literal["done", "cut", "truncate", "failed", "shutdown"]
+End = Literal["done", "cut", "truncate", "failed", "shutdown", "total-limit", "idle-limit", "drain"]
 Break = Literal["cut", "truncate", "stall"]
 
 
@@ -40,6 +41,8 @@ class Options(Struct, frozen=True):
     """False for an HTTP/1.0 client: the body then ends with the connection."""
     retry_ms: int | None
     write_limit_bytes: int
+    details: Mapping[str, str | int] = {}
+    """What hello tells besides."""
 
 
 class Emission:
@@ -74,7 +77,7 @@ class Emission:
         self._silent = False
         """Stalled on purpose."""
         self._full = False
-        self._last_write = self._last_timeout = loop.time()
+        self.began = self._last_write = self._last_event = self._last_timeout = loop.time()
         self._signal: asyncio.Future[Signal] = loop.create_future()
 
     def begin(self) -> None:
@@ -93,6 +96,8 @@ class Emission:
         """The transport has drained."""
         self._full = False
         self._signal = self._loop.create_future()
+        if self.end is not None:  # it was ended meanwhile
+            self._wake("end")
         self._run()
 
     def stop(self, end: End) -> None:
@@ -103,6 +108,23 @@ class Emission:
         if self.end is None:
             self.end = end
         self._wake("end")
+
+    def spread(self, size: int) -> int:
+        """A number below `size`, even over the streams."""
+        return int(self._stream.key, 16) % size
+
+    def idle_s(self, now: float) -> float:
+        """How long no event was written, heartbeats left out."""
+        return now - self._last_event
+
+    def leave(self, end: End, frame: bytes) -> None:
+        """Ends the emission before its time with a word (`retry:` or an error event), which is not an event of its own."""
+        if self.end is not None or self._transport.is_closing():
+            return
+        if frame:
+            self._write(frame)
+            self._connection.extra_bytes(len(frame))
+        self.stop(end)
 
     def ping(self, now: float, heartbeat_s: float) -> None:
         """Writes a heartbeat if nothing was written for so long."""
@@ -172,7 +194,9 @@ class Emission:
         sent_at_ns = sent_ns if self._options.sent_at else None
         self._connection.wrote(step.number, len(step.text))
         if step.type == "hello":
-            return wire.hello_frame(self._key, self._stream.key, self._options.retry_ms)
+            return wire.hello_frame(
+                self._key, self._stream.key, self._options.retry_ms, self._options.details
+            )
         if step.type == "done":
             return wire.done_frame(self._key, step.number, self._script.sha256())
         if not self._script.endless:
@@ -216,7 +240,7 @@ class Emission:
 
     def _hand_over(self, data: bytes, now: float, before_ns: int, *, token: bool) -> None:
         self._write(data)
-        self._last_write = now
+        self._last_write = self._last_event = now
         self._connection.handed(len(data), before_ns, token=token)
 
     def _write(self, data: bytes) -> None:

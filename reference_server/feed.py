@@ -81,18 +81,29 @@ class FeedAdmitter:
         self._subscribers = StreamTable(limit)
         self._unnamed = 0
 
+    def continued(
+        self, _name: StreamName | None, _last_event_id: str | None, _now: float, _owner: str | None
+    ) -> Stream | None:
+        """None: a topic belongs to nobody, so that to continue it is a request like another."""
+        return None
+
     def admit(
-        self, ask: FeedAsk, name: StreamName | None, last_event_id: str | None, now: float
+        self,
+        ask: FeedAsk,
+        name: StreamName | None,
+        last_event_id: str | None,
+        now: float,
+        owner: str | None = None,
     ) -> Admission:
-        """What this request gets."""
+        """What this request of this user gets."""
         topic = self._topic(ask, now)
         due = topic.next_due(now)
         if name is None:
             self._unnamed += 1
             name = unnamed(self._seed, self._unnamed)
-        stream = self._subscribers.find(f"{topic.key} {name.truth_id}")
+        stream = self._subscribers.find(_place(topic, name, owner))
         if not last_event_id:
-            stream = stream or self._subscriber(topic, name, due)
+            stream = stream or self._subscriber(topic, name, due, owner)
             stream.connections += 1
             return Admission("serve", name, stream, due, due)
         place = parse_event_id(last_event_id)
@@ -101,7 +112,7 @@ class FeedAdmitter:
                 stream.connections += 1
             return Admission("unknown", name, stream)
         meant = place[1] + 1
-        stream = stream or self._subscriber(topic, name, meant)
+        stream = stream or self._subscriber(topic, name, meant, owner)
         stream.connections += 1
         modes: tuple[Mode, ...] = ()
         first = meant
@@ -122,14 +133,18 @@ class FeedAdmitter:
             del self._topics[next(iter(self._topics))]
         return topic
 
-    def _subscriber(self, topic: Topic, name: StreamName, first: int) -> Stream:
+    def _subscriber(self, topic: Topic, name: StreamName, first: int, owner: str | None) -> Stream:
         acts = _moved(self._misbehaviour.acts(name.repeatable, topic.script.spec), first - FIRST)
-        stream = Stream(topic.key, name, topic.script, acts)
+        stream = Stream(topic.key, name, topic.script, acts, owner)
         stream.started = topic.started
         stream.first_token = first
         stream.greets = False
-        self._subscribers.add(stream, f"{topic.key} {name.truth_id}")
+        self._subscribers.add(stream, _place(topic, name, owner))
         return stream
+
+
+def _place(topic: Topic, name: StreamName, owner: str | None) -> str:
+    return f"{topic.key} {name.truth_id} {owner or ''}"
 
 
 def _moved(acts: Acts, by: int) -> Acts:

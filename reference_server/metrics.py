@@ -26,7 +26,7 @@ SIZE_BUCKETS_BYTES: Final = tuple(4**power for power in range(4, 14))
 TOKENS_PER_SECOND_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 OTHER: Final = "other"
 """The endpoint of what was asked for and does not exist."""
-WELL_ENDED: Final = frozenset({"done", "finished", "client-gone", "shutdown"})
+WELL_ENDED: Final = frozenset({"done", "finished", "client-gone", "total-limit", "drain", "shutdown"})
 """Ends of connections that are no error of the service: a client may leave, and a server may be stopped."""
 _REASONS: Final = {
     400: "bad-request",
@@ -34,6 +34,7 @@ _REASONS: Final = {
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
+    408: "timeout",
     413: "too-large",
     429: "rate-limited",
     500: "internal",

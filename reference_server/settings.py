@@ -3,7 +3,7 @@
 It travels as one JSON argument to `python -m sseproof.reference_server`; durations are text with their unit.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,6 +14,7 @@ Profile = Literal["robust", "legacy"]
 Peers = Literal["loopback", "anywhere"]
 
 CHAT_PATH: Final = "/api/v1/stream/chat"
+ADMIN_PATH: Final = "/admin/api/chat/stream"
 FEED_PATH: Final = "/api/v1/stream/feed"
 HEALTH_PATH: Final = "/api/v1/stream/health"
 WITNESS_PATH: Final = "/witness"
@@ -27,6 +28,7 @@ STREAM_PARAMETER: Final = "stream"
 DROPPED_HEADER: Final = "Sseproof-Witness-Dropped"
 """On the answer of /witness: rows of that run that were dropped because too many were kept."""
 
+QUESTION_LIMIT_CHARS: Final = 4_000
 RETRY_MS: Final = 300
 """Sent with hello: a client that obeys is back well inside a second, and a thousand of them are no stampede."""
 
@@ -58,6 +60,48 @@ class ServerSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     """What the robust profile says in `retry:`; None says nothing, and leaves clients to their own defaults."""
     allow_origin: str = ""
     """The one origin whose pages may read the streams from elsewhere (CORS), such as http://127.0.0.1:8080; empty for none."""
+
+    # The rules of a product's backend, each on its own (BACKEND_RULES turns them on together).
+
+    login: bool = False
+    """Asks for a bearer token; they come from the environment (auth.TOKENS_VARIABLE) or from `tokens_file`, and never
+    travel with these settings, which anybody can read in the list of processes."""
+    tokens_file: str | None = None
+    rate_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """Requests a minute and user, or peer without a login; continuing one's own stream is not counted."""
+    rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
+    """So many of them at once."""
+    question_limit_chars: Annotated[int, Meta(ge=1, le=QUESTION_LIMIT_CHARS)] = QUESTION_LIMIT_CHARS
+    streams_per_user: Annotated[int, Meta(ge=1)] | None = None
+    """Open at once."""
+    request_limit: Duration | None = None
+    """How long a request's head and body may take to come, each."""
+    total_limit: Duration | None = None
+    """How long one connection may last; then it ends with a `retry:`, and the client continues on another."""
+    idle_limit: Duration | None = None
+    """How long a stream may be without an event, heartbeats left out; then it ends with an error event."""
+    replay_window: Duration | None = None
+    """How long after its last connection ended a stream can be continued."""
+    replays: Annotated[int, Meta(ge=0)] | None = None
+    """How often a stream can be continued."""
+    drain: Duration | None = None
+    """How long open streams may go on after SIGTERM or SIGINT, while new ones are refused."""
+    handover: str | None = None
+    """A file: written when the server has drained, read and removed by the next one, which so continues the streams."""
+
+
+BACKEND_RULES: Final[dict[str, Any]] = {
+    "login": True,
+    "rate_per_minute": 60,
+    "streams_per_user": 8,
+    "request_limit": Duration(10_000_000_000),
+    "total_limit": Duration(3_600_000_000_000),
+    "idle_limit": Duration(120_000_000_000),
+    "replay_window": Duration(600_000_000_000),
+    "replays": 20,
+    "drain": Duration(10_000_000_000),
+}
+"""What `sseproof serve --backend` sets where no option says otherwise."""
 
 
 def settings_to_json(settings: ServerSettings) -> str:

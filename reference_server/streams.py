@@ -6,6 +6,9 @@ Rules:
   is `key-number`, the number at the end.
 - A resume finds its stream by the key. A name that differs from the stream's own makes the id unknown: nobody continues
   somebody else's answer. A request without a name may continue any stream, as a plain EventSource or curl would.
+- With a login a stream has an owner, whom its key depends on, and is unknown to everybody else, whatever his request
+  says: nobody is told that it exists.
+- A stream can be continued for a time and a number of times where the server sets such limits; then it is unknown.
 - The table is bounded: the stream that was used longest ago goes first, and one that is being sent goes last.
 """
 
@@ -18,12 +21,12 @@ from msgspec import Meta, Struct
 
 from sseproof.reference_server.misbehave import DUPLICATES, Acts, Misbehaviour, Mode
 from sseproof.reference_server.script import Kind, Script, seed_for, spec_for
+from sseproof.reference_server.settings import QUESTION_LIMIT_CHARS
 from sseproof.rundir.rows import ScriptSpec
 
 STREAMS_KEPT: Final = 20_000
 """At about 1 KB each; as many as the descriptors a machine usually grants, so every open stream has its place."""
 TRUTH_LIMIT_CHARS: Final = 200
-QUESTION_LIMIT_CHARS: Final = 4_000
 EVENTS_LIMIT: Final = 10_000
 """Minutes at an ordinary pace; who needs more asks for an endless feed."""
 WAIT_LIMIT_MS: Final = 600_000
@@ -68,9 +71,10 @@ def parse_event_id(text: str) -> tuple[str, int] | None:
     return (match["key"], int(match["number"])) if match else None
 
 
-def key_of(seed: int, name: StreamName, spec: ScriptSpec) -> str:
+def key_of(seed: int, name: StreamName, spec: ScriptSpec, owner: str | None = None) -> str:
     """What the ids of this stream start with."""
-    return _digest(f"{seed}:{name.truth_id}:{msgspec.json.encode(spec).decode()}")
+    whose = "" if owner is None else f"{owner}:"
+    return _digest(f"{seed}:{whose}{name.truth_id}:{msgspec.json.encode(spec).decode()}")
 
 
 def _digest(text: str) -> str:
@@ -80,11 +84,28 @@ def _digest(text: str) -> str:
 class Stream:
     """One logical stream of this server; its attempts share it."""
 
-    __slots__ = ("acts", "connections", "first_token", "greets", "key", "name", "opened", "script", "started")
+    __slots__ = (
+        "acts",
+        "connections",
+        "first_token",
+        "greets",
+        "key",
+        "left",
+        "name",
+        "opened",
+        "owner",
+        "replayed",
+        "script",
+        "started",
+    )
 
-    def __init__(self, key: str, name: StreamName, script: Script, acts: Acts) -> None:
+    def __init__(
+        self, key: str, name: StreamName, script: Script, acts: Acts, owner: str | None = None
+    ) -> None:
         self.key = key
         self.name = name
+        self.owner = owner
+        """The user whose answer it is; None without a login."""
         self.script = script
         self.acts = acts
         self.started = 0.0
@@ -93,6 +114,10 @@ class Stream:
         """Connections so far, those refused included."""
         self.opened = 0
         """Connections open now."""
+        self.left = 0.0
+        """When the last of them ended, on the event loop's clock."""
+        self.replayed = 0
+        """How often it was continued."""
         self.first_token = 2
         """Number of the first event that carries text."""
         self.greets = True
@@ -160,28 +185,65 @@ class StreamTable:
 class Admitter:
     """Decides what each request gets: a new stream, a stream from where it was, or a word about why not.
 
-    `now` is the event loop's clock, in seconds; a new or restarted timeline begins there.
+    `now` is the event loop's clock, in seconds; a new or restarted timeline begins there. A stream can be continued for
+    `window_s` after its last connection ended, and so many times as `replays` says; None is without such a limit.
     """
 
     def __init__(
-        self, seed: int, misbehaviour: Misbehaviour, *, resumes: bool, limit: int = STREAMS_KEPT
+        self,
+        seed: int,
+        misbehaviour: Misbehaviour,
+        *,
+        resumes: bool,
+        limit: int = STREAMS_KEPT,
+        window_s: float | None = None,
+        replays: int | None = None,
     ) -> None:
         self.table = StreamTable(limit)
         self._seed = seed
         self._misbehaviour = misbehaviour
         self._resumes = resumes
+        self._window_s = window_s
+        self._replays = replays
         self._unnamed = 0
 
-    def admit(self, ask: Ask, name: StreamName | None, last_event_id: str | None, now: float) -> Admission:
-        """What this request gets. Raises ValueError for an endless script that is to end."""
+    def admit(
+        self,
+        ask: Ask,
+        name: StreamName | None,
+        last_event_id: str | None,
+        now: float,
+        owner: str | None = None,
+    ) -> Admission:
+        """What this request of this user gets. Raises ValueError for an endless script that is to end."""
         if not last_event_id or not self._resumes:
-            return self._start(ask, name, now)
+            return self._start(ask, name, now, owner)
         if name is not None and self._ignores_resume(ask, name):
-            return self._start(ask, name, now, ignored=True)
-        return self._resume(ask, name, last_event_id, now)
+            return self._start(ask, name, now, owner, ignored=True)
+        return self._resume(ask, name, last_event_id, now, owner)
 
-    def _start(self, ask: Ask, name: StreamName | None, now: float, *, ignored: bool = False) -> Admission:
-        stream = self._own_stream(ask, name or self._next_unnamed())
+    def continued(
+        self, name: StreamName | None, last_event_id: str | None, now: float, owner: str | None
+    ) -> Stream | None:
+        """The stream that this user may continue by this id, if there is one."""
+        place = parse_event_id(last_event_id or "") if self._resumes else None
+        stream = self.table.find(place[0]) if place else None
+        if (
+            place is None
+            or stream is None
+            or stream.owner != owner
+            or (name is not None and stream.name != name)
+            or (stream.script.last is not None and place[1] > stream.script.last)
+            or (self._replays is not None and stream.replayed >= self._replays)
+            or (self._window_s is not None and not stream.opened and now - stream.left > self._window_s)
+        ):
+            return None
+        return stream
+
+    def _start(
+        self, ask: Ask, name: StreamName | None, now: float, owner: str | None, *, ignored: bool = False
+    ) -> Admission:
+        stream = self._own_stream(ask, name or self._next_unnamed(), owner)
         return self._restart(stream, now, ignored=ignored)
 
     def _restart(self, stream: Stream, now: float, *, ignored: bool) -> Admission:
@@ -189,16 +251,14 @@ class Admitter:
         stream.connections += 1
         return Admission("serve", stream.name, stream, 1, 1, ("no-resume",) if ignored else ())
 
-    def _resume(self, ask: Ask, name: StreamName | None, last_event_id: str, now: float) -> Admission:
+    def _resume(
+        self, ask: Ask, name: StreamName | None, last_event_id: str, now: float, owner: str | None
+    ) -> Admission:
         place = parse_event_id(last_event_id)
-        stream = self.table.find(place[0]) if place else None
-        if (
-            place is None
-            or stream is None
-            or (name is not None and stream.name != name)
-            or (stream.script.last is not None and place[1] > stream.script.last)
-        ):
-            return self._unknown(ask, name)
+        stream = self.continued(name, last_event_id, now, owner)
+        if place is None or stream is None:
+            return self._unknown(ask, name, owner)
+        stream.replayed += 1
         if stream.acts.no_resume:
             return self._restart(stream, now, ignored=True)
         stream.connections += 1
@@ -209,10 +269,10 @@ class Admitter:
             return Admission("serve", stream.name, stream, meant, meant)
         return Admission("serve", stream.name, stream, max(1, meant - DUPLICATES), meant, ("duplicate",))
 
-    def _unknown(self, ask: Ask, name: StreamName | None) -> Admission:
+    def _unknown(self, ask: Ask, name: StreamName | None, owner: str | None) -> Admission:
         if name is None:
             return Admission("unknown", self._next_unnamed(), None)
-        stream = self.table.find(self._key(ask, name)[0])
+        stream = self.table.find(self._key(ask, name, owner)[0])
         if stream is not None:
             stream.connections += 1
         return Admission("unknown", name, stream)
@@ -220,15 +280,15 @@ class Admitter:
     def _ignores_resume(self, ask: Ask, name: StreamName) -> bool:
         return self._misbehaviour.acts(name.repeatable, self._key(ask, name)[1]).no_resume
 
-    def _own_stream(self, ask: Ask, name: StreamName) -> Stream:
-        key, spec = self._key(ask, name)
+    def _own_stream(self, ask: Ask, name: StreamName, owner: str | None) -> Stream:
+        key, spec = self._key(ask, name, owner)
         stream = self.table.find(key)
         if stream is None:
-            stream = Stream(key, name, Script(spec), self._misbehaviour.acts(name.repeatable, spec))
+            stream = Stream(key, name, Script(spec), self._misbehaviour.acts(name.repeatable, spec), owner)
             self.table.add(stream)
         return stream
 
-    def _key(self, ask: Ask, name: StreamName) -> tuple[str, ScriptSpec]:
+    def _key(self, ask: Ask, name: StreamName, owner: str | None = None) -> tuple[str, ScriptSpec]:
         seed = seed_for(self._seed, name.repeatable, ask.question) if ask.seed is None else ask.seed
         spec = spec_for(
             ask.script,
@@ -237,7 +297,7 @@ class Admitter:
             first_token_ms=ask.first_token_ms,
             interval_ms=ask.interval_ms,
         )
-        return key_of(self._seed, name, spec), spec
+        return key_of(self._seed, name, spec, owner), spec
 
     def _next_unnamed(self) -> StreamName:
         self._unnamed += 1

@@ -7,6 +7,8 @@ Rules:
 - `retry:` comes with hello; `ping` repeats the last id, so that it moves nobody's position; `error` has no id.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from sseproof.reference_server.encoder import encode
@@ -16,9 +18,11 @@ SERVICE = "sse-streaming"
 _json = msgspec.json.Encoder()
 
 
-def hello_frame(key: str | None, stream: str, retry_ms: int | None) -> bytes:
+def hello_frame(
+    key: str | None, stream: str, retry_ms: int | None, details: Mapping[str, str | int] | None = None
+) -> bytes:
     """Event 1."""
-    return _frame("hello", {"service": SERVICE, "stream": stream}, key, 1, retry_ms)
+    return _frame("hello", {"service": SERVICE, "stream": stream, **(details or {})}, key, 1, retry_ms)
 
 
 def delta_frame(key: str | None, number: int, text: str, sent_at_ns: int | None = None) -> bytes:

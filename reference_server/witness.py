@@ -28,10 +28,12 @@ RUNS_COUNTED: Final = 1_000
 class Connection:
     """One connection as it goes; `row` is its state as it would be written now."""
 
-    __slots__ = ("_last_after_ns", "_last_before_ns", "_row", "heartbeat_timeouts", "heartbeats")
+    __slots__ = ("_last_after_ns", "_last_before_ns", "_row", "heartbeat_timeouts", "heartbeats", "owner")
 
-    def __init__(self, row: WitnessRow) -> None:
+    def __init__(self, row: WitnessRow, owner: str | None = None) -> None:
         self._row = row
+        self.owner = owner
+        """The user whose stream it is; who he is never stands in a row."""
         self._last_before_ns: int | None = None
         self._last_after_ns = 0
         self.heartbeats = 0
@@ -94,7 +96,8 @@ class Witness:
 
     def __init__(self, directory: Path | None = None, limit: int = ROWS_KEPT) -> None:
         self._limit = limit
-        self._rows: deque[tuple[str, bytes]] = deque()
+        self._rows: deque[tuple[str, str | None, bytes]] = deque()
+        """Run, owner and line."""
         self._open: dict[Connection, None] = {}
         self._dropped: dict[str, int] = {}
         self._encoder = msgspec.json.Encoder()
@@ -114,21 +117,24 @@ class Witness:
         del self._open[connection]
         connection.end(end)
         row = connection.row
-        self._keep(row.run, self._encoder.encode(row) + b"\n")
+        self._keep(row.run, connection.owner, self._encoder.encode(row) + b"\n")
         if self._appender is not None:
             self._appender.append(row)
 
-    def lines(self, run: str | None = None) -> Iterator[bytes]:
-        """The rows of one run (or of all), each a line of JSON: the finished ones in the order they ended, then the open."""
+    def lines(self, run: str | None = None, owner: str | None = None) -> Iterator[bytes]:
+        """The rows of one run (or of all), each a line of JSON: the finished ones in the order they ended, then the open.
+
+        With an owner only those of his streams.
+        """
         finished, still_open = (
             list(self._rows),
             list(self._open),
         )  # the reader may take turns with the streams
-        for owner, line in finished:
-            if run is None or owner == run:
+        for its_run, its_owner, line in finished:
+            if (run is None or its_run == run) and (owner is None or its_owner == owner):
                 yield line
         for connection in still_open:
-            if run is None or connection.run == run:
+            if (run is None or connection.run == run) and (owner is None or connection.owner == owner):
                 yield self._encoder.encode(connection.row) + b"\n"
 
     def dropped(self, run: str | None = None) -> int:
@@ -140,8 +146,8 @@ class Witness:
         if self._appender is not None:
             self._appender.close()
 
-    def _keep(self, run: str, line: bytes) -> None:
-        self._rows.append((run, line))
+    def _keep(self, run: str, owner: str | None, line: bytes) -> None:
+        self._rows.append((run, owner, line))
         if len(self._rows) > self._limit:
             self._drop(self._rows.popleft()[0])
 

@@ -598,38 +598,56 @@ def check(url: str | None, **options: Any) -> int:
     type=click.Choice(["loopback", "anywhere"]),
     help="Who may read /metrics.",
 )
-def serve(
-    *,
-    host: str,
-    port: int,
-    profile: str,
-    misbehave: str,
-    misbehave_share: float,
-    seed: int,
-    heartbeat: str,
-    metrics_from: str,
-) -> int:
+@click.option(
+    "--backend",
+    is_flag=True,
+    help="A product's rules: a login, 60 requests a minute, 8 open streams a user, limits of time, a drain. The options "
+    "below change single ones, or set them without --backend.",
+)
+@click.option(
+    "--tokens",
+    "tokens_file",
+    metavar="FILE",
+    help="Asks for a login; lines of user:token[:role][:expires], else in SSEPROOF_TOKENS.",
+)
+@click.option("--rate-limit", "rate_per_minute", type=click.IntRange(1), help="Requests a minute and user.")
+@click.option("--question-limit", "question_limit_chars", type=click.IntRange(1, 4000), help="In characters.")
+@click.option("--streams-per-user", type=click.IntRange(1), help="Open at once.")
+@click.option("--request-limit", metavar="TIME", help="For a request's head, and for its body.")
+@click.option(
+    "--total-limit", metavar="TIME", help="Of one connection; then the client is told to come again."
+)
+@click.option("--idle-limit", metavar="TIME", help="Without an event; then the stream ends with an error.")
+@click.option("--replay-window", metavar="TIME", help="In which a stream that broke can be continued.")
+@click.option("--replays", type=click.IntRange(0), help="How often it can.")
+@click.option("--drain", metavar="TIME", help="For open streams after SIGTERM; new ones get 503 meanwhile.")
+@click.option(
+    "--handover", metavar="FILE", help="Written after the drain; the next server continues the streams."
+)
+def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
     """Runs the reference server: a service with a known right answer, and its own witness.
 
     \b
     Example:
       sseproof serve
       sseproof serve --port 0 --misbehave loss,cut
+      SSEPROOF_TOKENS=ann:long-secret,root:longer-secret:admin sseproof serve --backend
     """
     from sseproof.reference_server.app import run_server
-    from sseproof.reference_server.settings import ServerSettings
+    from sseproof.reference_server.settings import BACKEND_RULES, ServerSettings
     from sseproof.rundir.units import parse_duration
 
+    given = {name: value for name, value in options.items() if value is not None}
+    if "tokens_file" in given:
+        given["login"] = True
     try:
+        for name in ("request_limit", "total_limit", "idle_limit", "replay_window", "drain"):
+            if name in given:
+                given[name] = parse_duration(given[name])
         settings = ServerSettings(
             host=host.strip("[]"),
-            port=port,
-            profile=profile,  # type: ignore[arg-type]  # click has checked the choice
-            misbehave=misbehave,
-            misbehave_share=misbehave_share,
-            seed=seed,
             heartbeat=parse_duration(heartbeat),
-            metrics_from=metrics_from,  # type: ignore[arg-type]  # the same
+            **{**(BACKEND_RULES if backend else {}), **given},
         )
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -50,8 +50,9 @@ from sseproof.rundir.units import Duration, decode_hook, encode_hook
 OnUnknown = Literal["fail", "warn"]
 
 ENV_PREFIX: Final = "SSEPROOF_"
-INTERNAL_VARIABLES: Final = frozenset({"PLAN", "PARENT", "TOKEN", "WORKER"})
-"""Set by the suite for its own children, and no keys; people set only the token, for workers on other machines."""
+INTERNAL_VARIABLES: Final = frozenset({"PLAN", "PARENT", "TOKEN", "TOKENS", "WORKER"})
+"""No keys: set by the suite for its own children, or by people the token of workers on other machines, and the users'
+tokens of `sseproof serve`."""
 SECRET_PREFIX: Final = "SSEPROOF_SECRET_"  # noqa: S105  # a variable's name
 
 _WRITTEN_PASSWORD: Final = re.compile(r"((?:\{env:\w+\}|[^:{])*):([^{]+)")

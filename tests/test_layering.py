@@ -50,6 +50,7 @@ PURE: Final = frozenset(
             "reference_server.ask",
             "reference_server.encoder",
             "reference_server.feed",
+            "reference_server.limits",
             "reference_server.misbehave",
             "reference_server.script",
             "reference_server.settings",

@@ -376,7 +376,8 @@ class WitnessRow(Row, kw_only=True):
     last_write: Instant | None = None
     ended: Instant | None = None
     end: str = ""
-    """done, client-gone, cut, truncate, stall, slow-reader, finished (204), unknown-id, shutdown."""
+    """done, client-gone, cut, truncate, stall, slow-reader, finished (204), unknown-id, total-limit, idle-limit, drain,
+    shutdown."""
     misbehaved: list[str] = []
     """Planted defects that acted on this connection."""
     last_event_id: str | None = None

@@ -45,7 +45,7 @@ class Reply:
 
     @property
     def types(self) -> list[str]:
-        return [event["event"] for event in self.events]
+        return [event["event"] for event in self.events if "event" in event]
 
     @property
     def text(self) -> str:
@@ -56,6 +56,11 @@ class Reply:
     @property
     def last_id(self) -> str:
         return self.events[-1]["id"]
+
+    @property
+    def last_seen_id(self) -> str:
+        """What an EventSource would continue from: blocks without an id change nothing."""
+        return next(event["id"] for event in reversed(self.events) if "id" in event)
 
 
 class Client:
@@ -234,11 +239,11 @@ def serve() -> Iterator[Serve]:
     """
     servers: dict[str, Server] = {}
 
-    def begin(*, fresh: bool = False, **settings: Any) -> Server:
-        made = ServerSettings(port=0, **settings)
-        name = settings_to_json(made) + (f" {len(servers)}" if fresh else "")
+    def begin(*, fresh: bool = False, tokens: str = "", **settings: Any) -> Server:
+        made = ServerSettings(**{"port": 0, **settings})
+        name = f"{settings_to_json(made)} {tokens}" + (f" {len(servers)}" if fresh else "")
         if name not in servers:
-            process = start(made)
+            process = start(made, SSEPROOF_TOKENS=tokens)
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, process.communicate()[1]

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sseproof.reference_server.ask import parse_ask, sentence
+from sseproof.reference_server.ask import TooLongError, parse_ask, sentence
 from sseproof.reference_server.streams import (
     EVENTS_LIMIT,
     QUESTION_LIMIT_CHARS,
@@ -73,12 +73,19 @@ def test_the_limits_themselves_are_taken():
         ({"first_token_ms": str(WAIT_LIMIT_MS + 1)}, "'first_token_ms' can't be taken"),
         ({"script": "klingon"}, "'script' can't be taken"),
         ({"sent_at": "perhaps"}, "'sent_at' can't be taken"),
-        ({"question": "x" * (QUESTION_LIMIT_CHARS + 1)}, "'question' can't be taken"),
+        ({"question": "x" * (QUESTION_LIMIT_CHARS + 1)}, "the question has 4,001 characters, and 4,000 are"),
     ],
 )
 def test_a_wrong_query_is_named(query, problem):
     with pytest.raises(ValueError, match=problem):
         parse_ask(query, b"")
+
+
+def test_a_long_question_is_told_from_a_wrong_one():
+    assert parse_ask({"question": "x" * 7}, b"", 7).question == "x" * 7
+    for query, body in (({"question": "x" * 8}, b""), ({}, json.dumps({"question": "ش" * 8}).encode())):
+        with pytest.raises(TooLongError, match="the question has 8 characters, and 7 are the most"):
+            parse_ask(query, body, 7)
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"{", b'"x"', b"\xff", b'{"question": "\xff"}', b"null"])

@@ -1,0 +1,60 @@
+"""What one visitor may ask for: the words of a refusal, and a token bucket a visitor (pure).
+
+Rules:
+- A refusal is one sentence with its status; those that pass say when to come again, in whole seconds (RFC 9110, 10.2.3).
+- A bucket holds `burst` requests and fills up evenly. Who is refused loses nothing by asking: waiting as told is enough.
+- The table of buckets is bounded. A bucket that is full again is like none, so the one that was used longest ago goes
+  first.
+"""
+
+import math
+from typing import Final
+
+from msgspec import Struct
+
+VISITORS_KEPT: Final = 10_000
+"""At about 200 bytes each. With a login there are no more than users; without, peers could come from anywhere."""
+
+
+class Refusal(Struct, frozen=True):
+    """Why a request is not served: a status, one sentence, and what else the response's head says."""
+
+    status: int
+    sentence: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def come_again(status: int, sentence: str, wait_s: float, *more: tuple[str, str]) -> Refusal:
+    """A refusal that passes: Retry-After says when, rounded up, and never 0."""
+    return Refusal(status, sentence, (("Retry-After", str(max(1, math.ceil(wait_s)))), *more))
+
+
+class RateLimiter:
+    """Requests a minute, for each visitor apart; `now` is the event loop's clock, in seconds."""
+
+    def __init__(self, per_minute: int, burst: int, limit: int = VISITORS_KEPT) -> None:
+        self._per_minute = per_minute
+        self._burst = burst
+        self._limit = limit
+        self._buckets: dict[str, tuple[float, float]] = {}
+        """What each held when it was last looked at, and when that was."""
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, visitor: str, now: float) -> Refusal | None:
+        """Takes one request, or says when there will be one."""
+        held, since = self._buckets.pop(visitor, (float(self._burst), now))
+        held = min(float(self._burst), held + (now - since) * self._per_minute / 60)
+        taken = held >= 1
+        self._buckets[visitor] = (held - taken, now)
+        if len(self._buckets) > self._limit:
+            del self._buckets[next(iter(self._buckets))]
+        if taken:
+            return None
+        return come_again(
+            429,
+            f"Too many requests: {self._per_minute} a minute are allowed, {self._burst} of them at once.",
+            (1 - held) * 60 / self._per_minute,
+            ("RateLimit-Policy", f'"requests";q={self._per_minute};w=60'),
+        )
