@@ -34,6 +34,7 @@ from sseproof.reference_server.auth import TOKENS_VARIABLE, Tokens
 from sseproof.reference_server.emission import Emission, Options
 from sseproof.reference_server.feed import FeedAdmitter, FeedAsk
 from sseproof.reference_server.gate import Gate, Visitor
+from sseproof.reference_server.handover import Handing
 from sseproof.reference_server.limits import Refusal
 from sseproof.reference_server.metrics import OTHER, ServerMetrics
 from sseproof.reference_server.misbehave import Misbehaviour, parse_modes
@@ -54,7 +55,7 @@ from sseproof.reference_server.settings import (
 from sseproof.reference_server.streams import Admission, Admitter, Ask, Stream, StreamName, parse_name
 from sseproof.reference_server.waiting import Waiting
 from sseproof.reference_server.witness import Connection, Witness
-from sseproof.rundir.clock import now_ns
+from sseproof.rundir.clock import NS_PER_S, now_ns
 from sseproof.rundir.errors import RigError, SuiteError, UsageError
 from sseproof.rundir.parent import orphaned
 from sseproof.rundir.rows import Instant, WitnessRow
@@ -326,6 +327,21 @@ class Service:
     def _retry_frame(self, retry_ms: int | None) -> bytes:
         return b"" if retry_ms is None or not self.robust else wire.retry_frame(retry_ms)
 
+    def handing(self, loop: asyncio.AbstractEventLoop) -> Handing | None:
+        """How streams come from an earlier server and go to a later one; None without a file for it."""
+        if self.settings.handover is None:
+            return None
+        offset_ns = now_ns() - round(loop.time() * NS_PER_S)
+        path = Path(self.settings.handover)
+        return Handing(
+            path,
+            seed=self.settings.seed,
+            answers=self._admitter,
+            feeds=self._feeds,
+            witness=self.witness,
+            offset_ns=offset_ns,
+        )
+
     def drain(self, limit_s: float) -> None:
         """From now on no new stream is taken, for so long as the open ones may go on."""
         self.gate.draining_until = asyncio.get_running_loop().time() + limit_s
@@ -547,8 +563,13 @@ async def _serve(service: Service) -> None:
         shutdown_timeout=1.0,
     )
     await runner.setup()
+    handing = service.handing(loop)
     try:
+        if handing is not None:
+            handing.read()
         await _listen(runner, settings)
+        if handing is not None:
+            handing.remove()
         service.beat(loop)
         _sweep(service, runner, loop)
         print(f"sseproof reference server ({settings.profile}) on {_url(runner)}{CHAT_PATH}", flush=True)
@@ -560,6 +581,8 @@ async def _serve(service: Service) -> None:
         await runner.cleanup()
     if service.failure is not None:
         raise service.failure
+    if handing is not None:
+        handing.write()
 
 
 async def _drain(service: Service, limit: Duration, stopped: asyncio.Future[None]) -> None:

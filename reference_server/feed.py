@@ -77,9 +77,10 @@ class FeedAdmitter:
     def __init__(self, seed: int, misbehaviour: Misbehaviour, limit: int = STREAMS_KEPT) -> None:
         self._seed = seed
         self._misbehaviour = misbehaviour
-        self._topics: dict[str, Topic] = {}
+        self.topics: dict[str, Topic] = {}
         self._subscribers = StreamTable(limit)
-        self._unnamed = 0
+        self.unnamed = 0
+        """Subscribers without a name so far."""
 
     def continued(
         self, _name: StreamName | None, _last_event_id: str | None, _now: float, _owner: str | None
@@ -99,8 +100,8 @@ class FeedAdmitter:
         topic = self._topic(ask, now)
         due = topic.next_due(now)
         if name is None:
-            self._unnamed += 1
-            name = unnamed(self._seed, self._unnamed)
+            self.unnamed += 1
+            name = unnamed(self._seed, self.unnamed)
         stream = self._subscribers.find(_place(topic, name, owner))
         if not last_event_id:
             stream = stream or self._subscriber(topic, name, due, owner)
@@ -127,10 +128,10 @@ class FeedAdmitter:
         spec = spec_for("endless", seed, first_token_ms=0, interval_ms=ask.interval_ms)
         # As the name of a stream, so that two topics with one seed have ids of their own.
         key = key_of(self._seed, StreamName(f"topic {ask.topic}", "-"), spec)
-        topic = self._topics.pop(key, None) or Topic(key, Script(spec), now)
-        self._topics[key] = topic
-        if len(self._topics) > TOPICS_KEPT:
-            del self._topics[next(iter(self._topics))]
+        topic = self.topics.pop(key, None) or Topic(key, Script(spec), now)
+        self.topics[key] = topic
+        if len(self.topics) > TOPICS_KEPT:
+            del self.topics[next(iter(self.topics))]
         return topic
 
     def _subscriber(self, topic: Topic, name: StreamName, first: int, owner: str | None) -> Stream:

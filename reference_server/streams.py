@@ -14,6 +14,7 @@ Rules:
 
 import hashlib
 import re
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -163,6 +164,9 @@ class StreamTable:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(self._streams.values())
+
     def find(self, key: str) -> Stream | None:
         """The stream of this key, which counts as used now."""
         stream = self._streams.pop(key, None)
@@ -205,7 +209,8 @@ class Admitter:
         self._resumes = resumes
         self._window_s = window_s
         self._replays = replays
-        self._unnamed = 0
+        self.unnamed = 0
+        """Streams without a name so far."""
 
     def admit(
         self,
@@ -284,9 +289,13 @@ class Admitter:
         key, spec = self._key(ask, name, owner)
         stream = self.table.find(key)
         if stream is None:
-            stream = Stream(key, name, Script(spec), self._misbehaviour.acts(name.repeatable, spec), owner)
+            stream = self.made(key, name, spec, owner)
             self.table.add(stream)
         return stream
+
+    def made(self, key: str, name: StreamName, spec: ScriptSpec, owner: str | None) -> Stream:
+        """A stream as it is before its first connection. Raises ValueError for a script that does not exist."""
+        return Stream(key, name, Script(spec), self._misbehaviour.acts(name.repeatable, spec), owner)
 
     def _key(self, ask: Ask, name: StreamName, owner: str | None = None) -> tuple[str, ScriptSpec]:
         seed = seed_for(self._seed, name.repeatable, ask.question) if ask.seed is None else ask.seed
@@ -300,5 +309,5 @@ class Admitter:
         return key_of(self._seed, name, spec, owner), spec
 
     def _next_unnamed(self) -> StreamName:
-        self._unnamed += 1
-        return unnamed(self._seed, self._unnamed)
+        self.unnamed += 1
+        return unnamed(self._seed, self.unnamed)

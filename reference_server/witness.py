@@ -9,11 +9,12 @@ Rules:
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.files import WITNESS, Appender
@@ -23,6 +24,14 @@ ROWS_KEPT: Final = 100_000
 """At about 600 bytes a row 60 MB; more streams than one run of this size of suite makes."""
 RUNS_COUNTED: Final = 1_000
 """Runs whose dropped rows are counted; the oldest count goes first."""
+
+
+class KeptRow(Struct, frozen=True):
+    """A finished row, as it is handed to the next server."""
+
+    run: str
+    owner: str | None
+    line: str
 
 
 class Connection:
@@ -140,6 +149,16 @@ class Witness:
     def dropped(self, run: str | None = None) -> int:
         """Rows of this run (or of all) that are no longer kept."""
         return sum(self._dropped.values()) if run is None else self._dropped.get(run, 0)
+
+    def kept(self) -> tuple[list[KeptRow], dict[str, int]]:
+        """The finished rows, and how many were dropped, by run."""
+        return [KeptRow(run, owner, line.decode()) for run, owner, line in self._rows], dict(self._dropped)
+
+    def take_over(self, rows: Iterable[KeptRow], dropped: Mapping[str, int]) -> None:
+        """Goes on behind what an earlier server kept; its run directory, where there is one, has the rows already."""
+        self._dropped.update(dropped)
+        for row in rows:
+            self._keep(row.run, row.owner, row.line.encode())
 
     def close(self) -> None:
         """Closes the run directory's file."""

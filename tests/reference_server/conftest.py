@@ -41,7 +41,7 @@ class Reply:
 
     @property
     def numbers(self) -> list[int]:
-        return [int(event["id"].rpartition("-")[2]) for event in self.events if event["event"] != "ping"]
+        return [int(e["id"].rpartition("-")[2]) for e in self.events if e.get("event", "ping") != "ping"]
 
     @property
     def types(self) -> list[str]:
