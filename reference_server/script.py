@@ -303,8 +303,8 @@ class Script:
         words, size = pool.words, len(pool.words)
         drawn = []
         mixed = 0
-        for place in range(pair * self._words, (pair + 1) * self._words):
-            mixed = _splitmix64(self._key + place)
+        for place in range(self._key + pair * self._words, self._key + (pair + 1) * self._words):
+            mixed = _splitmix64(place)
             drawn.append(words[mixed % size])
         self._mixed = mixed
         text = pool.joint.join(drawn) + pool.joint

@@ -26,9 +26,19 @@ def hello_frame(
 
 
 def delta_frame(key: str | None, number: int, text: str, sent_at_ns: int | None = None) -> bytes:
-    """A piece of the answer, with the send time inside where it was asked for."""
-    data = {"text": text} if sent_at_ns is None else {"text": text, "sent_at": sent_at_ns}
-    return _frame("delta", data, key, number)
+    """A piece of the answer, with the send time inside where it was asked for.
+
+    What `encode` would make, at a tenth of its price: nearly every event is a delta, its JSON has no line end, and a key
+    of letters and digits needs no look.
+    """
+    if key is not None and not key.isalnum():
+        data = {"text": text} if sent_at_ns is None else {"text": text, "sent_at": sent_at_ns}
+        return _frame("delta", data, key, number)
+    literal = _json.encode(text)
+    end = b"}\n\n" if sent_at_ns is None else b',"sent_at":%d}\n\n' % sent_at_ns
+    if key is None:
+        return b'event: delta\ndata: {"text":%b%b' % (literal, end)
+    return b'id: %b-%d\nevent: delta\ndata: {"text":%b%b' % (key.encode(), number, literal, end)
 
 
 def done_frame(key: str | None, number: int, sha256: str) -> bytes:

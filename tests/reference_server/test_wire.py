@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproof.reference_server import wire
+from sseproof.reference_server.encoder import encode
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -44,3 +45,20 @@ def test_no_text_can_break_the_frame(make, text):
 @given(text=TEXTS)
 def test_the_literal_is_what_stands_in_the_frame(text):
     assert wire.delta_frame("k", 2, text).count(b'{"text":' + wire.text_literal(text) + b"}") == 1
+
+
+@given(
+    key=st.none() | st.text("0123456789abcdefé-\n\0", min_size=1, max_size=8),
+    text=TEXTS,
+    sent_at=st.none() | st.integers(0),
+)
+def test_a_delta_is_what_the_encoder_makes(key, text, sent_at):
+    data = {"text": text} if sent_at is None else {"text": text, "sent_at": sent_at}
+    shown = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    try:
+        slow = encode("delta", shown, id=None if key is None else f"{key}-2")
+    except ValueError:
+        with pytest.raises(ValueError, match="can't be sent"):
+            wire.delta_frame(key, 2, text, sent_at)
+    else:
+        assert wire.delta_frame(key, 2, text, sent_at) == slow
