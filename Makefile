@@ -51,7 +51,7 @@ check-real: venv ## Hold `sseproof check` against real services (Starlette, Node
 check-buffering: venv ## Calibrate how `sseproof check` tells buffering, through real hops and relays (five minutes)
 	$(VENV)/bin/python bench/buffering.py $(ARGS)
 
-bench: venv ## Measure parser, generator and server against their peers, saturation, memory, judging (seven minutes)
+bench: venv ## Measure parser, generator and server against their peers, saturation, memory, streams held, judging (nine minutes)
 	$(VENV)/bin/python bench/run.py --json bench-results.json
 
 picture: venv ## Write docs/report.html and its pictures again, from the run in RUN=runs/demo/latest

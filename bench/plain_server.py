@@ -1,18 +1,18 @@
 """The plainest event stream that aiohttp can serve: one `write` an event, then a sleep until the next is due.
 
-python bench/plain_server.py INTERVAL_MS   # prints its address, then serves until it is ended
+python bench/plain_server.py INTERVAL_MS   # prints its address, then serves until it is ended; 0: without a pause
 """
 
 import asyncio
 import contextlib
-import json
 import sys
 import time
 
+import peer_events
 from aiohttp import web
 
 INTERVAL_S = int(sys.argv[1]) / 1e3
-TEXT = "the quick brown fox jumps over the lazy dog and on"
+TEXTS = peer_events.texts()
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -23,10 +23,9 @@ async def stream(request: web.Request) -> web.StreamResponse:
     due_s = time.monotonic()
     with contextlib.suppress(ConnectionError):
         while True:
+            data = peer_events.data_of(TEXTS[number % len(TEXTS)])
             number += 1
-            await response.write(
-                f"id: {number}\nevent: delta\ndata: {json.dumps({'text': TEXT})}\n\n".encode()
-            )
+            await response.write(f"id: {peer_events.KEY}-{number}\nevent: delta\ndata: {data}\n\n".encode())
             due_s += INTERVAL_S
             await asyncio.sleep(max(0, due_s - time.monotonic()))
     return response

@@ -2,7 +2,8 @@
 
 Parts, each with its goals, which are said to be missed when they are: `parser` (against other parsers), `clients` (CPU per
 event, error and loss beside Locust's own clients and k6), `saturation` (as fast as the source sends), `memory` (quiet
-streams), `server` (the reference server beside a plain handler), `judge` (verdicts and report of many streams). Where a source was the bottleneck, that is said too.
+streams), `server` (the reference server beside a plain handler and sse-starlette), `holding` (streams that it holds),
+`judge` (verdicts and report of many streams). Where a source was the bottleneck, that is said too.
 
     python bench/run.py [--json FILE] [--only PART]...
 """
@@ -20,13 +21,14 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import clients as client_bench
+import holding as holding_bench
 import judging as judging_bench
 import memory as memory_bench
 import parser as parser_bench
 import saturation as saturation_bench
 import server as server_bench
 
-PARTS = ("parser", "clients", "saturation", "memory", "server", "judge")
+PARTS = ("parser", "clients", "saturation", "memory", "server", "holding", "judge")
 
 
 class Machine(msgspec.Struct):
@@ -48,8 +50,7 @@ class Bench(msgspec.Struct):
     saturation: list[saturation_bench.SaturationRow] = []
     memory: list[memory_bench.MemoryRow] = []
     server: list[server_bench.ServerRow] = []
-    server_cpu_ratio: float | None = None
-    """CPU per event of the reference server over that of the plain handler."""
+    holding: list[holding_bench.HoldRow] = []
     judge: list[judging_bench.JudgingRow] = []
     missed: list[str] = []
     """Goals that this run did not meet."""
@@ -120,11 +121,14 @@ def _memory(bench: Bench) -> None:
 
 def _server(bench: Bench) -> None:
     bench.server = server_bench.measure()
-    table("The reference server beside a plain aiohttp handler", bench.server)
-    ours, plain = bench.server
-    bench.server_cpu_ratio = ours.cpu_us_per_event / plain.cpu_us_per_event
-    print(f"CPU per event: {bench.server_cpu_ratio:.2f} of the {plain.server}'s\n")
+    table(f"{server_bench.STREAMS_OPEN} streams of the same events from one process", bench.server)
     bench.missed += server_bench.missed_goals(bench.server)
+
+
+def _holding(bench: Bench) -> None:
+    bench.holding = holding_bench.measure()
+    table("Silent streams of one reference server", bench.holding)
+    bench.missed += holding_bench.missed_goals(bench.holding)
 
 
 def _judge(bench: Bench) -> None:
@@ -133,7 +137,7 @@ def _judge(bench: Bench) -> None:
     bench.missed += judging_bench.missed_goals(bench.judge)
 
 
-_PARTS = dict(zip(PARTS, (_parser, _clients, _saturation, _memory, _server, _judge), strict=True))
+_PARTS = dict(zip(PARTS, (_parser, _clients, _saturation, _memory, _server, _holding, _judge), strict=True))
 
 
 def table(title: str, rows: Sequence[Any], *, without: str = "") -> None:

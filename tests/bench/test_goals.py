@@ -1,6 +1,8 @@
 """A goal that is missed is said, and a source that limited is told apart; with figures that were made up."""
 
 import importlib
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -107,9 +109,73 @@ def test_memory(bench):
 
 def test_server(bench):
     server = bench("server")
-    rows = [server.ServerRow("reference server", 9_900.0, 25.0, 40_000.0)]
+    paced = server.ServerRow(server.OURS, "paced", 9_900.0, 25.0, 40_000.0, 1.0, 0.3)
+    rows = [paced, msgspec.structs.replace(paced, pace="unpaced", wants_core=0.95)]
     missed(server, rows)
     missed(server, changed(rows, 0, events_per_s=8_900.0), "8,900 of 10,000")
+    missed(server, changed(rows, 0, of_plain=0.89), "reference server, paced: 0.89 of the plain")
+    missed(server, changed(rows, 1, of_plain=0.89), "reference server, unpaced: 0.89 of the plain")
+    missed(server, changed(rows, 1, of_plain=0.89, server=server.STARLETTE))
+    missed(server, changed(rows, 1, wants_core=0.89), "at work for 89% of the time: the reader limited")
+
+
+def test_servers_are_compared_within_a_round(bench):
+    server = bench("server")
+
+    def rounds(*rates):
+        return [server._Round(1.0, rate, 1.0) for rate in rates]
+
+    # The machine was half as fast in the second round, for both.
+    row = server.row_of(server.OURS, "paced", rounds(30.0, 16.0, 33.0), rounds(30.0, 15.0, 30.0))
+    assert row.of_plain == 16 / 15
+    assert row.events_per_core_s == 33.0
+
+
+@pytest.mark.integration
+def test_all_servers_write_the_same_events(bench):
+    server = bench("server")
+    peer_events = bench("peer_events")
+    first = [
+        f'event: delta\ndata: {{"text":{json.dumps(text, ensure_ascii=False)}}}'
+        for text in peer_events.texts()[:40]
+    ]
+    for name in server.SERVERS:
+        with server.served(server.command(name, 1)[0]) as (_, port):
+            stream = server.ask(port, server.command(name, 1)[1])
+            raw = b""
+            while raw.count(b"event: delta") <= len(first):
+                raw += stream.recv(65_536)
+            stream.close()
+        # Each event is a chunk of its own or several share one: what is left of the framing is no part of an event.
+        body = re.sub(rb"\r\n(?:[0-9a-f]+\r\n)?", b"", raw.partition(b"\r\n\r\n")[2])
+        events = [part for part in body.decode().split("\n\n") if "event: delta" in part][: len(first)]
+        shown = [part.partition("id: ")[2].partition("\n") for part in events]
+        assert [fields for _, _, fields in shown] == first, name
+        numbers = [event_id.partition("-") for event_id, _, _ in shown]
+        assert all(len(key) == len(peer_events.KEY) for key, _, _ in numbers)
+        begins = int(numbers[0][2])
+        assert [int(number) for _, _, number in numbers] == list(range(begins, begins + len(first)))
+
+
+def test_holding(bench):
+    holding = bench("holding")
+    rows = [holding.HoldRow(9_000, 5.0, 9_000, 40.0, 200.0, 17.0, 18_000, 2, 5.3, 100, 1.5, 160.0, 0.01)]
+    missed(holding, rows)
+    missed(holding, changed(rows, 0, most_open=8_999), "only 8,999 were open")
+    missed(holding, changed(rows, 0, kb_a_stream=24.1), "24.1 KB RSS a stream; the goal is 24")
+    missed(holding, changed(rows, 0, fewest=1), "one got 1 of 2 heartbeats")
+    missed(holding, changed(rows, 0, silence_s=10.1), "10.1 s without a heartbeat of 5 s")
+    missed(holding, changed(rows, 0, health_max_ms=1_001.0), "took 1,001 ms; the goal is 1,000")
+
+
+@pytest.mark.integration
+def test_one_server_holds_many_silent_streams_alive(bench):
+    holding = bench("holding")
+    (row,) = holding.measure((1_500,), heartbeat_s=1.5)
+    missed(holding, [row])
+    assert row.most_open == 1_500
+    assert row.health_asked >= 5
+    assert row.kb_a_stream > 4  # less is no stream's memory but a mistake of the measuring
 
 
 def test_the_flood_is_numbered_whole_and_says_whether_it_limited(bench):
