@@ -17,6 +17,8 @@ NOTHING_CHOSEN := 5
 SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
+# Where it is set, each of the hundreds of processes of a test run would compile all of our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo venv test soak test-all-pythons check check-real check-buffering bench picture lock clean
 
 help: ## Say what there is
