@@ -56,6 +56,7 @@ from sseproof.rundir.files import (
     STARTS,
     STREAMS,
     Appender,
+    lines_of,
     read_document,
     write_document,
 )
@@ -441,6 +442,7 @@ def _say_where(environment: Any, directory: Path) -> None:
         info = read_document(directory / RUN_NAME, RunInfo, "run")
         if info.ended_ns is None:
             info.ended_ns, info.how = now_ns(), "finished"
+            info.lines = lines_of(directory)
             write_document(directory / RUN_NAME, info)
             print(f"sseproof: judge it with: sseproof judge {directory}", file=sys.stderr, flush=True)
 

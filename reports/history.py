@@ -245,6 +245,23 @@ def _rows(directory: Path, file: RowFile[R], history: History) -> Iterable[R]:
     if reading.missing or reading.empty:
         history.missing.append(file.schema)
     history.torn[file.schema] = reading.torn
+    told = 0 if history.run is None else history.run.lines.get(file.schema, 0)
+    if (short := told - reading.lines) > 0 and file.schema not in history.missing:
+        _note_short(file, short, history)
+
+
+def _note_short(file: RowFile[R], short: int, history: History) -> None:
+    """A file that ends before the end that it had when the run was over.
+
+    Of streams and breaks others' rows tell which are gone; of starts that so many are. Of the rest nothing does.
+    """
+    history.problems.append(
+        f"{file.name} has {count_of(short, 'line')} less than when the run ended: what they held is lost."
+    )
+    if file.schema == STARTS.schema:
+        history.torn[file.schema] += short
+    elif file.schema not in {STREAMS.schema, BREAKS.schema}:
+        history.missing.append(file.schema)
 
 
 def _key(row: StartRow | StreamRecord) -> StreamKey:

@@ -685,6 +685,9 @@ _TIMED: Final = frozenset({"duration", "rate", "portion", "peak"})
 _TOLD_BY_WITNESS: Final = frozenset({"success", "goodput", "errors", "recovery", "lost", "doubled", "utf8"})
 """Metrics that the server's own rows can turn from good to bad."""
 
+_FROM_HEALING: Final = frozenset({"reconnect", "connected"})
+"""Metrics that begin where a fault was healed, if that is later than the break."""
+
 
 def _holed(history: History) -> set[str]:
     """Files of which a row that matters may be torn: a crash tears its last one, in a run that ended well none is."""
@@ -698,6 +701,11 @@ def _needed_files(claim: Claim, history: History) -> set[str]:
         needed.add("breaks")
     if METRICS[claim.metric].value in _TIMED or claim.metric in {"goodput", "connected"}:
         needed.add("generator")
+    if claim.scope.after is not None or (
+        (claim.scope.phase is not None or claim.metric in _FROM_HEALING)
+        and bytes(history.plan.faults) != b"null"
+    ):
+        needed.add("faults")
     if claim.metric in _TOLD_BY_WITNESS and any(
         variant.preflight is not None and variant.preflight.witness_path is not None
         for variant in history.plan.variants

@@ -76,6 +76,7 @@ from sseproof.rundir.files import (
     RUN_NAME,
     WITNESS,
     Appender,
+    lines_of,
     write_document,
 )
 from sseproof.rundir.layout import PLAN_VARIABLE, WORKER_VARIABLE, alive, create_run_directory, new_run_id
@@ -884,6 +885,7 @@ class _Experiment:
                 left := take_marks(Path(self._scenario.marks), self._directory, info)
             ):
                 say(left)
+            info.lines = lines_of(self._directory)
             write_document(self._directory / RUN_NAME, info)
             verdict = judged(self._directory)
         except RigError as error:

@@ -41,7 +41,7 @@ from sseproof.refusals import in_plain_words, key_of
 from sseproof.reports.words import count_of
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
-from sseproof.rundir.files import FAULTS, LOG_NAME, RUN_NAME, Appender, write_document
+from sseproof.rundir.files import FAULTS, LOG_NAME, RUN_NAME, Appender, lines_of, write_document
 from sseproof.rundir.groups import GroupRule, GroupShare
 from sseproof.rundir.layout import create_run_directory, new_run_id
 from sseproof.rundir.machine import host_facts, versions
@@ -434,6 +434,7 @@ def run_chaos(
         if interruption.exit_code is not None:
             info.how = "interrupted" if interruption.signal == signal.SIGINT else "terminated"
             code = interruption.exit_code
+        info.lines = lines_of(directory)
         write_document(directory / RUN_NAME, info)
         if problem:
             say(problem)

@@ -6,6 +6,7 @@ Rules:
 - A SIGKILL or a full disk can tear the one row being written. The next writer's row then stands on the same line;
   the reader finds it again by the head that every row of the file starts with, and counts what was torn.
 - Each file's first row names schema and version. Older versions are upgraded row by row, newer ones are refused.
+- A file that was cut between two rows looks whole: run.json says at the end how many lines each has (`lines_of`).
 - JSON documents (plan.json, run.json, verdict.json) are replaced whole: written beside and renamed.
 """
 
@@ -93,6 +94,7 @@ REPORT_NAME: Final = "report.html"
 
 _CI_COMMAND: Final = re.compile(rb"##(?=\w*\[)")
 """As in `text.inert`; in a document it can only stand inside a string."""
+_PIECE_BYTES: Final = 1024 * 1024
 _encoder = msgspec.json.Encoder()
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -248,6 +250,8 @@ class Reading(Salvage, Generic[R]):
     def __init__(self, directory: Path, file: RowFile[R]) -> None:
         super().__init__(directory / file.name)
         self._file = file
+        self.lines = 0
+        """Read so far, the header and damaged ones included."""
 
     def __iter__(self) -> Iterator[R]:
         """The rows, oldest first. Raises UsageError for a newer schema, a foreign file or one that can't be read."""
@@ -257,15 +261,20 @@ class Reading(Salvage, Generic[R]):
         with stream:
             decoder = msgspec.json.Decoder(self._file.type)
             version = SCHEMA_VERSION
-            line = stream.readline(LARGEST_ROW_BYTES)
+            line = self._line(stream)
             self.empty = not line
             header = header_of(line)
             if header is not None:
                 version = checked_version(self.path, header.schema, header.version, self._file.schema)
-                line = stream.readline(LARGEST_ROW_BYTES)
+                line = self._line(stream)
             while line:  # without a header (it is written whole or not at all) the beginning is damaged
                 yield from self._rows(line, decoder, version)
-                line = stream.readline(LARGEST_ROW_BYTES)
+                line = self._line(stream)
+
+    def _line(self, stream: BinaryIO) -> bytes:
+        line = stream.readline(LARGEST_ROW_BYTES)
+        self.lines += bool(line) and (line.endswith(b"\n") or len(line) < LARGEST_ROW_BYTES)
+        return line
 
     def _rows(self, line: bytes, decoder: "msgspec.json.Decoder[R]", version: int) -> Iterator[R]:
         if not line.strip():
@@ -306,6 +315,21 @@ class Reading(Salvage, Generic[R]):
         row = msgspec.json.decode(line, type=dict[str, object])
         # Through JSON once more: raw sections can only be taken from text.
         return decoder.decode(_encoder.encode(upgraded(self._file.schema, version, row)))
+
+
+def lines_of(directory: Path) -> dict[str, int]:
+    """How many lines each file of rows has, by its schema: what `Reading.lines` is when all of it is there.
+
+    A file that is not there or can't be read is left out.
+    """
+    found: dict[str, int] = {}
+    for file in ROW_FILES:
+        with contextlib.suppress(OSError), (directory / file.name).open("rb") as stream:
+            count, last = 0, b"\n"
+            while piece := stream.read(_PIECE_BYTES):
+                count, last = count + piece.count(b"\n"), piece
+            found[file.schema] = count + (not last.endswith(b"\n"))
+    return found
 
 
 def why_not_written(error: RigError) -> str:

@@ -617,3 +617,5 @@ class RunInfo(Row, kw_only=True, omit_defaults=False):  # as Plan
     workers_lost: list[int] = []
     pid: int | None = None
     """Of the process that makes the run and ends it."""
+    lines: dict[str, int] = {}
+    """By schema, how many lines each file of rows had at the end, its header included; more may come. Empty without an end."""

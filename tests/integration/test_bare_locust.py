@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sseproof.chaos.processes import PortLease
-from sseproof.rundir.files import PLAN_NAME, RUN_NAME, STREAMS, read_document
+from sseproof.rundir.files import PLAN_NAME, RUN_NAME, STREAMS, lines_of, read_document
 from sseproof.rundir.machine import host_facts, versions
 from sseproof.rundir.rows import Plan, RunInfo
 from tests.integration.suite import directory_of, numbers, rows, served, sseproof
@@ -45,6 +45,9 @@ def test_one_process(tmp_path):
     assert outcomes <= {"complete", "unfinished"}
     info = read_document(directory / RUN_NAME, RunInfo, "run")
     assert info.how == "finished"
+    at_the_end = lines_of(directory)
+    assert info.lines.keys() == at_the_end.keys()
+    assert all(0 < lines <= at_the_end[schema] for schema, lines in info.lines.items())
     assert info.command == ["locust", "-f", str(LOCUSTFILE), "--headless", *options]
     assert (info.versions, info.host) == (versions(), host_facts())
     assert read_document(directory / PLAN_NAME, Plan, "plan").seed == 11

@@ -18,7 +18,7 @@ from sseproof.chaos.install import install
 from sseproof.chaos.processes import PortLease
 from sseproof.chaos.toxiproxy import Server
 from sseproof.rundir.errors import UsageError
-from sseproof.rundir.files import FAULTS, RUN_NAME, read_document
+from sseproof.rundir.files import FAULTS, RUN_NAME, lines_of, read_document
 from sseproof.rundir.rows import FaultRow, RunInfo
 from sseproof.standalone import Asked, ChaosResult, planned
 from tests.chaos.wire import Upstream, answer, at_once, fetch, listen_to
@@ -125,7 +125,8 @@ def test_it_breaks_by_port_until_it_is_told_to_end_and_heals(
     assert verified == [("away", True), ("cut", True), ("away", True), ("clean", True)]
     directory = directory_of(tmp_path)
     assert [row.step for row in rows(directory, FAULTS)] == [row["step"] for row in journal["journal"]]
-    assert read_document(directory / RUN_NAME, RunInfo, "run").how == journal["how"]
+    info = read_document(directory / RUN_NAME, RunInfo, "run")
+    assert (info.how, info.lines) == (journal["how"], lines_of(directory))
     assert sseproof("judge", str(directory), cwd=tmp_path).returncode == 0
 
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from sseproof.rundir.files import PLAN_NAME, RUN_NAME, STARTS, STREAMS, read_document
+from sseproof.rundir.files import PLAN_NAME, RUN_NAME, STARTS, STREAMS, lines_of, read_document
 from sseproof.rundir.rows import SUCCESSES, Plan, RunInfo
 from tests.integration.suite import (
     claims,
@@ -73,6 +73,8 @@ def test_a_fixed_number_of_streams_over_two_workers(tmp_path):
     assert {row.worker for row in rows(directory, STARTS)} == {0, 1}
     plan = read_document(directory / PLAN_NAME, Plan, "plan")
     assert (plan.seed, plan.workers, plan.claims[0].planned_n) == (7, 2, 61)
+    assert read_document(directory / RUN_NAME, RunInfo, "run").lines == lines_of(directory)
+    assert lines_of(directory)["witness"] == 62
     assert done.stdout == (directory / "verdict.json").read_text("utf-8")
 
 

@@ -24,6 +24,7 @@ from sseproof.rundir.files import (
     WITNESS,
     Appender,
     create_with_header,
+    lines_of,
     write_document,
 )
 from sseproof.rundir.rows import (
@@ -241,6 +242,7 @@ class RunBuilder:
         write_document(self.directory / PLAN_NAME, self.plan)
         self.info.how = how  # type: ignore[assignment]  # tests name it
         self.info.ended_ns = None if how == "running" else T0 + 12 * S
+        self.info.lines = {} if how == "running" else lines_of(self.directory)
         write_document(self.directory / RUN_NAME, self.info)
         return self.directory
 

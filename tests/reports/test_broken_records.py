@@ -31,9 +31,9 @@ from sseproof.rundir.files import (
     STREAMS,
     VERDICT_NAME,
     WITNESS,
-    Appender,
+    write_document,
 )
-from sseproof.rundir.rows import OpenRow, PreflightResult
+from sseproof.rundir.rows import MarkRow, OpenRow, PreflightResult
 from sseproof.rundir.series import Interval, encoded
 from sseproof.rundir.series_file import SeriesFile
 from sseproof.rundir.units import to_raw
@@ -57,9 +57,8 @@ def healthy(run: RunBuilder) -> None:
     file = SeriesFile(run.directory, RUN, T0)
     file.append([Interval("gap", T0, T0 + S, encoded({5: 2}))])
     file.close()
-    marks = Appender(run.directory, OPEN, RUN)
-    marks.append(OpenRow(at_ns=T0 + S, worker=0, streams=[1]))
-    marks.close()
+    run.append(OPEN, OpenRow(at_ns=T0 + S, worker=0, streams=[1]))
+    run.append(MARKS, MarkRow(at_ns=T0 + S, text="deployed"))
 
 
 def starts(run: RunBuilder) -> str:
@@ -175,10 +174,6 @@ DAMAGES = (gone, empty, folder, torn, headless, beginning_alone, cut_between_row
 MADE_AGAIN = {VERDICT_NAME, REPORT_NAME}
 NO_VERDICT_RESTS_ON = {LOG_NAME, SERIES_NAME, OPEN.name, MARKS.name}
 ROWS = {file.name for file in ROW_FILES}
-LOOKS_WHOLE = {
-    (file.name, damage) for file in (WITNESS, GENERATOR) for damage in (beginning_alone, cut_between_rows)
-}
-"""Nothing else on record says how many rows these have; what a crash leaves is such a shorter record, too."""
 
 
 def named(result: RunVerdict, name: str) -> str:
@@ -241,16 +236,47 @@ def test_a_sentence_the_rest_judged_and_no_pass_by_accident(planted, tmp_path, c
     assert code in {1, 2}
     result = judge_directory(directory)
     assert len(result.verdicts) == len(CLAIMS), "the rest is judged"
-    if (name, damage) not in LOOKS_WHOLE:
-        assert named(result, claim) != "pass"
+    assert named(result, claim) != "pass"
     noticed = damage in {gone, empty, folder, newer, foreign, headless} or (
-        damage in {torn, rubbish} and name in ROWS
+        damage in {torn, rubbish, beginning_alone, cut_between_rows} and name in ROWS
     )
     if name not in MADE_AGAIN | {LOG_NAME, SERIES_NAME} and noticed:
         assert any(name in problem for problem in result.problems), result.problems
         assert name in said
     if name in NO_VERDICT_RESTS_ON | MADE_AGAIN:
         assert result.verdicts == judge_directory(source).verdicts
+
+
+@pytest.mark.parametrize("file", [WITNESS, GENERATOR, FAULTS], ids=lambda file: file.schema)
+def test_a_file_cut_between_two_rows_is_told_by_the_end_of_the_run(run, file):
+    """And only by it: a run recorded before lines were counted is judged as it always was."""
+    healthy(run)
+    run.fault("applied")
+    directory = run.write()
+    lines = (directory / file.name).read_bytes().splitlines(keepends=True)
+    (directory / file.name).write_bytes(b"".join(lines[:-1]))
+    said = f"{file.name} has 1 line less than when the run ended: what they held is lost."
+    assert said in judge_directory(directory).problems
+    run.info.lines = {}
+    write_document(directory / RUN_NAME, run.info)
+    result = judge_directory(directory)
+    assert [problem for problem in result.problems if file.name in problem] == []
+    assert [each.verdict for each in result.verdicts][:4] == ["pass"] * 4
+
+
+def test_starts_that_are_gone_may_have_had_no_end(run):
+    """The last two streams: one ended, of the other nothing is left."""
+    run.claims("success = 100%")
+    run.streams(200)
+    run.start()
+    directory = run.write()
+    starts = directory / STARTS.name
+    lines = starts.read_bytes().splitlines(keepends=True)
+    for damaged in (lines[:-2], [*lines[:-2], lines[-2][:9]]):
+        starts.write_bytes(b"".join(damaged))
+        result = judge_directory(directory)
+        assert result.verdicts[0].verdict == "unknown"
+        assert any(STARTS.name in problem for problem in result.problems)
 
 
 def test_a_start_that_is_torn_counts_against_every_claim(run):

@@ -24,6 +24,7 @@ from sseproof.rundir.files import (
     Appender,
     Reading,
     create_with_header,
+    lines_of,
     read_document,
     write_bytes,
     write_document,
@@ -109,6 +110,17 @@ def test_a_second_appender_goes_on_behind_the_first(tmp_path):
     path = written(tmp_path, MARKS, [mark(2)])
     assert read(tmp_path, MARKS)[0] == [mark(1), mark(2)]
     assert path.read_bytes().count(b'"schema"') == 1
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b'{"at_ns":', b"{}\n\n" + b"x" * 70_000])
+def test_lines_are_counted_alike_by_who_ends_a_run_and_who_reads_it(tmp_path, end):
+    path = written(tmp_path, MARKS, [mark(1), mark(2)])
+    path.write_bytes(path.read_bytes() + end)
+    _, reading = read(tmp_path, MARKS)
+    assert reading.lines == lines_of(tmp_path)["marks"] == len(path.read_bytes().splitlines()) >= 3
+    written(tmp_path, STREAMS, [])
+    (tmp_path / FAULTS.name).write_bytes(b"")
+    assert {**lines_of(tmp_path), "marks": 0} == {"marks": 0, "streams": 1, "faults": 0}
 
 
 def test_rows_appended_while_it_is_read_are_seen(tmp_path):
