@@ -82,13 +82,18 @@ def admission_ns(load: Load, replay_ns: Sequence[int] = ()) -> int | None:
 
 
 def length_ns(load: Load, replay_ns: Sequence[int] = ()) -> int:
-    """How long the starts of an open loop can come, or how long the stages of a closed one last, in ns."""
+    """How long the starts of an open loop can come, or how long the stages of a closed one last, in ns.
+
+    A number of streams ends a schedule when its rates have reached it; a Poisson process does so then in the mean.
+    """
     if load.replay is not None:
-        longest = replay_ns[-1] if replay_ns else 0
+        starts = replay_ns[: load.streams]
+        longest = starts[-1] if starts else 0
     else:
-        longest = sum(stage.duration.ns for stage in _stages(load))
-        if load.streams is not None and not load.stages and load.rate and load.duration is None:
-            longest = round(load.streams / load.rate * SECOND_NS)
+        stages = _stages(load)
+        longest = sum(stage.duration.ns for stage in stages)
+        if load.streams is not None and load.is_open:
+            longest = min(longest, _reached_ns(stages, load.streams))
     return longest if load.duration is None else min(longest, load.duration.ns)
 
 
@@ -147,6 +152,18 @@ def _mass(stages: Sequence[Stage], until_s: float) -> float:
         found += _mass_within(stage, min(until_s, stage.duration.seconds))
         until_s = max(0.0, until_s - stage.duration.seconds)
     return found
+
+
+def _reached_ns(stages: Sequence[Stage], mass: float) -> int:
+    """When so many starts are reached; the end of the last stage where they never are."""
+    began_ns = 0
+    for stage in stages:
+        mine = _mass_within(stage, stage.duration.seconds)
+        if mass <= mine:
+            return began_ns + round(_time_of(stage, mass) * SECOND_NS)
+        mass -= mine
+        began_ns += stage.duration.ns
+    return began_ns
 
 
 def _time_of(stage: Stage, mass: float) -> float:

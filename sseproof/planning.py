@@ -18,13 +18,23 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from sseproof.calibration import PlannedLoad
-from sseproof.chaos.faults import Clean, Cut, EndsConnections, FaultError, Flapping, Refused, kind_of
+from sseproof.chaos.faults import (
+    Clean,
+    Cut,
+    EndsConnections,
+    FaultError,
+    Flapping,
+    Refused,
+    kind_of,
+    windows_of,
+)
 from sseproof.chaos.plan import GroupSpec, plan_faults
 from sseproof.limits import Demand, Side
 from sseproof.loadtests.arrivals import admission_ns, count_starts, expected_starts, starts_before
 from sseproof.loadtests.settings import Load, Target
 from sseproof.reference_server.ask import parse_ask
 from sseproof.reports.claims import Claim
+from sseproof.reports.words import count_of
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.rows import PhasePlan
 from sseproof.scenario import Resolved, Variant
@@ -130,7 +140,12 @@ def service_of(target: Target) -> tuple[str, int]:
 
 
 def check_faults(resolved: Resolved) -> None:
-    """Raises UsageError for faults that the load is too short for, where its length is known before anything is contacted."""
+    """Raises UsageError for faults and phases that the load is too short for, as far as that is known before anything is contacted.
+
+    A number of streams in a closed loop has no length, but a last moment: each is over by its total time-out.
+    """
+    for variant in resolved.scenario.variant:
+        _check_begins(resolved, variant)
     lengths = [
         length_ns
         for variant, replay in zip(resolved.scenario.variant, resolved.replays, strict=True)
@@ -150,6 +165,37 @@ def check_faults(resolved: Resolved) -> None:
         )
     except FaultError as error:
         raise UsageError(f"{resolved.source}: {error}") from None
+
+
+def _check_begins(resolved: Resolved, variant: Variant) -> None:
+    """Raises UsageError for what would begin when the streams of a closed loop are over whatever they do."""
+    latest_s = _over_by_s(resolved, variant)
+    if latest_s is None:
+        return
+    begins = [
+        (f"the fault of group {spec.name!r}", start_ms / 1e3)
+        for spec in resolved.groups
+        for start_ms, _ in windows_of(spec.fault)
+    ]
+    if resolved.scenario.phases:  # those of the faults' own times end with the load
+        begins += [(f"the phase {phase.name!r}", phase.start_ms / 1e3) for phase in resolved.phases]
+    for what, start_s in begins:
+        if start_s >= latest_s:
+            raise UsageError(
+                f"{resolved.source}: {what} would begin {start_s:g} s after the begin of load, whose "
+                f"{count_of(variant.load.streams or 0, 'stream')} are over after {latest_s:g} s at the latest, by their total "
+                "time-out: let it begin earlier, or load longer."
+            )
+
+
+def _over_by_s(resolved: Resolved, variant: Variant) -> float | None:
+    """When the last of a fixed number of streams in a closed loop is over at the latest; None where that is open."""
+    load, scenario = variant.load, resolved.scenario
+    if load.streams is None or load.is_open or load.is_staged or scenario.locustfile is not None:
+        return None
+    workers = scenario.all_workers
+    rounds = math.ceil(math.ceil(load.streams / workers) / max(1, load.users // workers))
+    return rounds * (variant.client.timeouts.total.seconds + load.think.seconds)
 
 
 def fixed_units(resolved: Resolved, claim: Claim) -> int | None:

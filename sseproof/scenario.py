@@ -26,7 +26,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import msgspec
 from msgspec import Struct
 
-from sseproof.abort import Abort, parse_condition
+from sseproof.abort import Abort, Condition, parse_condition
 from sseproof.chaos.faults import Clean, Command, FaultError, ReadsEvents, ServerRestart, kind_of
 from sseproof.chaos.hop_config import HopKind, check_route
 from sseproof.chaos.install import check_address
@@ -218,7 +218,7 @@ def load_scenario(
     phases = with_faults(written, groups)
     _check_scopes(placed, scenario, groups, phases)
     _check_measured(placed, scenario)
-    _check_abort(scenario, origin)
+    condition = _abort_condition(scenario, origin)
     replays = [
         [] if variant.load.replay is None else read_replay(Path(variant.load.replay))
         for variant in scenario.variant
@@ -227,6 +227,8 @@ def load_scenario(
         _check_starts(variant.load, replay, origin)
         _refuse_of_schedules(variant.load, table, origin)
         _check_phases(variant.load, replay, written, origin)
+        if condition is not None and variant.judged:
+            _check_abort(variant.load, replay, condition, origin)
     secrets = Secrets()
     for variant in scenario.variant:
         _move_secrets(variant.target, secrets)
@@ -414,18 +416,35 @@ def _groups(scenario: Scenario, phases: list[PhasePlan], origin: "_Origins") -> 
     return groups
 
 
-def _check_abort(scenario: Scenario, origin: "_Origins") -> None:
-    """The condition can be watched, and there is something to stop; its text is normalised."""
+def _abort_condition(scenario: Scenario, origin: "_Origins") -> Condition | None:
+    """When to give up, whose text is normalised; None without [abort]. There has to be something to stop."""
     if scenario.abort is None:
-        return
+        return None
     try:
-        scenario.abort.when = parse_condition(scenario.abort.when).text
+        condition = parse_condition(scenario.abort.when)
     except ValueError as error:
         raise UsageError(f"{origin.of('abort.when')}: abort.when {error}") from None
     if scenario.abort.stop == "faults" and not scenario.fault:
         raise UsageError(
             f'{origin.of("abort")}: abort stops the faults, and there is no [[fault]]: write stop = "load" in it, or leave '
             "it out."
+        )
+    scenario.abort.when = condition.text
+    return condition
+
+
+def _check_abort(load: Load, replay_ns: list[int], condition: Condition, origin: "_Origins") -> None:
+    """The condition can be met while the load lasts, as far as its length and its streams are known before."""
+    length_ns = admission_ns(load, replay_ns)
+    if length_ns is not None and condition.length.ns > length_ns:
+        raise UsageError(
+            f"{origin.of('abort.when')}: abort.when watches {condition.length.seconds:g} s, and the load lasts "
+            f"{length_ns / 1e9:g} s: it would not be met before that is over; watch for less, or load longer."
+        )
+    if load.streams is not None and condition.fewest > load.streams:
+        raise UsageError(
+            f"{origin.of('abort.when')}: abort.when waits for {condition.fewest:,} streams, and the load has "
+            f"{load.streams:,}: it would never be met; write a smaller number behind it (over 5), or load more."
         )
 
 

@@ -90,7 +90,23 @@ def test_a_replay_is_repeated_as_it_was_and_cut_by_duration_and_number() -> None
     assert length_ns(load, recorded) == 9 * SECOND
     cut = opened(replay="starts.csv", duration=seconds(5), streams=3)
     assert list(schedule_ns(cut, 1, recorded)) == recorded[:3]
-    assert length_ns(cut, recorded) == 5 * SECOND
+    assert length_ns(cut, recorded) == SECOND
+    assert length_ns(opened(replay="starts.csv", duration=seconds(5)), recorded) == 5 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("load", "length_s"),
+    [
+        ({"rate": 10.0, "streams": 25}, 2.5),
+        ({"rate": 10.0, "streams": 25, "duration": seconds(60)}, 2.5),
+        ({"rate": 10.0, "streams": 25, "duration": seconds(2)}, 2.0),
+        ({"stages": [stage(2, 5), stage(3, 0), stage(10, 0, 10)], "streams": 30}, 5 + math.sqrt(40)),
+        ({"stages": [stage(2, 5), stage(3, 5)], "streams": 300}, 5.0),
+    ],
+)
+def test_a_number_of_streams_ends_the_load_before_its_time(load: dict[str, object], length_s: float) -> None:
+    assert length_ns(opened(**load)) == pytest.approx(length_s * SECOND)
+    assert max(schedule_ns(opened(**load), seed=1)) <= length_s * SECOND
 
 
 @pytest.mark.parametrize("arrivals", ["constant", "poisson"])

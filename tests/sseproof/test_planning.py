@@ -1,10 +1,13 @@
 """How many units a plan gives each claim: exact where it is fixed, on the safe side where it is to be expected."""
 
+from pathlib import Path
+
 import pytest
 
 from sseproof.demo import EXPECTED_RATE, SCENARIO
 from sseproof.dry_run import dry_run
-from sseproof.planning import expected_units, fixed_units
+from sseproof.planning import check_faults, expected_units, fixed_units
+from sseproof.rundir.errors import UsageError
 from sseproof.scenario import load_scenario
 
 GAP = "gap p99 <= 250ms in group clean"
@@ -99,3 +102,48 @@ def test_a_service_that_hangs_holds_the_demo_up_for_a_minute_at_most():
     assert timeouts.total.seconds >= 4 * (60 * 40 + stall.duration_ms) / 1000
     assert judged.load.streams is not None
     assert 0.3 * judged.load.streams * timeouts.total.seconds / judged.load.users <= 60
+
+
+def planned(text: str, tmp_path: Path):
+    """A scenario of so many streams at http://127.0.0.1:9/ whose answers are over within 10 s."""
+    path = tmp_path / "plan.toml"
+    path.write_text('[target]\nurl = "http://127.0.0.1:9/"\n[client.timeouts]\ntotal = "10s"\n' + text)
+    return load_scenario(path, environ={}, sets=[], flags={})
+
+
+WHEN = (
+    '[[fault]]\nkind = "latency"\ndelay = "1s"\nshare = "50%"\nwhen = {{ after = "{}s", duration = "1s" }}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("load", "after_s", "words"),
+    [
+        (
+            "streams = 25\nstages = [{ duration = '60s', rate = 10 }]",
+            1.6,
+            "would end 2.6 s .* which lasts 2.5 s",
+        ),
+        ("duration = '20s'", 19.1, "would end 20.1 s after the begin of load, which lasts 20 s"),
+        (
+            "users = 5\nstreams = 25",
+            50,
+            "would begin 50 s .* whose 25 streams are over after 50 s at the latest",
+        ),
+        ("users = 25\nstreams = 25", 10, "over after 10 s at the latest, by their total time-out"),
+        ("users = 5\nstreams = 25\nthink = '1s'", 55, "would begin 55 s"),
+    ],
+)
+def test_a_fault_after_the_end_of_the_load_is_refused_before_anything_starts(load, after_s, words, tmp_path):
+    text = f"[load]\n{load}\n"
+    with pytest.raises(UsageError, match=words) as refused:
+        check_faults(planned(text + WHEN.format(after_s), tmp_path))
+    assert str(refused.value).startswith(f"{tmp_path / 'plan.toml'}: ")
+    check_faults(planned(text + WHEN.format(after_s - 0.1), tmp_path))
+
+
+def test_a_phase_after_the_last_stream_is_refused_before_anything_starts(tmp_path):
+    text = '[load]\nusers = 5\nstreams = 5\n[phases]\nbaseline = "{}s"\nrecovery = "1s"\n'
+    with pytest.raises(UsageError, match="the phase 'recovery' would begin 10 s"):
+        check_faults(planned(text.format(10), tmp_path))
+    check_faults(planned(text.format(9), tmp_path))

@@ -409,6 +409,18 @@ def test_phases_that_can_not_be_are_refused(tmp_path, text, words):
         ('[abort]\nwhem = "success < 50% for 10s"\n', ["'whem'", "did you mean 'when'?"]),
         ('[abort]\nstop = "load"\n', ["when"]),
         ('abort = "success < 50% for 10s"\n', ["abort is a table"]),
+        (
+            '[abort]\nwhen = "success < 50% for 10s"\nstop = "load"\n[load]\nduration = "9s"\n',
+            ["abort.when watches 10 s, and the load lasts 9 s", "watch for less"],
+        ),
+        (
+            '[abort]\nwhen = "success < 50% for 3s"\nstop = "load"\n[load]\nrate = 10\nstreams = 25\n',
+            ["abort.when watches 3 s, and the load lasts 2.5 s"],
+        ),
+        (
+            '[abort]\nwhen = "success < 50% for 3s"\nstop = "load"\n[load]\nstreams = 19\n',
+            ["abort.when waits for 20 streams, and the load has 19", "over 5"],
+        ),
     ],
 )
 def test_an_abort_that_can_not_be_is_refused(tmp_path, text, words):
