@@ -35,7 +35,7 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
 A toxic of ours counts its own firings. The count proves nothing alone (the client may have left), but a toxic that never
 fired did nothing, whatever the rows look like.
 
-Pure: rows in, evidence out. `acted` is None where no stream of the group ran, or where it would have to be told from
+Pure: rows in, evidence out. `acted` is None where no stream of the group ran, or none was over while its fault stood, or where it would have to be told from
 what a clean group does and no stream of one ran: that proves nothing.
 """
 
@@ -74,6 +74,7 @@ from sseproof.chaos.plan import FaultPlan, GroupPlan
 from sseproof.reports.checks import fault_windows
 from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History
+from sseproof.reports.words import count_of
 from sseproof.rundir.rows import AddressPlan, Attempt, FaultRow, Instant, StreamRecord, VariantPlan
 
 MS: Final = 1_000_000
@@ -144,14 +145,25 @@ def evidence_of(history: History, times: Collection[tuple[str, int]] | None = No
             ]
             records = every if is_timed(group.fault) else _before_abort(every, history)
             look = _Look(group, variant, records, rows, clocks=history.clocks)
+            if not is_timed(group.fault) and (aborted_ns := _aborted_ns(history)) is not None:
+                met = [each for each in every if each.group == group.name and each.dispatched.ns < aborted_ns]
+                look.outlived = len(met)
+            look.unended = sum(
+                (each.variant, each.group) == (variant.name, group.name) and each.dispatched is not None
+                for each in history.unfinished
+            )
             found.append(look.evidence())
     return found
 
 
 def _before_abort(records: list[StreamRecord], history: History) -> list[StreamRecord]:
     """Streams that were over when a run gave up: from then on what had stood was gone."""
-    aborted = None if history.run is None else history.run.aborted
-    return records if aborted is None else [each for each in records if each.ended.hi_ns < aborted.at_ns]
+    aborted_ns = _aborted_ns(history)
+    return records if aborted_ns is None else [each for each in records if each.ended.hi_ns < aborted_ns]
+
+
+def _aborted_ns(history: History) -> int | None:
+    return None if history.run is None or history.run.aborted is None else history.run.aborted.at_ns
 
 
 class _Look:
@@ -176,6 +188,10 @@ class _Look:
         self._mine = [record for record in records if record.group == group.name]
         self._others = [record for record in records if record.group == "clean"]
         self._rows = rows
+        self.outlived: int | None = None
+        """Streams that met a fault which stood until the run gave up; None where it did not, or the fault had its times."""
+        self.unended = 0
+        """Streams of the group without an end on record."""
 
     def evidence(self) -> Evidence:
         failed = next((row for row in self._rows if row.step == "failed" or row.ok is False), None)
@@ -183,7 +199,7 @@ class _Look:
             words = f"could not be applied: {failed.detail.rstrip('.') or 'see faults.jsonl'}."
             return structs.replace(self._made(False, 0, 0, words), failed=True)
         if not self._mine:
-            return self._made(None, 0, 0, "met no stream: nobody of its group ran.")
+            return self._made(None, 0, 0, self._unmet())
         found = self._looked() if when_of(self._group.fault) is None else self._looked_in_time()
         fired = [row.fired for row in self._rows if row.fired is not None]
         if not fired:
@@ -191,6 +207,19 @@ class _Look:
         said = f" Its toxic counts {sum(fired):,} firings."
         acted = found.acted and sum(fired) > 0
         return structs.replace(found, acted=acted, sentence=found.sentence + said)
+
+    def _unmet(self) -> str:
+        """Why there is no stream to tell by."""
+        met = count_of((self.outlived or 0) + self.unended, "stream")
+        if self.outlived:
+            return (
+                f"was taken away when the run gave up, and not one of {met} that it met was over by then: what it did "
+                "can't be told."
+            )
+        if self.unended:
+            return f"met {met} without an end on record: what it did can't be told."
+        while_it_stood = "" if self.outlived is None else " before the run gave up and took it away"
+        return f"met no stream: nobody of its group ran{while_it_stood}."
 
     def _looked_in_time(self) -> Evidence:
         """By the connections that can have met a fault with times of its own."""

@@ -121,6 +121,32 @@ def test_what_stood_is_looked_for_only_while_it_stood(aborted):
     assert result.verdicts[1].code == "interrupted"
 
 
+@pytest.mark.parametrize(
+    ("at_ms", "lasts_ms", "unended", "words"),
+    [
+        (5_000, 2_000, 0, "was taken away when the run gave up, and not one of 3 streams that it met was over by then"),
+        (5_000, 2_000, 2, "not one of 5 streams that it met"),
+        (6_500, 100, 0, "met no stream: nobody of its group ran before the run gave up and took it away."),
+        (None, 0, 2, "met 2 streams without an end on record: what it did can't be told."),
+        (None, 0, 0, "met no stream: nobody of its group ran before the run gave up and took it away."),
+    ],
+)  # fmt: skip
+def test_what_outlived_a_standing_fault_did_meet_it(aborted, at_ms, lasts_ms, unended, words):
+    for _ in range(3 if at_ms is not None else 0):
+        aborted.stream(group="cut", dispatched=at(at_ms), ended=at(at_ms + lasts_ms))
+    for _ in range(unended):
+        aborted.start(group="cut", dispatched=at(5_000))
+    (evidence,) = aborted.judge().faults
+    assert (evidence.acted, evidence.count, evidence.of) == (None, 0, 0)
+    assert words in evidence.sentence
+
+
+def test_without_an_abort_nobody_ran(run, aborted):
+    run.info.aborted = None
+    (evidence,) = run.judge().faults
+    assert evidence.sentence == "The fault of group cut met no stream: nobody of its group ran."
+
+
 def test_what_was_turned_away_by_healing_is_not_the_targets_doing(aborted):
     """A rate on living connections can't be raised: proxies were made anew, and their streams paid for it."""
     aborted.claims("success >= 90%", "recovery = 100%")
