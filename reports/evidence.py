@@ -182,6 +182,7 @@ class _Look:
         self._group = group
         self._variant = variant.name
         self._behind_hop = variant.fault_side == "service"
+        self._in_browser = variant.browser is not None
         self._addresses: dict[str, AddressPlan] = {
             f"{each.host}:{each.port}": each for each in variant.addresses if each.group == group.name
         }
@@ -253,7 +254,7 @@ class _Look:
                     place = self._addresses.get(each.address)
                     hit = (
                         place is not None
-                        and _at_the_place(fault, each, place)
+                        and self._at_the_place(fault, each, place)
                         and each.end in _ENDS[fault.by]
                     )
                     met = ended and (begun or bool(hit))
@@ -335,7 +336,7 @@ class _Look:
         ends = _ENDS[fault.by]
         cut = reached = 0
         for each, place in self._dialled():
-            there = _at_the_place(fault, each, place)
+            there = self._at_the_place(fault, each, place)
             if there is None or (there and each.end in _DONE):
                 continue  # an answer that was shorter, or ended before, can't show it
             reached += 1
@@ -346,6 +347,14 @@ class _Look:
             else "met no connection that got as far as its place."
         )
         return self._made(reached > 0 and cut >= MOST * reached, cut, reached, words)
+
+    def _at_the_place(self, fault: Cuts, each: Attempt, place: AddressPlan) -> bool | None:
+        if not self._in_browser or not isinstance(fault, CutEvents):
+            return _at_the_place(fault, each, place)
+        # A page is given whole events alone: that one was begun, the toxic's own count says.
+        if each.events < fault.after_events or each.end in _DONE:
+            return None
+        return fault.inside == "character" or each.events == fault.after_events
 
     def _cut_behind_hop(self) -> Evidence:
         there = [each for each, _ in self._dialled()]

@@ -30,6 +30,7 @@ from sseproof.rundir.rows import (
     SUCCESSES,
     AttemptEnd,
     BreakRow,
+    BrowserRow,
     FaultRow,
     GeneratorRow,
     MarkRow,
@@ -93,6 +94,8 @@ class History(Struct, kw_only=True):
     """By truth id, in the order of connections."""
     generator: list[GeneratorRow] = []
     marks: list[MarkRow] = []
+    browsers: list[BrowserRow] = []
+    """How the pages were drawn; empty where the users are Locust's."""
     outages: list[tuple[int, int]] = []
     """When our own fault engine was broken: from when it was last well until streams had a clean way again."""
     phases: Phases = msgspec.field(default_factory=Phases)

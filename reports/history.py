@@ -31,6 +31,7 @@ from sseproof.reports.words import aborted_text, count_of
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import (
     BREAKS,
+    BROWSERS,
     FAULTS,
     GENERATOR,
     LARGEST_ROW_BYTES,
@@ -227,6 +228,8 @@ def _read_rest(directory: Path, history: History) -> None:
     add_witness(history, _rows(directory, _WITNESSED, history))
     history.generator = [history.clocks.moved(row) for row in history.generator]
     history.marks = list(_rows(directory, MARKS, history))
+    if any(variant.browser is not None for variant in history.plan.variants):
+        history.browsers = list(_rows(directory, BROWSERS, history))
 
 
 def _rows(directory: Path, file: RowFile[R], history: History) -> Iterable[R]:

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.loadtests.settings import Load, Target
+from sseproof.reports.browsers import BrowserResult, browser_results
 from sseproof.reports.claims import ClaimError, parse_claim
 from sseproof.reports.evidence import Evidence, evidence_of
 from sseproof.reports.facts import Facts, History, How, all_facts, load_began_ns, ttft_ns
@@ -138,6 +139,8 @@ class RunVerdict(Struct, kw_only=True, forbid_unknown_fields=True):
     verdicts: list[Verdict] = []
     variants: list[VariantResult] = []
     totals: Summary
+    browsers: list[BrowserResult] = []
+    """A row for each browser and client, and for browsers that nobody opened; empty where the users are Locust's."""
     faults: list[Evidence] = []
     """For every planned fault and variant, what shows that it acted."""
     marks: list[Mark] = []
@@ -196,6 +199,7 @@ def judge(
         verdicts=verdicts,
         variants=_variants(history, facts),
         totals=totals,
+        browsers=browser_results(history, facts),
         faults=faults,
         marks=[
             Mark(at_ns=row.at_ns, text=printable(row.text), source=printable(row.source))

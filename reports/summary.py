@@ -14,6 +14,15 @@ from typing import Final, NamedTuple
 
 from rich.cells import cell_len, chop_cells
 
+from sseproof.reports.browsers import (
+    COLUMNS,
+    DRAWN_COLUMNS,
+    BrowserResult,
+    cells,
+    drawn_cells,
+    name_of,
+    notes,
+)
 from sseproof.reports.judge import RigRow, RunVerdict, Summary, rig_advice
 from sseproof.reports.phases import PhaseResult, has_quantile
 from sseproof.reports.steadiness import Intervals, Steadiness
@@ -64,6 +73,7 @@ def summary_text(verdict: RunVerdict, directory: Path | str) -> str:
         lines += ["", *_variants_table(verdict)]
         for variant in verdict.variants:
             lines += wrapped(printable(variant.note, limit=2_000)) if variant.note else []
+    lines += _browsers(verdict.browsers)
     lines += ["", *_outcomes(verdict)]
     for variant in verdict.variants:
         lead = f"{printable(variant.name or '')}: " if len(verdict.variants) > 1 else ""
@@ -310,6 +320,23 @@ def _good(summary: Summary) -> str:
     if not summary.streams:
         return NOT_MEASURED
     return f"{summary.good:,}/{summary.streams:,} {share_text(summary.good / summary.streams)}"
+
+
+def _browsers(results: Sequence[BrowserResult]) -> list[str]:
+    """A few lines for each browser and client: a row of ten columns has no room in a terminal."""
+    if not results:
+        return []
+    lines = ["", "browsers", "-" * WIDTH]
+    for each in results:
+        if each.state == "unknown":
+            lines += wrapped(f"{name_of(each)}: {each.next}", rest="  ")
+            continue
+        named = list(zip(COLUMNS, cells(each), strict=True))
+        lines += wrapped(f"{named[0][1]}, {named[1][1]}")
+        lines += wrapped(", ".join(f"{name} {text}" for name, text in named[2:]), first="  ", rest="  ")
+        drawn = list(zip(DRAWN_COLUMNS, drawn_cells(each), strict=True))[2:]
+        lines += wrapped(", ".join(f"{name} {text}" for name, text in drawn), first="  ", rest="  ")
+    return lines + wrapped(notes([each for each in results if each.state == "measured"]))
 
 
 # --- the rest ------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `compare`, `runs`, `check`, `mark`, `serve`, `chaos`, `calibrate`, `setup`.
+"""The command line: `sseproof demo`, `run`, `worker`, `judge`, `compare`, `runs`, `check`, `mark`, `serve` and so on.
 
 Rules (design.md "Commands"):
 - Every command has --help with an example, and --json where a program may read the answer.
@@ -410,6 +410,105 @@ def demo(
         loaded.resolved, environ=os.environ, command=_repeatable({}), quiet=quiet, notes=loaded.notes
     )
     return _answered(result, outputs, as_json=as_json)
+
+
+@cli.command(context_settings=SETTINGS)
+@click.argument("scenario", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--browser",
+    "browsers",
+    multiple=True,
+    type=click.Choice(["chromium", "firefox"]),
+    help="Which ones of this machine are opened (default: those that are installed); none with --no-browser.",
+)
+@click.option("--no-browser", is_flag=True, help="Open none here: only those that join.")
+@click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    type=click.Choice(["sseconsumer", "eventsource", "eventsource-default"]),
+    help="What reads the answers (default: all three, one after the other).",
+)
+@click.option("--answers", type=int, metavar="N", help="Answers that each browser reads with each client.")
+@click.option("--at-once", type=int, metavar="N", help="Answers that a page reads at a time, at most 6.")
+@click.option(
+    "--wait", metavar="TIME", help="Print the page's address and let further browsers join so long."
+)
+@click.option("--expect", type=click.IntRange(min=1), metavar="N", help="Begin when so many have joined.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="IP", help="Where other desks reach the page."
+)
+@click.option(
+    "--port",
+    default=0,
+    metavar="PORT",
+    type=click.IntRange(0, 65_535),
+    help="Of the page (default: a free one).",
+)
+@click.option(
+    "--claim",
+    "claims",
+    metavar="CLAIM",
+    multiple=True,
+    help='Such as "success >= 98% in variant firefox-sseconsumer".',
+)
+@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; ends its folder's name.")
+@click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")
+@click.option("--label", "labels", metavar="K=V", multiple=True, help="Kept with the run.")
+@click.option(
+    "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
+)
+@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: hop=nginx-plain.")
+@_on_unknown_option
+@click.option("--dry-run", is_flag=True, help="Open nothing; print what would be needed and decided.")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@_output_options
+@_json_option
+def browsers(scenario: Path | None, **options: Any) -> int:
+    """Real browsers as users, side by side: SSEConsumer and the browser's own EventSource.
+
+    Opens Chromium and Firefox without a window on a page that reads the answers by itself, each cut three times on its way
+    through Toxiproxy and nginx, and judges what the page saw by the same claims as any run. Any other browser takes part by
+    opening the address that --wait prints.
+
+    \b
+    Example:
+      sseproof browsers
+      sseproof browsers --answers 100 --browser firefox --client sseconsumer
+      sseproof browsers --wait 5m --host 192.168.1.20
+    """
+    from sseproof.browser_run import Choice, choose, dry, run_browsers
+
+    outputs = _outputs(options)
+    choice: Choice = choose(scenario, options)
+    flags = _flags(
+        {
+            **dict.fromkeys(_RUN_ONLY),
+            **options,
+            "headers": (),
+            "allow": (),
+            "streams": options["answers"],
+            "users": options["at_once"],
+        }
+    )
+    arguments: dict[str, Any] = {"environ": os.environ, "sets": list(options["sets"]), "flags": flags}
+    if options["dry_run"]:
+        from sseproof.dry_run import dry_run
+
+        plan = dry_run(dry(choice, **arguments))
+        _warn(plan.warning)
+        click.echo(plan.to_json() if options["as_json"] else plan.to_text(), nl=not options["as_json"])
+        return 0
+    result = run_browsers(choice, **arguments, command=_repeatable({}), quiet=options["quiet"])
+    return _answered(result, outputs, as_json=options["as_json"])
+
+
+_RUN_ONLY: Final = (
+    *("target", "method", "body", "dialect", "allow_load", "rate", "duration", "max_requests", "profile"),
+    *("claims_file", "until_decided", "max_duration", "workers", "remote_workers", "master_bind"),
+    *("locustfile", "marks"),
+)
+"""Options of `run` that browsers have no use for."""
 
 
 @cli.command(context_settings=SETTINGS)

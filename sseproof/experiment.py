@@ -184,10 +184,10 @@ def run_scenario(
     """
     interruption = Interruption()
     interruption.install()
-    return _Experiment(resolved, environ, interruption, quiet=quiet, notes=notes).run(command)
+    return Experiment(resolved, environ, interruption, quiet=quiet, notes=notes).run(command)
 
 
-class _Side(Struct, kw_only=True):
+class Side(Struct, kw_only=True):
     """One variant while the run is made: the service behind it and what one look found out."""
 
     variant: Variant
@@ -250,7 +250,7 @@ class _AbortWatch:
         return True
 
 
-class _Experiment:
+class Experiment:
     """One run, from its checks to its verdict."""
 
     def __init__(
@@ -277,6 +277,7 @@ class _Experiment:
         self._notes = list(notes)
 
     def run(self, command: list[str]) -> RunResult:
+        """The whole of it; `command` goes on record."""
         with contextlib.ExitStack() as parts:
             self._seed = self._scenario.seed if self._scenario.seed is not None else new_seed()
             self._scenario.seed = self._seed  # what the plan fixes may depend on it
@@ -341,7 +342,7 @@ class _Experiment:
         environment.check_consents([aim for aim in aims if aim is not None])
         return [None if aim is None else AddressPlan(host=aim.addresses[0], port=aim.port) for aim in aims]
 
-    def _side(self, variant: Variant, service: AddressPlan | None, parts: contextlib.ExitStack) -> _Side:
+    def _side(self, variant: Variant, service: AddressPlan | None, parts: contextlib.ExitStack) -> Side:
         service = service or self._started_server(variant, parts)
         with contextlib.ExitStack() as look:
             # Behind a hop there is nothing yet: for the look it leads to the service, and for the run there is another one.
@@ -362,7 +363,7 @@ class _Experiment:
         _check_topic(adopted(variant.target, seen))
         if not self._quiet:
             say(_preflight_sentence(variant, seen))
-        return _Side(variant=variant, service=service, upstream=upstream, seen=seen, connect_ns=connect_ns)
+        return Side(variant=variant, service=service, upstream=upstream, seen=seen, connect_ns=connect_ns)
 
     def _started_server(self, variant: Variant, parts: contextlib.ExitStack) -> AddressPlan:
         """A reference server of our own for this variant."""
@@ -379,12 +380,20 @@ class _Experiment:
             seed=self._seed,
         )
         server = OwnServer(
-            name, settings, environ=self._environ, line=self._line, heed=self._heed_interruption
+            name,
+            self._settings_of(variant, settings),
+            environ=self._environ,
+            line=self._line,
+            heed=self._heed_interruption,
         )
         parts.callback(server.close)
         self._servers[variant.name] = server
         variant.target.url = variant.target.url.replace(f"//{STAND_IN}", f"//127.0.0.1:{server.port}", 1)
         return AddressPlan(host="127.0.0.1", port=server.port)
+
+    def _settings_of(self, _variant: Variant, settings: ServerSettings) -> ServerSettings:
+        """The settings of a variant's server, as they are used."""
+        return settings
 
     def _started_hop(
         self, variant: Variant, upstreams: Sequence[str], parts: contextlib.ExitStack
@@ -476,14 +485,14 @@ class _Experiment:
                 side.entries = self._started_hop(side.variant, proxies, parts)
         return plan
 
-    def _admission_ns(self, side: _Side) -> int | None:
+    def _admission_ns(self, side: Side) -> int | None:
         """How long new streams are admitted; None in a closed loop of a fixed number."""
         return admission_ns(side.variant.load, self._replay_ns(side))
 
-    def _replay_ns(self, side: _Side) -> list[int]:
+    def _replay_ns(self, side: Side) -> list[int]:
         return self._resolved.replays[self._scenario.variant.index(side.variant)]
 
-    def _at_once(self, side: _Side) -> int:
+    def _at_once(self, side: Side) -> int:
         """About how many streams are open at the same time; in an open loop the rate and the look's length say it."""
         return most_at_once(side.variant.load, side.seen.length_ns, self._replay_ns(side))
 
@@ -523,7 +532,7 @@ class _Experiment:
             notes=self._notes,
         )
 
-    def _planned_variant(self, side: _Side, master_port: int) -> VariantPlan:
+    def _planned_variant(self, side: Side, master_port: int) -> VariantPlan:
         variant = side.variant
         return VariantPlan(
             name=variant.name,
@@ -545,7 +554,7 @@ class _Experiment:
             payloads_sha256=_sha256_of(variant.load.payloads),
         )
 
-    def _addresses(self, side: _Side) -> list[AddressPlan]:
+    def _addresses(self, side: Side) -> list[AddressPlan]:
         """Where the variant's streams connect to: its proxies, or the ports of the hop that lead to them."""
         if self._faults is None:
             return [side.upstream]
@@ -661,7 +670,7 @@ class _Experiment:
             remote_s = REMOTE_END_S if self._scenario.remote_workers else 0.0
             end_all([*masters, *workers], END_GRACE_S + remote_s)
 
-    def _start(self, position: int, side: _Side, masters: list[Child], workers: list[Child]) -> None:
+    def _start(self, position: int, side: Side, masters: list[Child], workers: list[Child]) -> None:
         """The variant's master, then its workers; each is in its list as soon as it lives."""
         scenario = self._scenario
         locustfile = Path(scenario.locustfile).resolve() if scenario.locustfile else LOCUSTFILE
@@ -835,7 +844,7 @@ class _Experiment:
             if side.seen.witness_path is not None:
                 self._fetch_rows(side, settled=True)
 
-    def _fetch_rows(self, side: _Side, *, settled: bool = False) -> None:
+    def _fetch_rows(self, side: Side, *, settled: bool = False) -> None:
         """One server's rows, as they are now or once they have settled."""
         path = side.seen.witness_path
         assert path is not None

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -181,10 +181,12 @@ def load_scenario(
     environ: Mapping[str, str],
     sets: list[str],
     flags: Tree,
+    variants: Sequence[Tree] = (),
 ) -> Resolved:
     """Merges all layers and checks every value.
 
-    `flags` is a tree of scenario keys as the command line gave them; `sets` are KEY=VALUE texts.
+    `flags` is a tree of scenario keys as the command line gave them; `sets` are KEY=VALUE texts; `variants` are the tables
+    of a command that makes the variants itself.
     Raises UsageError with one sentence for anything that can't be taken.
     """
     origin = _Origins()
@@ -192,6 +194,10 @@ def load_scenario(
     if path is not None:
         origin.merge(tree, read_toml(path), str(path))
         tree.setdefault("name", path.stem)
+    if variants:
+        if "variant" in tree:
+            raise UsageError(f"{path}: the browsers are the variants of such a run: leave [[variant]] out.")
+        tree["variant"] = [dict(table) for table in variants]
     _refuse_two_loads(tree, origin)
     above: Tree = {}
     layers = [

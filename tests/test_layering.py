@@ -24,6 +24,10 @@ PACKAGE: Final = "sseproof"
 PARTS: Final = ("loadtests", "chaos", "reference_server", "reports")
 """The folders at the top that are linked into the package."""
 LEAF: Final = "rundir"
+BROWSERS: Final = "browsers"
+"""A generator like loadtests, whose load real browsers make: it reads what they tell with the pure modules of that one."""
+INSIDE: Final = (LEAF, BROWSERS)
+"""Parts that lie in sseproof/ itself."""
 FRONT: Final = "front door"
 """The modules that lie in sseproof/ itself."""
 
@@ -42,6 +46,9 @@ PURE: Final = frozenset(
             "loadtests.reconnect",
             "loadtests.settings",
             "loadtests.sse",
+            "loadtests.tally",
+            "browsers.posts",
+            "browsers.record",
             "chaos.catalogue",
             "chaos.faults",
             "chaos.phases",
@@ -57,6 +64,7 @@ PURE: Final = frozenset(
             "reference_server.streams",
             "reference_server.wire",
             "reports.annotations",
+            "reports.browsers",
             "reports.cases",
             "reports.charts",
             "reports.advice",
@@ -105,6 +113,7 @@ PURE_STANDARD: Final = frozenset(_WITHOUT_EFFECTS.split())
 
 THIRD_PARTY: Final[dict[str, frozenset[str]]] = {
     LEAF: frozenset({"msgspec"}),
+    BROWSERS: frozenset({"msgspec"}),
     "loadtests": frozenset({"gevent", "greenlet", "httptools", "locust", "msgspec"}),
     "chaos": frozenset({"msgspec", "toxiproxy"}),
     "reference_server": frozenset({"aiohttp", "msgspec", "prometheus_client"}),
@@ -153,7 +162,7 @@ class Module(NamedTuple):
         if self.name is None:
             return None
         second = self.name.split(".")[1] if "." in self.name else ""
-        return second if second in {*PARTS, LEAF} else FRONT
+        return second if second in {*PARTS, *INSIDE} else FRONT
 
 
 class _Reader(ast.NodeVisitor):
@@ -235,7 +244,7 @@ def our_modules() -> tuple[Module, ...]:
 
 
 def _our_modules() -> Iterator[Module]:
-    for top in (f"{PACKAGE}/{LEAF}", *PARTS):
+    for top in (*(f"{PACKAGE}/{name}" for name in INSIDE), *PARTS):
         for path in sorted((ROOT / top).rglob("*.py")):
             dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             name = dotted if dotted.startswith(PACKAGE) else f"{PACKAGE}.{dotted}"
@@ -262,7 +271,7 @@ def _area_of(dotted: str) -> str | None:
     parts = dotted.split(".")
     if parts[0] != PACKAGE:
         return None
-    return parts[1] if len(parts) > 1 and parts[1] in {*PARTS, LEAF} else FRONT
+    return parts[1] if len(parts) > 1 and parts[1] in {*PARTS, *INSIDE} else FRONT
 
 
 def _within(dotted: str, allowed: frozenset[str]) -> bool:
@@ -277,14 +286,14 @@ def _is_standard(dotted: str) -> bool:
 
 
 def parts_meet_only_in_the_run_directory(module: Module) -> Iterator[str]:
-    """rundir knows nothing of ours; the parts know rundir and themselves; reports also the pure modules of the others."""
+    """rundir knows nothing of ours; the parts know rundir and themselves; reports and browsers also pure modules of others."""
     if module.area in {None, FRONT}:
         return
     for imported in module.imports:
         target = _area_of(imported.module)
         if target is None or target in {module.area, LEAF if module.area != LEAF else module.area}:
             continue
-        if module.area == "reports" and _within(imported.module, PURE):
+        if module.area in {"reports", BROWSERS} and _within(imported.module, PURE):
             continue
         if module.name == f"{PACKAGE}.loadtests.locustfile" and imported.module == PACKAGE:
             continue  # written as a user's own locustfile would be: from the public names
@@ -369,7 +378,7 @@ def weight_of(dotted: str) -> str | None:
 def one_import_name(module: Module) -> Iterator[str]:
     """A user's own loadtests/ or reports/ folder must never be mistaken for ours."""
     for imported in module.imports:
-        if imported.module.split(".")[0] in {*PARTS, LEAF}:
+        if imported.module.split(".")[0] in {*PARTS, *INSIDE}:
             yield f"line {imported.line}: import it as {PACKAGE}.{imported.module}"
         if imported.parent:
             yield f"line {imported.line}: name {imported.module} in full, not by a parent"
@@ -399,7 +408,7 @@ def test_the_tree_keeps(rule: Rule) -> None:
 def test_every_part_is_read() -> None:
     """An empty walk would keep every rule."""
     areas = {module.area for module in our_modules()}
-    assert areas == {*PARTS, LEAF, FRONT}
+    assert areas == {*PARTS, *INSIDE, FRONT}
     names = [module.name for module in our_modules()]
     assert f"{PACKAGE}.rundir.rows" in names
     assert f"{PACKAGE}.loadtests.settings" in names
@@ -438,6 +447,8 @@ BROKEN: Final = [
     (parts_meet_only_in_the_run_directory, "sseproof.loadtests.x", "from sseproof.reports import claims"),
     (parts_meet_only_in_the_run_directory, "sseproof.loadtests.x", "from sseproof import reports"),
     (parts_meet_only_in_the_run_directory, "sseproof.loadtests.x", "import sseproof.reference_server.script"),
+    (parts_meet_only_in_the_run_directory, "sseproof.browsers.x", "import sseproof.loadtests.transport"),
+    (parts_meet_only_in_the_run_directory, "sseproof.loadtests.x", "import sseproof.browsers.posts"),
     (parts_meet_only_in_the_run_directory, "sseproof.loadtests.x", "from sseproof import SSEUser"),
     (parts_meet_only_in_the_run_directory, "sseproof.chaos.x", "def f():\n    import sseproof.loadtests.sse"),
     (parts_meet_only_in_the_run_directory, "sseproof.chaos.x", "import sseproof.experiment"),

@@ -5,6 +5,7 @@ from typing import Final
 
 from sseproof.reports.findings import figures
 from sseproof.reports.view.broke import broke_section
+from sseproof.reports.view.browsers import browsers_section
 from sseproof.reports.view.claims import chips, claims_section, counting, sides_section
 from sseproof.reports.view.faults import faults_section
 from sseproof.reports.view.measured import (
@@ -23,6 +24,7 @@ _MOST_PROBLEMS: Final = 50
 _SECTIONS: Final[tuple[Callable[[Record], Section | None], ...]] = (
     claims_section,
     sides_section,
+    browsers_section,
     broke_section,
     faults_section,
     spread_section,

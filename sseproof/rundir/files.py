@@ -26,6 +26,7 @@ from sseproof.rundir.rows import (
     SCHEMA_PREFIX,
     SCHEMA_VERSION,
     BreakRow,
+    BrowserRow,
     FaultRow,
     GeneratorRow,
     Header,
@@ -72,6 +73,8 @@ WITNESS: Final = RowFile("witness.jsonl", "witness", WitnessRow)
 GENERATOR: Final = RowFile("generator.jsonl", "generator", GeneratorRow)
 OPEN: Final = RowFile("open.jsonl", "open", OpenRow)
 MARKS: Final = RowFile("marks.jsonl", "marks", MarkRow)
+BROWSERS: Final = RowFile("browsers.jsonl", "browsers", BrowserRow)
+"""Only in runs whose users are browsers."""
 ROW_FILES: Final[tuple[RowFile[Row], ...]] = (
     STARTS,
     STREAMS,

@@ -60,6 +60,9 @@ Outcome = Literal[
     "dropped",
 ]
 StreamKind = Literal["answer", "subscription"]
+BrowserClient = Literal["sseconsumer", "eventsource", "eventsource-default"]
+"""What reads the streams in a page: our consumer over fetch; the browser's own EventSource; the same from a service that names
+no reconnection time."""
 AdmissionEnd = Literal["duration", "numbers", "requests", "users", "shape", "stopped", "decided"]
 """Why a worker starts no further stream: its time is over; the last of its numbers was taken; `max_requests` is spent; its
 users, or their load shape, ended by themselves; it was told to stop; the claims were decided (`--until-decided`)."""
@@ -290,6 +293,34 @@ class StartRow(Row, kw_only=True):
     dropped: bool = False
 
 
+class BrowserRow(Row, kw_only=True):
+    """How a browser drew its page while one client read its streams, and how well its clock tells time."""
+
+    variant: str
+    at_ns: int
+    user_agent: str = ""
+    """Printable; what the browser says of itself."""
+    resolution_ns: int
+    """One step of the page's clock."""
+    offset_error_ns: int | None = None
+    """The widest of the brackets in which its clock was known to lie against ours."""
+    isolated: bool = False
+    """Cross-origin isolated: browsers give such pages a finer clock."""
+    hidden: bool = False
+    """It was not in front at some time: browsers slow such pages down."""
+    length_ns: int
+    frames: int
+    frame_gap_p50_ns: int | None = None
+    frame_gap_p95_ns: int | None = None
+    frame_gap_max_ns: int | None = None
+    long_tasks: int | None = None
+    """Of more than 50 ms; None where the browser does not tell."""
+    long_tasks_ns: int | None = None
+    """Their length together."""
+    timer_lag_max_ns: int = 0
+    """The most that a timer of 10 ms was late: as long the page's code could not run."""
+
+
 class OpenRow(Row, kw_only=True):
     """The streams one worker had open, every 10 s."""
 
@@ -482,6 +513,19 @@ class PreflightResult(Row, kw_only=True):
     """The reference server's profile."""
 
 
+class BrowserPlan(Row, kw_only=True):
+    """A variant whose users are the pages of a browser."""
+
+    name: str
+    """The browser's short name: chromium, mobile-safari, firefox-2."""
+    version: str = ""
+    client: BrowserClient
+    started_by_us: bool = False
+    """Opened by the run itself, without a window; else by somebody at a desk."""
+    at_once: int
+    """Streams that a page has open at a time: HTTP/1.1 gives it six connections to one place."""
+
+
 class VariantPlan(Row, kw_only=True):
     """One side of a run; a run without variants has exactly one, unnamed."""
 
@@ -510,6 +554,8 @@ class VariantPlan(Row, kw_only=True):
     """Recorded starts that an open loop repeats, in ns since the first."""
     payloads_sha256: str | None = None
     """Digest of the payload file, as it was read."""
+    browser: BrowserPlan | None = None
+    """None where the users are Locust's."""
 
 
 class PhasePlan(Row, kw_only=True):
