@@ -211,8 +211,7 @@ export class SSEConsumer {
   #completed = false;
   /** @type {{event: StreamEvent, last: boolean}[]} */
   #queue = [];
-  /** @type {Promise<void> | null} */
-  #delivery = null;
+  #delivering = false;
   /** @type {(() => void)[]} */
   #waiters = [];
   /** @type {{cause: unknown} | null} What a callback threw. */
@@ -286,7 +285,7 @@ export class SSEConsumer {
       this.#call("onretry", { attempt: this.#attempts + 1, delayMs, reason: end.reason, atMs: nowMs() });
       await this.#sleep(delayMs);
     }
-    await this.#until(() => this.#queue.length === 0 && this.#delivery === null);
+    await this.#until(() => this.#queue.length === 0 && !this.#delivering);
     return this.#finish(end);
   }
 
@@ -428,7 +427,7 @@ export class SSEConsumer {
     if (event.own) this.#reach(event.id);
     const { id, type, data } = event;
     this.#queue.push({ event: { id, type, data, atMs, sequence: 0 }, last });
-    this.#delivery ??= this.#deliver();
+    if (!this.#delivering) void this.#deliver();
     if (last) return { reason: "terminal", message: "" };
     return failed ? { reason: "inband-error", message: `The service reported an error: ${data.slice(0, 500)}` } : null;
   }
@@ -449,6 +448,8 @@ export class SSEConsumer {
 
   /** Hands events on, one after another. */
   async #deliver() {
+    // Callbacks that return nothing are through before this returns: a promise kept by the caller would never be let go.
+    this.#delivering = true;
     for (let next = this.#queue.shift(); next && !this.#stop.signal.aborted; next = this.#queue.shift()) {
       this.#handedId = next.event.id;
       this.#completed ||= next.last;
@@ -461,7 +462,7 @@ export class SSEConsumer {
       }
       this.#wake();
     }
-    this.#delivery = null;
+    this.#delivering = false;
     this.#wake();
   }
 
