@@ -20,6 +20,7 @@ _UNITS: Final = {
     "jitter": 'time, such as "100ms"',
     "after": 'time, such as "2s"',
     "duration": 'time, such as "500ms"',
+    "drain": 'time, such as "500ms"',
     "every": 'time, such as "1s"',
     "down": 'time, such as "300ms"',
     "up": 'time, such as "2s"',

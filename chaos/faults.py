@@ -29,6 +29,8 @@ SHORTEST_SLICE_DELAY_US: Final = 100
 """Slices closer together coalesce on their way: 98 one-byte slices came in 2 to 10 reads (toxiproxy.md 1.7)."""
 LONGEST_SLICE_DELAY_US: Final = 1_000_000
 MOST_WINDOWS: Final = 10_000
+SHORTEST_AWAY_MS: Final = 200
+"""Between the end of a drain and the next start: the last streams are sent away, and the process ends."""
 SHORTEST_REST_MS: Final = 200
 """Between two windows of one fault: healing takes calls, and the next must not meet them."""
 
@@ -371,7 +373,9 @@ class Flapping(Struct, frozen=True, kw_only=True, tag_field="kind", tag="flappin
 class ServerRestart(Struct, frozen=True, kw_only=True, tag_field="kind", tag="server-restart"):
     """From `after_ms` of load on the run's own server is away for `duration_ms`: killed, and started again on its port.
 
-    All streams share the server, so all of them meet it. It forgets what it knew: answers it had begun can't go on.
+    All streams share the server, so all of them meet it. It forgets what it knew: answers it had begun can't go on. With
+    `drain_ms` it is told to stop instead: for so long open streams go on and new ones are refused; then the others are
+    sent away in good order, and the server started next continues them.
     """
 
     wire: ClassVar[str] = "the run's own server is ended by SIGKILL, and started again on the same port"
@@ -379,9 +383,15 @@ class ServerRestart(Struct, frozen=True, kw_only=True, tag_field="kind", tag="se
     duration_ms: int
     every_ms: int | None = None
     times: int = 1
+    drain_ms: int | None = None
 
     def __post_init__(self) -> None:
         _check_windows(self)
+        if self.drain_ms is not None:
+            most = self.duration_ms - SHORTEST_AWAY_MS
+            if most < 0:
+                raise FaultError(f"duration is {SHORTEST_AWAY_MS} ms at least with drain.")
+            _within(f"drain ({SHORTEST_AWAY_MS}ms less than duration at most)", self.drain_ms, 0, most, "ms")
 
 
 class Command(Struct, frozen=True, kw_only=True, tag_field="kind", tag="command"):
@@ -480,6 +490,7 @@ _TIMES: Final = {
     "down": {"down_ms": 1_000_000},
     "up": {"up_ms": 1_000_000},
     "max": {"max_ms": 1_000_000},
+    "drain": {"drain_ms": 1_000_000},
 }
 """Key in TOML → field of the struct → nanoseconds of its unit."""
 

@@ -20,7 +20,9 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
   that lived when the proxy was closed and ended with it, by half of them more than in the clean group: answers end by
   themselves, too.
 - server-restart: nine in ten of the connections that lived when the server was killed ended in that moment, nine in ten of
-  those begun until it was back got no byte, and no event came in between.
+  those begun until it was back got no byte, and no event came in between. With a drain: nine in ten of the connections
+  that lived when it was told to stop ended until it was back, some of them without their answer's end or some that were
+  tried then without a stream, and nine in ten of those tried got none.
 - command, by breaks: connections that lived in its time and broke in it, or were begun in it and got no byte, a fifth more
   of them than break at other times. By silence: as stall, against the streams that were not open in its time.
 - slow-close: connections whose end came at least the planned delay after their last event, and later than in nine of
@@ -285,8 +287,10 @@ class _Look:
                 return self._closed(fault)
             case Refused() | Flapping():
                 return self._refused()
-            case ServerRestart():
+            case ServerRestart(drain_ms=None):
                 return self._restarted()
+            case ServerRestart():
+                return self._drained()
             case Command(shows="breaks"):
                 return self._broke()
             case Command():
@@ -545,6 +549,27 @@ class _Look:
             f"was back without a byte, and let {heard} events through in the {gap_ms:,.0f} ms of the longest gap.",
         )
 
+    def _drained(self) -> Evidence:
+        """There is no clean group: who is sent away before his answer's end, and who gets none meanwhile, shows it."""
+        lived = ended = sent_away = tried = refused = 0
+        for since, healed in self._windows():
+            for each in self._across_clocks(self._mine):
+                if each.connected is not None and each.connected.hi_ns < since <= each.ended.lo_ns:
+                    lived += 1
+                    in_time = each.ended.lo_ns <= healed + SWITCH_SLACK_NS
+                    ended += in_time
+                    sent_away += in_time and each.end in _SENT_AWAY
+                elif since + SWITCH_SLACK_NS < each.started.lo_ns < healed - SWITCH_SLACK_NS:
+                    tried += 1
+                    refused += each.events == 0
+        return self._made(
+            sent_away + refused > 0 and ended >= MOST * lived and refused >= MOST * tried,
+            sent_away + refused,
+            lived + tried,
+            f"ended {ended} of the {lived} connections that lived, {sent_away} of them before their answer did, and left "
+            f"{refused} of the {tried} tried until the server was back without an event.",
+        )
+
     def _broke(self) -> Evidence:
         """There is no clean group; other times of the same streams have to do."""
         met = broke = others = broke_else = 0
@@ -647,6 +672,8 @@ _DONE: Final = frozenset({"terminal", "no-content", "inband-error", "stopped"})
 
 _CUT_SHORT: Final = frozenset({"fin", "eof", "rst", "protocol"})
 """Ends of an answer whose rest never came, as a hop can make them of a cut behind it."""
+_SENT_AWAY: Final = frozenset({"fin", "eof"})
+"""How a connection ends whose server ended its stream in good order, and early."""
 _NO_SERVICE: Final = frozenset({502, 503})
 """What nginx and Apache answer when they are refused themselves."""
 _ENDS: Final[dict[str, frozenset[str]]] = {"rst": frozenset({"rst"}), "fin": frozenset({"fin", "eof"})}

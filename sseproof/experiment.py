@@ -95,7 +95,7 @@ from sseproof.rundir.rows import (
 )
 from sseproof.rundir.seeds import new_seed
 from sseproof.rundir.text import Redactor, inert, printable
-from sseproof.rundir.units import encode_hook, to_raw
+from sseproof.rundir.units import encode_hook, parse_duration, to_raw
 from sseproof.scenario import (
     ENV_PREFIX,
     SECRET_PREFIX,
@@ -370,14 +370,21 @@ class Experiment:
         assert variant.server is not None
         name = f"server {variant.name}" if variant.name else "server"
         # One that is to come back must find its port free, so it gets one of ours.
-        restarts = any(isinstance(group.fault, ServerRestart) for group in self._resolved.groups)
+        restart = next(
+            (each.fault for each in self._resolved.groups if isinstance(each.fault, ServerRestart)), None
+        )
+        drain_ms = None if restart is None else restart.drain_ms
         settings = ServerSettings(
-            port=parts.enter_context(PortLease(1)).ports[0] if restarts else 0,
+            port=parts.enter_context(PortLease(1)).ports[0] if restart else 0,
             profile=variant.server.profile,
             misbehave=variant.server.misbehave,
             misbehave_share=variant.server.misbehave_share,
             heartbeat=variant.server.heartbeat,
             seed=self._seed,
+            drain=None if drain_ms is None else parse_duration(drain_ms / 1_000),
+            handover=None
+            if drain_ms is None
+            else str(Path(parts.enter_context(_swept_folder())) / "handover.json"),
         )
         server = OwnServer(
             name,

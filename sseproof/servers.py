@@ -5,6 +5,7 @@ Rules:
 - Where it listens it says itself. One that is to come back on the same port has it from the start, from a lease: the
   kernel gives a free port to whoever asks while the server is away.
 - A killed server takes its own record with it, so `before_kill` is called first: whoever wants its rows asks for them then.
+- One that drains is told to stop, and hands its streams and its record to the one that is started in its place.
 """
 
 import re
@@ -18,6 +19,8 @@ from sseproof.rundir.errors import RigError
 
 READY_S: Final = 20.0
 END_GRACE_S: Final = 5.0
+DRAIN_LIMIT_S: Final = 20.0
+"""From the end of the window: readers that are slow have a time-out of their own."""
 POLL_S: Final = 0.02
 _READY: Final = re.compile(r"sseproof reference server .* on http://[^/]+:(\d+)/")
 
@@ -44,6 +47,7 @@ class OwnServer:
         self._line = line
         self._heed = heed
         self._child: Child | None = None
+        self._draining = False
         self.port = settings.port
         self.before_kill: Callable[[], None] = lambda: None
         try:
@@ -55,6 +59,12 @@ class OwnServer:
 
     def bring_back(self) -> None:
         """Starts it where it does not run; it is ready then. From the main thread. Raises RigError."""
+        if self._draining and self._child is not None:
+            self._draining = False
+            if self._child.wait(DRAIN_LIMIT_S) is None:
+                raise RigError(
+                    f"The {self._name} was told to stop and still runs after {DRAIN_LIMIT_S:.0f} s."
+                )
         if self._child is not None and self._child.poll() is None:
             return
         lines = _Lines(self._name, self._line)
@@ -76,8 +86,11 @@ class OwnServer:
         self.port = lines.port
 
     def take_away(self) -> None:
-        """SIGKILL; nobody listens on its port afterwards. From any thread."""
-        if self._child is not None:
+        """SIGKILL, and nobody listens on its port afterwards; SIGTERM where it is to drain. From any thread."""
+        if self._child is not None and self._settings.drain is not None:
+            self._draining = True
+            self._child.terminate()
+        elif self._child is not None:
             self.before_kill()
             self._child.kill()
             if self._child.wait(END_GRACE_S) is None:

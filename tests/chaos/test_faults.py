@@ -85,6 +85,10 @@ GOOD = [
     ({"kind": "slow-close", "delay": "700ms"}, SlowClose(delay_ms=700)),
     ({"kind": "server-restart", "after": 1, "duration": 2}, ServerRestart(after_ms=1000, duration_ms=2000)),
     (
+        {"kind": "server-restart", "after": 1, "duration": 2, "drain": "1800ms"},
+        ServerRestart(after_ms=1000, duration_ms=2000, drain_ms=1800),
+    ),
+    (
         {
             "kind": "command",
             "do": ["stop", "it"],
@@ -179,6 +183,14 @@ BAD = [
     ({"kind": "flapping", "after": "1s", "down": "1s", "up": "1s", "times": 1}, "times lies between 2"),
     ({"kind": "slow-close", "delay": "0s"}, "delay lies between 1"),
     ({"kind": "server-restart", "after": "1s"}, "needs duration"),
+    (
+        {"kind": "server-restart", "after": "1s", "duration": "2s", "drain": "1801ms"},
+        "drain .200ms less than duration at most. lies between 0 and 1800 ms",
+    ),
+    (
+        {"kind": "server-restart", "after": "1s", "duration": "100ms", "drain": "0s"},
+        "duration is 200 ms at least with drain",
+    ),
     ({"kind": "command"}, "needs do, after, max and shows"),
     (COMMAND | {"do": "kill it"}, "do is a list of words"),
     (COMMAND | {"do": []}, "do has 1 to 64 words, not 0"),

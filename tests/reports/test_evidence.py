@@ -126,6 +126,7 @@ SPLIT = {"kind": "split-characters"}
 CLOSED = {"kind": "accept-then-close"}
 FLAP = {"kind": "flapping", "after": "1s", "down": "1s", "up": "1s", "times": 2}
 RESTART = {"kind": "server-restart", "after": "1s", "duration": "1s"}
+DRAIN = {**RESTART, "drain": "500ms"}
 COMMAND = {"kind": "command", "do": ["true"], "after": "1s", "max": "1s", "shows": "breaks"}
 PAUSE = COMMAND | {"shows": "silence"}
 SLOW_CLOSE = {"kind": "slow-close", "delay": "700ms"}
@@ -184,6 +185,15 @@ STRUCK = [
     )
 ] * 5
 
+
+def open_until(ms: int, end: str):
+    times = {"connected": Instant(START + 1_500 * MS), "ended": Instant(START + ms * MS)}
+    return [hit(attempt={**times, "end": end})] * 5
+
+
+SENT_AWAY = open_until(2_600, "eof")
+OWN_END = open_until(2_400, "terminal")
+STAYED = open_until(3_500, "eof")
 
 EARLIER = [hit(until_ms=1_500)] * 10
 """Streams that were over before the window of `applied`."""
@@ -276,6 +286,24 @@ def applied(kind: str) -> list[FaultRow]:
         (RESTART, STRUCK, [], False),
         (RESTART, STRUCK + [hit(attempt=in_the_gap(received_bytes=9))] * 5, applied("server-restart"), False),
         (RESTART, [*STRUCK, heard(1_900, 1_950, 2_500)], applied("server-restart"), False),
+        (
+            DRAIN,
+            SENT_AWAY + [hit(attempt=in_the_gap(end="status", status=503, received_bytes=99))] * 5,
+            applied("server-restart"),
+            True,
+        ),
+        (DRAIN, SENT_AWAY, applied("server-restart"), True),
+        (DRAIN, [], applied("server-restart"), None),
+        (DRAIN, OWN_END, applied("server-restart"), False),
+        (
+            DRAIN,
+            OWN_END + [hit(attempt=in_the_gap(end="status", status=503))] * 5,
+            applied("server-restart"),
+            True,
+        ),
+        (DRAIN, SENT_AWAY + STAYED, applied("server-restart"), False),
+        (DRAIN, SENT_AWAY, [], False),
+        (DRAIN, SENT_AWAY + [hit(attempt=in_the_gap(events=3))] * 5, applied("server-restart"), False),
         (SLOW_CLOSE, [hit(attempt=closing(720))] * 10, [], True),
         (SLOW_CLOSE, [hit(attempt=closing(300))] * 10, [], False),
         (SLOW_CLOSE, [hit(attempt={**closing(720), "end": "terminal"})] * 10, [], False),
