@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from sseproof.reference_server import wire
 from sseproof.reference_server.misbehave import Acts, damaged_literal
-from sseproof.reference_server.script import Step
+from sseproof.reference_server.script import PROGRESS, Step
 from sseproof.reference_server.streams import Stream
 from sseproof.reference_server.witness import Connection
 from sseproof.rundir.clock import NS_PER_S, now_ns
@@ -199,6 +199,10 @@ class Emission:
             )
         if step.type == "done":
             return wire.done_frame(self._key, step.number, self._script.sha256())
+        if step.type == "progress":
+            return wire.progress_frame(
+                self._key, step.number, (step.number - 1) * 100 // len(PROGRESS), PROGRESS[step.number - 2]
+            )
         if not self._script.endless:
             self._script.digest_step(step)
         if step.number == self._stream.first_token and self._acts.delay_ns:

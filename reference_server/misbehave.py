@@ -27,6 +27,7 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import Struct
 
+from sseproof.reference_server.script import first_delta
 from sseproof.rundir.rows import ScriptSpec
 from sseproof.rundir.seeds import named_random
 
@@ -96,11 +97,12 @@ class Misbehaviour:
 
 def _acts(modes: frozenset[Mode], spec: ScriptSpec, rng: random.Random) -> Acts:
     deltas = spec.events or ENDLESS_EVENTS
-    last_delta = deltas + 1
+    first = first_delta(spec.kind)
+    last_delta = first + deltas - 1
 
     def place(low_share: float, high_share: float, above: int = 0) -> int:
-        low = min(max(2 + int(deltas * low_share), above + 1), last_delta)
-        return rng.randint(low, max(low, min(2 + int(deltas * high_share), last_delta)))
+        low = min(max(first + int(deltas * low_share), above + 1), last_delta)
+        return rng.randint(low, max(low, min(first + int(deltas * high_share), last_delta)))
 
     # Every place is drawn whatever the modes are: adding a mode never moves the place of another.
     early = place(0.25, 0.5)
@@ -109,7 +111,7 @@ def _acts(modes: frozenset[Mode], spec: ScriptSpec, rng: random.Random) -> Acts:
     late = place(0.625, 0.75, above=middle)
     later = place(0.625, 0.75, above=middle)
     if other == early:
-        other = early - 1 if early > 2 else min(early + 1, last_delta)
+        other = early - 1 if early > first else min(early + 1, last_delta)
     delay_ms = max(0.0, SLOW_FIRST_TOKEN_MS - spec.first_token_ms)
     return Acts(
         loss=early if "loss" in modes else None,

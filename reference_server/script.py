@@ -2,7 +2,8 @@
 
 Rules:
 - A script is a function of its ScriptSpec alone; the checker rebuilds the expected text from the spec in witness.jsonl.
-- Events are numbered from 1: hello, then `spec.events` deltas, then done. With events=0 the deltas never end; any step
+- Events are numbered from 1: hello, then `spec.events` deltas, then done. A multimedia job has work to do before its
+  first delta, and tells its progress in numbered events between hello and that. With events=0 the deltas never end; any step
   of such a feed is computed without the ones before it (splitmix64 of seed and number).
 - Two neighbouring deltas share one piece of text that is cut anywhere between two code points, as model tokenisers do:
   inside words, between a letter and its combining marks, inside ZWJ families and flags. Each delta alone is still
@@ -31,8 +32,9 @@ Kind = Literal[
     "short",
     "long",
     "endless",
+    "multimedia",
 ]
-StepType = Literal["hello", "delta", "done"]
+StepType = Literal["hello", "progress", "delta", "done"]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 DEFAULT_FIRST_TOKEN_MS: Final = 60.0
@@ -40,6 +42,9 @@ DEFAULT_EVENTS: Final = (40, 60)
 DEFAULT_INTERVAL_MS: Final = (35.0, 40.0)
 """With 40 to 60 deltas: an answer of about 2 s, so that ten seconds of 50 users give over 200 streams."""
 SHORT_EVENTS: Final = (2, 5)
+MULTIMEDIA_FIRST_TOKEN_MS: Final = 1_000.0
+PROGRESS: Final = ("queued", "fetched", "decoded", "analysed", "described")
+"""What a multimedia job has done, at even steps of the time until its first token and of 100 %."""
 JITTER_SHARE: Final = 0.2
 NS_PER_MS: Final = 1_000_000
 
@@ -52,7 +57,7 @@ class Step(NamedTuple):
     """Offset from the start of the stream."""
     type: StepType
     text: str
-    """What the user reads; empty for hello and done."""
+    """What the user reads; empty for all but deltas."""
 
 
 class _Pool(NamedTuple):
@@ -159,6 +164,7 @@ _POOLS: Final[dict[Kind, tuple[_Pool, ...]]] = {
     "short": _MIXED,
     "long": _MIXED,
     "endless": _MIXED,
+    "multimedia": _MIXED,
 }
 _WORDS_A_PAIR: Final = 3
 _WORDS_A_LONG_PAIR: Final = 24
@@ -184,13 +190,19 @@ def spec_for(
     rng = named_random(seed, "script", "spec")
     drawn = rng.randint(*(SHORT_EVENTS if kind == "short" else DEFAULT_EVENTS))
     pace = round(rng.uniform(*DEFAULT_INTERVAL_MS), 3)
+    first_ms = MULTIMEDIA_FIRST_TOKEN_MS if kind == "multimedia" else DEFAULT_FIRST_TOKEN_MS
     return ScriptSpec(
         kind=kind,
         seed=seed,
         events=0 if kind == "endless" else drawn if events is None else events,
-        first_token_ms=DEFAULT_FIRST_TOKEN_MS if first_token_ms is None else first_token_ms,
+        first_token_ms=first_ms if first_token_ms is None else first_token_ms,
         interval_ms=pace if interval_ms is None else interval_ms,
     )
+
+
+def first_delta(kind: str) -> int:
+    """The number of the first delta in scripts of this kind."""
+    return 2 + (len(PROGRESS) if kind == "multimedia" else 0)
 
 
 def seed_for(server_seed: int, stream: str, question: str) -> int:
@@ -210,7 +222,9 @@ class Script:
         if kind is None:
             raise ValueError(f"{spec.kind!r} is not a kind of script: there are {', '.join(KINDS)}")
         self.spec = spec
-        self.last: int | None = spec.events + 2 if spec.events else None
+        self.first_delta = first_delta(kind)
+        """Its number; what stands between hello and it is progress."""
+        self.last: int | None = spec.events + self.first_delta if spec.events else None
         """The number of done; None for an endless feed."""
         self._pools = _POOLS[kind]
         self._words = _WORDS_A_LONG_PAIR if kind == "long" else _WORDS_A_PAIR
@@ -219,7 +233,7 @@ class Script:
         self._halves: tuple[str, str] = ("", "")
         self._mixed = 0
         self._digest = hashlib.sha256()
-        self._digested = 1
+        self._digested = self.first_delta - 1
 
     @property
     def endless(self) -> bool:
@@ -232,8 +246,11 @@ class Script:
         if number == 1:
             return Step(1, 0, "hello", "")
         if number == self.last:
-            return Step(number, self._due_ns(number - 2, 0.0), "done", "")
-        token = number - 2
+            return Step(number, self._due_ns(number - self.first_delta, 0.0), "done", "")
+        token = number - self.first_delta
+        if token < 0:
+            share = (number - 1) / (len(PROGRESS) + 1)
+            return Step(number, round(self.spec.first_token_ms * share * NS_PER_MS), "progress", "")
         text = self._text(token)
         jitter = (
             JITTER_SHARE * (((self._mixed >> (20 * (token & 1))) & 0xFFFFF) / 0x80000 - 1) if token else 0.0
@@ -243,7 +260,9 @@ class Script:
     def text(self, number: int) -> str:
         """What the user reads of event `number`. Raises ValueError for a number the script does not have."""
         self._check(number)
-        return "" if number in {1, self.last} else self._text(number - 2)
+        return (
+            "" if number < self.first_delta or number == self.last else self._text(number - self.first_delta)
+        )
 
     def text_of(self, ranges: Iterable[tuple[int, int]]) -> str:
         """The text of exactly these numbers, ranges inclusive, in the order given.
@@ -274,8 +293,8 @@ class Script:
             self._check(first)
             self._check(last)
             end = last if self.last is None else min(last, self.last - 1)
-            for number in range(max(first, 2), end + 1):
-                yield self._text(number - 2)
+            for number in range(max(first, self.first_delta), end + 1):
+                yield self._text(number - self.first_delta)
 
     def _end(self) -> int:
         if self.last is None:

@@ -295,7 +295,10 @@ class Admitter:
 
     def made(self, key: str, name: StreamName, spec: ScriptSpec, owner: str | None) -> Stream:
         """A stream as it is before its first connection. Raises ValueError for a script that does not exist."""
-        return Stream(key, name, Script(spec), self._misbehaviour.acts(name.repeatable, spec), owner)
+        acts = self._misbehaviour.acts(name.repeatable, spec)
+        stream = Stream(key, name, Script(spec), acts, owner)
+        stream.first_token = stream.script.first_delta
+        return stream
 
     def _key(self, ask: Ask, name: StreamName, owner: str | None = None) -> tuple[str, ScriptSpec]:
         seed = seed_for(self._seed, name.repeatable, ask.question) if ask.seed is None else ask.seed

@@ -41,6 +41,11 @@ def delta_frame(key: str | None, number: int, text: str, sent_at_ns: int | None 
     return b'id: %b-%d\nevent: delta\ndata: {"text":%b%b' % (key.encode(), number, literal, end)
 
 
+def progress_frame(key: str | None, number: int, percent: int, step: str) -> bytes:
+    """How far the work before the first delta has come."""
+    return _frame("progress", {"percent": percent, "step": step}, key, number)
+
+
 def done_frame(key: str | None, number: int, sha256: str) -> bytes:
     """The last event: how many there were, and the digest of the whole text."""
     return _frame("done", {"events": number, "sha256": sha256}, key, number)
@@ -52,8 +57,9 @@ def ping_frame(key: str | None, last_number: int) -> bytes:
 
 
 def error_frame(message: str, **details: str) -> bytes:
-    """An in-band error."""
-    return _frame("error", {"message": message, **details}, None, 0)
+    """An in-band error; half a surrogate pair, which has no UTF-8, is sent as a question mark."""
+    said = {"message": message, **details}
+    return _frame("error", {name: _with_utf8(text) for name, text in said.items()}, None, 0)
 
 
 def retry_frame(retry_ms: int) -> bytes:
@@ -64,6 +70,10 @@ def retry_frame(retry_ms: int) -> bytes:
 def text_literal(text: str) -> bytes:
     """The text as it stands in a delta's JSON."""
     return _json.encode(text)
+
+
+def _with_utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _frame(kind: str, data: object, key: str | None, number: int, retry_ms: int | None = None) -> bytes:

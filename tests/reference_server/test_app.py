@@ -20,6 +20,7 @@ from sseproof.rundir.units import Duration
 
 CHAT = "/api/v1/stream/chat"
 QUICK = "first_token_ms=0&interval_ms=1&events=20"
+PROGRESS = ("queued", "fetched", "decoded", "analysed", "described")
 LAST = 22
 """The number of done in a QUICK answer."""
 
@@ -35,6 +36,7 @@ def expected(script, key, first=1, last=None, *, robust=True):
         step = script.step(number)
         data = {
             "hello": {"service": "sse-streaming", "stream": key},
+            "progress": {"percent": 20 * (number - 1), "step": PROGRESS[(number - 2) % 5]},
             "delta": {"text": step.text},
             "done": {"events": script.last, "sha256": hashlib.sha256(script.full_text().encode()).hexdigest()}
             if step.type == "done"
@@ -66,7 +68,20 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize(
-    "kind", ["mixed", "arabic", "hebrew", "cjk", "emoji", "combining", "separators", "ascii", "short", "long"]
+    "kind",
+    [
+        "mixed",
+        "arabic",
+        "hebrew",
+        "cjk",
+        "emoji",
+        "combining",
+        "separators",
+        "ascii",
+        "short",
+        "long",
+        "multimedia",
+    ],
 )
 def test_a_robust_answer_byte_for_byte(serve, kind):
     server = serve()
@@ -286,6 +301,18 @@ def test_the_id_of_another_stream_is_unknown_and_witnessed(serve):
     row = server.rows("theirs")[-1]
     assert (row.truth_id, row.end, row.written, row.script) == ("theirs/-/2", "unknown-id", [], None)
     assert row.written_bytes > 0
+
+
+def test_a_multimedia_job_can_be_continued_in_its_progress(serve):
+    server = serve()
+    query = f"{QUICK}&script=multimedia"
+    reply = server.stream("media/-/1", query)
+    key = key_of(reply)
+    assert reply.types == ["hello", *["progress"] * 5, *["delta"] * 20, "done"]
+    for number in (1, 3, 6, 7):
+        assert server.stream("media/-/1", query, last_event_id=f"{key}-{number}").body == expected(
+            served(server, "media"), key, number + 1
+        )
 
 
 def test_a_plain_client_resumes_without_a_name(serve):

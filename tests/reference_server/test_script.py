@@ -29,7 +29,12 @@ def test_a_script_is_a_function_of_its_spec(kind, seed):
 def test_numbers_types_and_text(kind, seed):
     made = script(kind, seed)
     steps = [made.step(number) for number in range(1, made.last + 1)]
-    assert [step.type for step in steps] == ["hello", *["delta"] * made.spec.events, "done"]
+    assert [step.type for step in steps] == [
+        "hello",
+        *["progress"] * (5 * (kind == "multimedia")),
+        *["delta"] * made.spec.events,
+        "done",
+    ]
     assert [step.number for step in steps] == list(range(1, made.last + 1))
     assert all(bool(step.text) == (step.type == "delta") for step in steps)
     assert "".join(step.text for step in steps) == made.full_text()
@@ -51,6 +56,17 @@ def test_text_of_holds_exactly_the_numbers_asked_for(seed, data):
     expected = "".join(made.step(number).text for number in numbers)
     assert made.text_of([(number, number) for number in numbers]) == expected
     assert "".join(made.text(number) for number in numbers) == expected
+
+
+def test_a_multimedia_job_tells_its_progress_in_even_steps_before_its_first_token():
+    made = script("multimedia", events=3, first_token_ms=600, interval_ms=10)
+    steps = [made.step(number) for number in range(1, made.last + 1)]
+    assert [step.type for step in steps] == ["hello", *["progress"] * 5, *["delta"] * 3, "done"]
+    assert [step.due_ns / 1e6 for step in steps[:7]] == [0, 100, 200, 300, 400, 500, 600]
+    assert made.first_delta == 7
+    assert made.text_of([(1, 6)]) == ""
+    assert made.text_of([(6, 7)]) == steps[6].text
+    assert script("multimedia").spec.first_token_ms == 1_000
 
 
 def test_text_of_keeps_the_order_given():
@@ -194,7 +210,8 @@ def test_a_client_that_normalises_changes_the_bytes():
 @settings(max_examples=200)
 @given(st.sampled_from(KINDS), SEEDS, st.integers(2, 500))
 def test_every_delta_alone_is_well_formed_and_survives_json(kind, seed, number):
-    text = script(kind, seed, events=0).text(number)
+    made = script(kind, seed, events=0)
+    text = made.text(number + made.first_delta - 2)
     assert text
     assert text.encode().decode() == text
     assert json.loads(json.dumps(text)) == text

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sseproof.loadtests.sse import Message, Parser
 from sseproof.reference_server import wire
 from sseproof.reference_server.encoder import encode
 
@@ -18,6 +19,9 @@ def test_each_event_byte_for_byte():
     assert wire.delta_frame("k", 2, "a", 5) == b'id: k-2\nevent: delta\ndata: {"text":"a","sent_at":5}\n\n'
     assert wire.ping_frame("k", 7) == b"id: k-7\nevent: ping\ndata: {}\n\n"
     assert wire.done_frame("k", 9, "ab") == b'id: k-9\nevent: done\ndata: {"events":9,"sha256":"ab"}\n\n'
+    assert wire.progress_frame("k", 3, 40, "fetched") == (
+        b'id: k-3\nevent: progress\ndata: {"percent":40,"step":"fetched"}\n\n'
+    )
     assert wire.error_frame("no") == b'event: error\ndata: {"message":"no"}\n\n'
 
 
@@ -40,6 +44,25 @@ def test_no_text_can_break_the_frame(make, text):
     assert (empty, rest) == ("", "")
     assert [line.split(": ")[0] for line in fields] in (["event"], ["id", "event"])
     assert text in json.loads(data.removeprefix("data: ")).values()
+
+
+@given(
+    text=st.text() | st.text(st.sampled_from('\r\n\0\ud800\udfff\u2028:{}"\\ id:data')),
+    detail=st.text() | st.just("x\r\n\r\nid: 9\nevent: done\ndata: {}\n\n"),
+)
+def test_whatever_an_error_says_is_one_event_without_an_id(text, detail):
+    """By the suite's own parser, behind an event whose id must stay the last."""
+    parser = Parser()
+    frames = wire.ping_frame("k", 7) + wire.error_frame(text, detail=detail) + wire.ping_frame("k", 8)
+    events = [event for event in parser.receive(frames) + parser.close() if isinstance(event, Message)]
+    assert [event.type for event in events] == ["ping", "error", "ping"]
+    assert [event.last_event_id for event in events] == ["k-7", "k-7", "k-8"]
+    said = json.loads(events[1].data)
+    assert said == {"message": in_utf8(text), "detail": in_utf8(detail)}
+
+
+def in_utf8(text):
+    return text.encode("utf-8", "replace").decode()
 
 
 @given(text=TEXTS)
