@@ -31,14 +31,17 @@ from aiohttp import hdrs, web
 from sseproof.reference_server import wire
 from sseproof.reference_server.ask import TooLongError, parse_ask, parse_feed_ask, sentence
 from sseproof.reference_server.auth import TOKENS_VARIABLE, Tokens
-from sseproof.reference_server.emission import Emission, Options
+from sseproof.reference_server.emission import Emission, LiveEmission, Options, ScriptEmission
 from sseproof.reference_server.feed import FeedAdmitter, FeedAsk
 from sseproof.reference_server.gate import Gate, Visitor
 from sseproof.reference_server.handover import Handing
 from sseproof.reference_server.limits import Refusal
+from sseproof.reference_server.live import LiveAnswer
+from sseproof.reference_server.llm import LiveAnswers, mock_allowed, upstream_of
 from sseproof.reference_server.metrics import OTHER, ServerMetrics
 from sseproof.reference_server.misbehave import Misbehaviour, parse_modes
 from sseproof.reference_server.page import add_page
+from sseproof.reference_server.script import Script
 from sseproof.reference_server.settings import (
     ADMIN_PATH,
     CHAT_PATH,
@@ -142,6 +145,12 @@ class Service:
             replays=settings.replays,
         )
         self._feeds = FeedAdmitter(settings.seed, misbehaviour)
+        self._live = _live_answers(settings, os.environ)
+        if self._live is not None and modes:
+            raise UsageError(
+                "Defects are planted in scripted answers only: leave out misbehave, or the upstream."
+            )
+        self._answers: Admitter | LiveAnswers = self._admitter if self._live is None else self._live
         self._emissions: dict[Emission, None] = {}
         self._emptied = asyncio.Event()
         self._closing = False
@@ -151,6 +160,8 @@ class Service:
         """The routes."""
         app = web.Application(client_max_size=BODY_LIMIT_BYTES, middlewares=[self._counted, _sentences])
         app.on_response_prepare.append(self._sign)
+        if self._live is not None:
+            app.on_cleanup.append(self._live.stopped)
         if self.settings.allow_origin:
             app.on_response_prepare.append(self._allow_origin)
             app.router.add_route(hdrs.METH_OPTIONS, CHAT_PATH, _preflight)
@@ -168,11 +179,11 @@ class Service:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """One connection of a stream."""
-        return await self._stream(request, self._parse_ask(request), self._admitter)
+        return await self._stream(request, self._parse_ask(request), self._answers)
 
     async def admin_chat(self, request: web.Request) -> web.StreamResponse:
         """The same for admins, whose hello tells how the server is."""
-        return await self._stream(request, self._parse_ask(request), self._admitter, admins_only=True)
+        return await self._stream(request, self._parse_ask(request), self._answers, admins_only=True)
 
     async def feed(self, request: web.Request) -> web.StreamResponse:
         """One connection of a topic's subscriber."""
@@ -414,7 +425,8 @@ class Service:
             details={"open_streams": self.open_streams, "profile": self.settings.profile} if tells else {},
         )
         self._bound(transport)
-        emission = Emission(transport, admission.stream, connection, options, admission.first)
+        writer_of = LiveEmission if isinstance(admission.stream.script, LiveAnswer) else ScriptEmission
+        emission: Emission = writer_of(transport, admission.stream, connection, options, admission.first)
         admission.stream.opened += 1
         self._emissions[emission] = None
         try:
@@ -477,6 +489,7 @@ class Service:
     ) -> Connection:
         stream = admission.stream
         served = stream is not None and admission.kind == "serve"
+        script = stream.script if stream is not None and isinstance(stream.script, Script) else None
         headers = request.headers
         row = WitnessRow(
             run=admission.name.run,
@@ -484,10 +497,10 @@ class Service:
             connection=1 if stream is None else stream.connections,
             profile=self.settings.profile,
             path=printable(request.path),
-            script=stream.script.spec if stream is not None and served else None,
+            script=script.spec if script is not None and served else None,
             status=204 if admission.kind == "finished" else 200,
             meant_first=admission.meant_first,
-            meant_last=stream.script.last if stream is not None and served else None,
+            meant_last=script.last if script is not None and served else None,
             accepted=Instant(accepted_ns),
             misbehaved=list(admission.misbehaved),
             last_event_id=_shown(headers.get(hdrs.LAST_EVENT_ID)),
@@ -662,6 +675,14 @@ async def _listen(runner: web.AppRunner, settings: ServerSettings) -> None:
                 f"The port of {where} is taken: choose another with --port, or 0 for a free one."
             ) from error
         raise RigError(f"The server can't listen on {where}: {error.strerror or error}.") from error
+
+
+def _live_answers(settings: ServerSettings, environ: Mapping[str, str]) -> LiveAnswers | None:
+    """The answers of a language model; None where scripts answer. Raises UsageError for a bad environment."""
+    if settings.answers == "script":
+        return None
+    upstream = upstream_of(environ)
+    return None if upstream is None and mock_allowed(environ) else LiveAnswers(settings, upstream)
 
 
 def _nothing() -> None:

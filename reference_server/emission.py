@@ -6,6 +6,7 @@ Rules:
 - A transport that holds more than the write limit gets nothing more until it has drained.
 - Instants are those of the stream's own start, on the loop's clock: a resume finds the timeline where it is by now.
 - Planted defects act here and are written down as they act (misbehave.py says what each does).
+- A live answer's events are written as they come; there is no timeline and no defect is planted.
 """
 
 import asyncio
@@ -15,8 +16,10 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from sseproof.reference_server import wire
+from sseproof.reference_server.completions import CompletionError
+from sseproof.reference_server.live import LiveAnswer
 from sseproof.reference_server.misbehave import Acts, damaged_literal
-from sseproof.reference_server.script import PROGRESS, Step
+from sseproof.reference_server.script import PROGRESS, Script, Step
 from sseproof.reference_server.streams import Stream
 from sseproof.reference_server.witness import Connection
 from sseproof.rundir.clock import NS_PER_S, now_ns
@@ -27,7 +30,18 @@ EARLY_S: Final = 0.000_05
 """An event due within this is written now; a timer of its own would cost as much."""
 
 Signal = Literal["full", "end"]
-End = Literal["done", "cut", "truncate", "failed", "shutdown", "total-limit", "idle-limit", "drain"]
+End = Literal[
+    "done",
+    "cut",
+    "truncate",
+    "failed",
+    "error",
+    "shutdown",
+    "total-limit",
+    "idle-limit",
+    "drain",
+    "taken-over",
+]
 Break = Literal["cut", "truncate", "stall"]
 
 
@@ -61,16 +75,9 @@ class Emission:
         self._loop = loop = asyncio.get_running_loop()
         self._transport = transport
         self._stream = stream
-        self._script = stream.script
-        self._acts = stream.acts
-        self._break_after, self._break_mode = _nearest_break(
-            stream.acts, first_attempt=stream.connections == 1
-        )
-        self._started = stream.started
         self._connection = connection
         self._options = options
         self._key = stream.key if options.ids else None
-        self._step = self._script.step(first)
         self._shown = first - 1
         """The number of the last id the client has seen."""
         self._timer: asyncio.Handle | None = None
@@ -151,6 +158,44 @@ class Emission:
         except Exception as error:  # noqa: BLE001  # a timer has no caller: the request's task raises it
             self.error = error
             self.stop("failed")
+
+    def _advance(self) -> None:
+        """Writes what is due and says when to come back."""
+        raise NotImplementedError
+
+    def _hand_over(self, data: bytes, now: float, before_ns: int, *, token: bool) -> None:
+        self._write(data)
+        self._last_write = self._last_event = now
+        self._connection.handed(len(data), before_ns, token=token)
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._options.chunked else data)
+
+    def _wake(self, signal: Signal) -> None:
+        if not self._signal.done():
+            self._signal.set_result(signal)
+
+
+class ScriptEmission(Emission):
+    """Writes a scripted answer or feed."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        stream: Stream,
+        connection: Connection,
+        options: Options,
+        first: int,
+    ) -> None:
+        super().__init__(transport, stream, connection, options, first)
+        assert isinstance(stream.script, Script)
+        self._script = stream.script
+        self._acts = stream.acts
+        self._break_after, self._break_mode = _nearest_break(
+            stream.acts, first_attempt=stream.connections == 1
+        )
+        self._started = stream.started
+        self._step = self._script.step(first)
 
     def _advance(self) -> None:
         now = self._loop.time()
@@ -242,17 +287,83 @@ class Emission:
             return wire.done_frame(self._key, step.number, self._script.sha256())
         return wire.delta_frame(self._key, step.number, step.text)
 
-    def _hand_over(self, data: bytes, now: float, before_ns: int, *, token: bool) -> None:
-        self._write(data)
-        self._last_write = self._last_event = now
-        self._connection.handed(len(data), before_ns, token=token)
 
-    def _write(self, data: bytes) -> None:
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._options.chunked else data)
+class LiveEmission(Emission):
+    """Writes a live answer as it comes."""
 
-    def _wake(self, signal: Signal) -> None:
-        if not self._signal.done():
-            self._signal.set_result(signal)
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        stream: Stream,
+        connection: Connection,
+        options: Options,
+        first: int,
+    ) -> None:
+        super().__init__(transport, stream, connection, options, first)
+        assert isinstance(stream.script, LiveAnswer)
+        self._answer = stream.script
+        self._next = first
+        self._answer.attach(self)
+
+    def more(self) -> None:
+        """Something new can be read."""
+        if self._timer is None and not self._full:
+            self._timer = self._loop.call_soon(self._run)
+
+    def taken_over(self) -> None:
+        """Another connection reads from now on."""
+        self.stop("taken-over")
+
+    def stop(self, end: End) -> None:
+        """Ends the emission; nothing is written any more. The first end stays."""
+        super().stop(end)
+        self._answer.detach(self)
+
+    def _advance(self) -> None:
+        answer = self._answer
+        before_ns = now_ns()
+        first = self._next
+        data = bytearray()
+        while self._next <= answer.newest and self._next < first + BURST:
+            if len(data) > self._options.write_limit_bytes:
+                break
+            data += self._frame(self._next, before_ns)
+            self._shown = self._next
+            self._next += 1
+        if data:
+            self._hand_over(bytes(data), self._loop.time(), before_ns, token=self._shown > 1)
+        answer.taken(self._next)
+        if self._shown == answer.last:
+            self._connection.answered(answer.last, answer.sha256(), answer.finish_reason or "")
+            self.stop("done")
+        elif answer.error is not None and self._next > answer.newest:
+            self._tell(answer.error)
+            self.stop("error")
+        elif self._transport.get_write_buffer_size() > self._options.write_limit_bytes:
+            self._full = True
+            self._wake("full")
+        elif self._next <= answer.newest:
+            self._timer = self._loop.call_soon(self._run)
+
+    def _frame(self, number: int, sent_ns: int) -> bytes:
+        answer = self._answer
+        if number == 1:
+            self._connection.wrote(number, 0)
+            return wire.hello_frame(
+                self._key, self._stream.key, self._options.retry_ms, self._options.details
+            )
+        if number == answer.last:
+            self._connection.wrote(number, 0)
+            return wire.done_frame(self._key, number, answer.sha256(), answer.finish_reason)
+        text = answer.text(number)
+        self._connection.wrote(number, len(text))
+        return wire.delta_frame(self._key, number, text, sent_ns if self._options.sent_at else None)
+
+    def _tell(self, error: CompletionError) -> None:
+        frame = wire.error_frame(error.sentence, code=error.code)
+        self._write(frame)
+        self._connection.extra_bytes(len(frame))
+        self._connection.answered(None, None, error.code)
 
 
 def _nearest_break(acts: Acts, *, first_attempt: bool) -> tuple[int | None, Break]:

@@ -5,7 +5,8 @@ Rules:
   server continues what another one continues already.
 - Timelines go on while no server is there: instants are kept as wall-clock nanoseconds and come back on the new loop's
   clock.
-- Texts are not kept: a script is rebuilt from its spec, planted defects from the stream's name (misbehave.py).
+- Texts are not kept: a script is rebuilt from its spec, planted defects from the stream's name (misbehave.py). So live
+  answers end with their server: whoever comes back for one is told that its id is unknown.
 """
 
 import contextlib
@@ -142,6 +143,7 @@ class Handing:
             raise RigError(f"The handover {self._path} can't be removed: {error.strerror}.") from error
 
     def _stream(self, stream: Stream) -> KeptStream:
+        assert isinstance(stream.script, Script)  # live answers are in a table of their own
         return KeptStream(
             key=stream.key,
             truth_id=stream.name.truth_id,

@@ -26,7 +26,9 @@ SIZE_BUCKETS_BYTES: Final = tuple(4**power for power in range(4, 14))
 TOKENS_PER_SECOND_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 OTHER: Final = "other"
 """The endpoint of what was asked for and does not exist."""
-WELL_ENDED: Final = frozenset({"done", "finished", "client-gone", "total-limit", "drain", "shutdown"})
+WELL_ENDED: Final = frozenset(
+    {"done", "finished", "client-gone", "total-limit", "drain", "shutdown", "taken-over"}
+)
 """Ends of connections that are no error of the service: a client may leave, and a server may be stopped."""
 _REASONS: Final = {
     400: "bad-request",

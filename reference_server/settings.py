@@ -60,6 +60,16 @@ class ServerSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     """What the robust profile says in `retry:`; None says nothing, and leaves clients to their own defaults."""
     allow_origin: str = ""
     """The one origin whose pages may read the streams from elsewhere (CORS), such as http://127.0.0.1:8080; empty for none."""
+    answers: Literal["script", "upstream"] = "script"
+    """Where answers come from: seeded scripts, or the language model that the environment names (llm.py)."""
+    llm_silence: Duration = Duration(60_000_000_000)
+    """How long the upstream may say nothing, its first byte included, before its answer is given up."""
+    llm_total: Duration = Duration(600_000_000_000)
+    """How long one answer may take."""
+    llm_window: Duration = Duration(15_000_000_000)
+    """How long a reader may be away before the upstream is cancelled and its answer forgotten."""
+    llm_buffer_bytes: Annotated[int, Meta(ge=1024)] = 256 * 1024
+    """What one answer may be ahead of its reader before the upstream is paused, and as much behind it for a resume."""
 
     # The rules of a product's backend, each on its own (BACKEND_RULES turns them on together).
 

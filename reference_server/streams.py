@@ -20,6 +20,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from sseproof.reference_server.live import LiveAnswer
 from sseproof.reference_server.misbehave import DUPLICATES, Acts, Misbehaviour, Mode
 from sseproof.reference_server.script import Kind, Script, seed_for, spec_for
 from sseproof.reference_server.settings import QUESTION_LIMIT_CHARS
@@ -101,13 +102,14 @@ class Stream:
     )
 
     def __init__(
-        self, key: str, name: StreamName, script: Script, acts: Acts, owner: str | None = None
+        self, key: str, name: StreamName, script: Script | LiveAnswer, acts: Acts, owner: str | None = None
     ) -> None:
         self.key = key
         self.name = name
         self.owner = owner
         """The user whose answer it is; None without a login."""
-        self.script = script
+        self.script: Final = script
+        """What its events are, or come from."""
         self.acts = acts
         self.started = 0.0
         """When its timeline began, on the event loop's clock."""

@@ -46,9 +46,10 @@ def progress_frame(key: str | None, number: int, percent: int, step: str) -> byt
     return _frame("progress", {"percent": percent, "step": step}, key, number)
 
 
-def done_frame(key: str | None, number: int, sha256: str) -> bytes:
-    """The last event: how many there were, and the digest of the whole text."""
-    return _frame("done", {"events": number, "sha256": sha256}, key, number)
+def done_frame(key: str | None, number: int, sha256: str, finish_reason: str | None = None) -> bytes:
+    """The last event: how many there were, the digest of the whole text, and why a model stopped where it says so."""
+    reason = {} if finish_reason is None else {"finish_reason": finish_reason}
+    return _frame("done", {"events": number, "sha256": sha256, **reason}, key, number)
 
 
 def ping_frame(key: str | None, last_number: int) -> bytes:

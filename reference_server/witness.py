@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.files import WITNESS, Appender
-from sseproof.rundir.rows import Instant, WitnessRow
+from sseproof.rundir.rows import Instant, LiveEnd, WitnessRow
 
 ROWS_KEPT: Final = 100_000
 """At about 600 bytes a row 60 MB; more streams than one run of this size of suite makes."""
@@ -83,6 +83,10 @@ class Connection:
         """A planted defect acted."""
         if mode not in self._row.misbehaved:
             self._row.misbehaved.append(mode)
+
+    def answered(self, last: int | None, text_sha256: str | None, said: str) -> None:
+        """A live answer was written to its end: the number of done and the digest of its text, or the error's code."""
+        self._row.live = LiveEnd(last=last, text_sha256=text_sha256, said=said)
 
     def end(self, end: str) -> None:
         """The connection ended now, for this reason."""

@@ -379,6 +379,17 @@ class ScriptSpec(Struct, kw_only=True, frozen=True):
     interval_ms: float
 
 
+class LiveEnd(Struct, kw_only=True, frozen=True):
+    """How a live answer, one that no script stands behind, ended when it was written to its end."""
+
+    last: int | None = None
+    """The number of done; None when an error ended it."""
+    text_sha256: str | None = None
+    """Of the whole answer's text in UTF-8."""
+    said: str = ""
+    """The model's finish reason, or the code of the error."""
+
+
 class WitnessRow(Row, kw_only=True):
     """What the reference server meant and wrote on one connection."""
 
@@ -390,7 +401,9 @@ class WitnessRow(Row, kw_only=True):
     profile: str
     path: str = ""
     script: ScriptSpec | None = None
-    """None when no stream was served (204, an error before the stream)."""
+    """None when no stream was served (204, an error before the stream), and for a live answer: nobody knew it before."""
+    live: LiveEnd | None = None
+    """None for a scripted answer, and for a live one that this connection did not see the end of."""
     status: int = 200
     meant_first: int | None = None
     """First number this connection was to send (after resume)."""
@@ -407,8 +420,8 @@ class WitnessRow(Row, kw_only=True):
     last_write: Instant | None = None
     ended: Instant | None = None
     end: str = ""
-    """done, client-gone, cut, truncate, stall, slow-reader, finished (204), unknown-id, total-limit, idle-limit, drain,
-    shutdown."""
+    """done, error, client-gone, cut, truncate, stall, slow-reader, taken-over, finished (204), unknown-id, total-limit,
+    idle-limit, drain, shutdown."""
     misbehaved: list[str] = []
     """Planted defects that acted on this connection."""
     last_event_id: str | None = None

@@ -239,11 +239,13 @@ def serve() -> Iterator[Serve]:
     """
     servers: dict[str, Server] = {}
 
-    def begin(*, fresh: bool = False, tokens: str = "", **settings: Any) -> Server:
+    def begin(
+        *, fresh: bool = False, tokens: str = "", environ: dict[str, str] | None = None, **settings: Any
+    ) -> Server:
         made = ServerSettings(**{"port": 0, **settings})
-        name = f"{settings_to_json(made)} {tokens}" + (f" {len(servers)}" if fresh else "")
+        name = f"{settings_to_json(made)} {tokens} {environ}" + (f" {len(servers)}" if fresh else "")
         if name not in servers:
-            process = start(made, SSEPROOF_TOKENS=tokens)
+            process = start(made, SSEPROOF_TOKENS=tokens, **(environ or {}))
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, process.communicate()[1]

@@ -31,6 +31,7 @@ STRUCTS = [
 REQUIRED = {
     "Instant": "ns",
     "Header": "schema version",
+    "LiveEnd": "",
     "Attempt": "number address started ended end",
     "Gaps": "",
     "StreamRecord": "stream dispatched ended outcome end",
