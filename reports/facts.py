@@ -6,6 +6,7 @@ Rules:
   client counted. Without any: None, never 0.
 - Loss and damage do not hide each other: the text is compared with the text of exactly the events that came. Streams
   without ids are compared as a prefix of what was meant, then of what was written.
+- A live answer has no script: its loss is judged by the numbers that the server wrote, its text by the digest of the whole.
 - A stream that ended well but in which something is known to be lost, doubled, out of order or ill-formed is `damaged`;
   one that ended cleanly before the last number the server meant is `truncated`.
 - A character that a cut connection left unfinished was never handed to the user and is no damage.
@@ -203,6 +204,8 @@ def stream_facts(
     spec = next((row.script for row in witness if row.script is not None), None)
     if spec is not None and target is not None:
         _add_truth(facts, witness, spec, target)
+    elif witness and target is not None:
+        _add_live_truth(facts, witness, target)
     facts.ill_formed = _ill_formed(record, explained=facts.text_exact is True)
     _refine(facts)
     return facts
@@ -234,7 +237,7 @@ def _add_truth(facts: Facts, witness: Sequence[Witnessed], spec: ScriptSpec, tar
         facts.truncation_known = True
     if target.sequence == SERVER_SEQUENCE and record.ids:
         if not record.ids_capped:  # else the client's own count is right and the ranges are only a beginning
-            _numbers_against_script(facts, script, _first_meant(witness))
+            _count_lost(facts, script.last, _first_meant(witness))
             facts.truth, facts.witnessed = "witness", None
             if target.text == SERVER_TEXT and not record.reordered:
                 facts.text_exact = _has_text_of(record, script)
@@ -249,13 +252,14 @@ def _first_meant(witness: Sequence[Witnessed]) -> int:
     return first.meant_first if first.connection == 1 and first.meant_first is not None else 1
 
 
-def _numbers_against_script(facts: Facts, script: Script, first: int) -> None:
+def _count_lost(facts: Facts, last_meant: int | None, first: int) -> None:
+    """Loss by numbers, where events `first` to `last_meant` were meant (None: without end, or nobody knows)."""
     record = facts.record
     last = record.ids[-1][1]
-    if script.last is not None and last < script.last:
+    if last_meant is not None and last < last_meant:
         if record.end == "terminal":
             last = (
-                script.last - 1
+                last_meant - 1
             )  # the terminal event came, without a number of its own in the client's dialect
         elif facts.outcome in SUCCESSES and record.kind == "answer":
             facts.outcome = "truncated"
@@ -289,6 +293,34 @@ def _text_against_script(facts: Facts, witness: Sequence[Witnessed], script: Scr
         facts.lost = _holes(received)
         return
     facts.text_exact = False  # lost, doubled or damaged: without numbers nobody can tell which
+
+
+def _add_live_truth(facts: Facts, witness: Sequence[Witnessed], target: Target) -> None:
+    """Loss and text of a live answer, which no script foretold: from what the server wrote and how that ended.
+
+    A restarted answer is another one; what came before is discarded by the client too. The text is known for the whole
+    answer only: where some of it is missing, whether the rest is exact stays unknown.
+    """
+    record = facts.record
+    began = max((place for place, row in enumerate(witness) if row.meant_first == 1), default=0)
+    rows = witness[began:]
+    written = merged([each for row in rows for each in row.written])
+    end = next((row.live for row in rows if row.live is not None and row.live.last is not None), None)
+    last_meant = None if end is None else end.last
+    if not written:
+        return
+    if target.sequence == SERVER_SEQUENCE and record.ids:
+        if record.ids_capped or record.ids[-1][1] > written[-1][1]:
+            return
+        _count_lost(facts, last_meant, 1)
+        facts.truth, facts.witnessed = "witness", None
+        whole = last_meant is not None and record.ids[-1][1] >= last_meant - 1 and facts.lost == 0
+        if end is not None and whole and target.text == SERVER_TEXT and not record.reordered:
+            facts.text_exact = record.text_sha256 == end.text_sha256
+    elif end is not None and record.end == "terminal" and target.text == SERVER_TEXT:
+        facts.text_exact = record.text_sha256 == end.text_sha256
+        if facts.text_exact:
+            facts.truth, facts.lost, facts.doubled, facts.reordered = "witness", 0, 0, 0
 
 
 def _meant_text(script: Script, chars: int) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from sseproof.rundir.rows import Row, ScriptSpec, StreamRecord
+from sseproof.rundir.rows import LiveEnd, Row, ScriptSpec, StreamRecord
 
 _BOTH: Final = ("sent", "headers", "first_byte", "first_event", "first_token")
 """Instants that a record has from the first of its attempts that had them."""
@@ -23,6 +23,7 @@ class Witnessed(Row, kw_only=True):
     truth_id: str
     connection: int
     script: ScriptSpec | None = None
+    live: LiveEnd | None = None
     meant_first: int | None = None
     written: list[tuple[int, int]] = msgspec.field(default_factory=list)
 

@@ -164,12 +164,12 @@ class RunBuilder:
     def generator(self, **fields: Any) -> None:
         self.append(GENERATOR, GeneratorRow(**{"at_ns": T0 + S, "worker": 0, "interval_ns": S, **fields}))
 
-    def witness(self, truth_id: str, script: ScriptSpec, **fields: Any) -> None:
+    def witness(self, truth_id: str, script: ScriptSpec | None, **fields: Any) -> None:
         told = {
             "connection": 1,
             "profile": "robust",
             "meant_first": 1,
-            "meant_last": script.events + 2 if script.events else None,
+            "meant_last": script.events + 2 if script is not None and script.events else None,
             "accepted": at(0),
             "end": "done",
             **fields,

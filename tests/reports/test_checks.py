@@ -13,7 +13,7 @@ from sseproof.reports.checks import Scoped, fault_evidence, fault_windows, measu
 from sseproof.reports.claims import parse_claim
 from sseproof.reports.facts import all_facts, stream_facts
 from sseproof.reports.history import read_history
-from sseproof.rundir.rows import FaultRow, Instant, PhasePlan, StreamRecord, WitnessRow
+from sseproof.rundir.rows import FaultRow, Instant, LiveEnd, PhasePlan, StreamRecord, WitnessRow
 
 MS = 1_000_000
 
@@ -696,3 +696,100 @@ class TestFaultEvidence:
         rows = [*self.rows("applied", call_sent_ns=5), *self.rows("healed", call_answered_ns=9)]
         (window,) = fault_windows(rows)
         assert (window.since_ns, window.healed_ns) == (5, 9)
+
+
+class TestLiveAnswers:
+    """No script stands behind them: the server says what it wrote, and the digest of the whole at its end."""
+
+    TEXT = "a live answer \U0001f600"
+
+    def live(self, run, *ranges, text=TEXT, connections=None, **fields):
+        """A stream that received these numbers of a live answer of 1 to 10, unless its connections say otherwise."""
+        number = run._numbers
+        truth_id = f"{run.plan.run}/-/{number}"
+        end = LiveEnd(last=10, text_sha256=hashlib.sha256(self.TEXT.encode()).hexdigest(), said="stop")
+        for place, row in enumerate(connections or [{"written": [(1, 10)], "live": end}], 1):
+            run.witness(truth_id, None, **{"connection": place, "meant_last": None, **row})
+        return run.stream(**{"truth_id": truth_id, "ids": list(ranges), **run.text(text), **fields})
+
+    def test_a_whole_one_lost_nothing_and_is_exact(self, run):
+        self.live(run, (1, 10))
+        facts = only(run)
+        assert (facts.outcome, facts.lost, facts.truth) == ("complete", 0, "witness")
+        assert (facts.text_exact, facts.intact) == (True, True)
+
+    def test_a_hole_is_lost_and_nobody_knows_whether_the_rest_is_exact(self, run):
+        self.live(run, (1, 4), (7, 10), lost=0)
+        facts = only(run)
+        assert (facts.lost, facts.text_exact, facts.outcome) == (2, None, "damaged")
+
+    def test_what_came_before_the_first_number_received_is_lost(self, run):
+        self.live(run, (3, 10), lost=0)
+        assert only(run).lost == 2
+
+    def test_another_text_is_no_exact_one(self, run):
+        self.live(run, (1, 10), text="something else")
+        facts = only(run)
+        assert (facts.lost, facts.text_exact, facts.outcome) == (0, False, "damaged")
+
+    def test_a_clean_end_before_the_last_number_is_truncated(self, run):
+        self.live(run, (1, 6), end="eof")
+        facts = only(run)
+        assert (facts.outcome, facts.lost, facts.text_exact) == ("truncated", 0, None)
+
+    def test_a_terminal_event_without_a_number_ends_what_was_written(self, run):
+        self.live(run, (1, 9))
+        self.live(run, (1, 7))
+        assert [(each.lost, each.text_exact) for each in facts_of(run)] == [(0, True), (2, None)]
+
+    def test_a_resumed_one_is_told_by_all_its_connections(self, run):
+        end = LiveEnd(last=10, text_sha256=hashlib.sha256(self.TEXT.encode()).hexdigest())
+        rows = [
+            {"written": [(1, 5)], "end": "client-gone"},
+            {"written": [(4, 10)], "meant_first": 4, "live": end},
+        ]
+        self.live(run, (1, 10), connections=rows)
+        self.live(run, (1, 3), (5, 10), connections=rows, lost=0)
+        assert [(each.lost, each.text_exact) for each in facts_of(run)] == [(0, True), (1, None)]
+
+    def test_a_restarted_one_is_told_by_its_last_answer(self, run):
+        end = LiveEnd(last=4, text_sha256=hashlib.sha256(self.TEXT.encode()).hexdigest())
+        rows = [{"written": [(1, 9)], "end": "client-gone"}, {"written": [(1, 4)], "live": end}]
+        self.live(run, (1, 4), connections=rows)
+        facts = only(run)
+        assert (facts.lost, facts.text_exact, facts.outcome) == (0, True, "complete")
+
+    def test_numbers_that_were_never_written_are_not_vouched_for(self, run):
+        rows = [{"written": [(1, 5)], "end": "client-gone"}]
+        self.live(run, (1, 7), connections=rows, lost=None, outcome="cut", end="rst")
+        facts = only(run)
+        assert (facts.lost, facts.truth, facts.text_exact) == (None, None, None)
+
+    def test_one_whose_end_is_not_on_record_has_no_exact_text(self, run):
+        rows = [{"written": [(1, 10)], "end": "client-gone"}]
+        self.live(run, (1, 10), connections=rows)
+        facts = only(run)
+        assert (facts.lost, facts.truth, facts.text_exact) == (0, "witness", None)
+
+    def test_more_ranges_than_are_kept_leave_the_client_s_count(self, run):
+        self.live(run, (1, 4), ids_capped=True, lost=3)
+        facts = only(run)
+        assert (facts.lost, facts.truth, facts.text_exact) == (3, "sequence", None)
+
+    def test_without_ids_the_whole_text_or_nothing_is_known(self, run):
+        run.read_as(sequence="none", text="json:text", terminal="event:done")
+        for text, end in ((self.TEXT, "terminal"), ("another", "terminal"), (self.TEXT[:3], "rst")):
+            outcome = "complete" if end == "terminal" else "cut"
+            self.live(run, text=text, end=end, outcome=outcome, lost=None, doubled=None, reordered=None)
+        assert [(each.lost, each.text_exact, each.outcome) for each in facts_of(run)] == [
+            (0, True, "complete"),
+            (None, False, "damaged"),
+            (None, None, "cut"),
+        ]
+
+    def test_loss_without_a_witness_of_it_never_passes(self, run):
+        run.read_as(sequence="none", text="json:text", terminal="event:done")
+        for _ in range(80):
+            self.live(run, text="x", end="rst", outcome="cut", lost=None, doubled=None, reordered=None)
+        verdict = run.one("lost = 0")
+        assert (verdict.verdict, verdict.code) == ("unknown", "no-truth")
