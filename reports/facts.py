@@ -211,6 +211,11 @@ def stream_facts(
     return facts
 
 
+def client_facts(record: StreamRecord) -> Facts:
+    """What the client's row alone tells of a finished stream, while the run lasts and no other has been read."""
+    return _guarded_facts(record, [], None, None)
+
+
 def _guarded_facts(
     record: StreamRecord, witness: Sequence[Witnessed], target: Target | None, topic: TopicTruth | None
 ) -> Facts:

@@ -1,10 +1,14 @@
 """A run as OpenMetrics text: what its streams measured, how they ended, which faults acted, what was decided.
 
+There are two of them: the file of a run that is over, and what a run answers while it lasts. The same fold counts both, so a
+name means the same in either. While it lasts there is no verdict yet, and nobody has asked a witness: what only a witness
+can tell is damaged is still complete there.
+
 Rules (measurement.md 6):
 - Base units, the unit last in the name, counters in `_total`; no stream ids among the labels.
 - Buckets include 0.5 and 1 s. What never came is an observation above every bucket (design.md decision 10), and adds
   nothing to the sum.
-- Every sample carries the time of the run, so that the file can be taken into a Prometheus as what happened then
+- Every sample of the file carries the time of the run, so that the file can be taken into a Prometheus as what happened then
   (`promtool tsdb create-blocks-from openmetrics`); faults have a sample at each of their changes.
 - Latencies are the nominal ones, between the middles of their brackets: verdicts are decided from the rows at both ends,
   never from these.
@@ -12,17 +16,27 @@ Rules (measurement.md 6):
 
 import itertools
 from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from sseproof.reports.checks import fault_windows
 from sseproof.reports.facts import Facts, History
-from sseproof.rundir.rows import BreakRow, Instant, StreamRecord
+from sseproof.rundir.rows import (
+    SUCCESSES,
+    BreakRow,
+    FaultRow,
+    GeneratorRow,
+    Instant,
+    Outcome,
+    Plan,
+    StartRow,
+    StreamRecord,
+)
 from sseproof.rundir.text import printable
 
 if TYPE_CHECKING:
-    from sseproof.reports.judge import RunVerdict
+    from sseproof.reports.judge import RigRow, RunVerdict
 
 BUCKETS_S: Final = (
     0.01,
@@ -44,9 +58,14 @@ BUCKETS_S: Final = (
     60.0,
 )
 ANSWERS: Final = ("pass", "fail", "unknown")
+GENERATOR_ROWS_KEPT: Final = 3_600
+"""Seconds of all workers together that a run which lasts is judged by: a scrape must not take longer the longer it lasts."""
 _BUCKETS_NS: Final = [round(seconds * 1e9) for seconds in BUCKETS_S]
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
+
+_UNITS: Final = ("seconds", "bytes", "ratio")
+_FAULT_ACTIVE: Final = "How many faults of the kind act on the group."
 
 _Labels = tuple[tuple[str, str], ...]
 
@@ -74,17 +93,17 @@ class _Histogram:
 
 
 class _Writer:
-    """Lines of families, all at the run's end unless they say another time."""
+    """Lines of families, all at the run's end unless they say another time; without one whoever scrapes knows the time."""
 
-    def __init__(self, ended_ns: int, began_ns: int) -> None:
+    def __init__(self, ended_ns: int | None, began_ns: int) -> None:
         self.lines: list[str] = []
-        self._at = f" {_seconds(ended_ns)}"
+        self._at = "" if ended_ns is None else f" {_seconds(ended_ns)}"
         self._created = f" {_seconds(began_ns)}"
 
     def family(self, name: str, kind: str, text: str) -> None:
         self.lines.append(f"# TYPE {name} {kind}")
-        if name.endswith("_seconds"):
-            self.lines.append(f"# UNIT {name} seconds")
+        if (unit := name.rpartition("_")[2]) in _UNITS:
+            self.lines.append(f"# UNIT {name} {unit}")
         self.lines.append(f"# HELP {name} {_escaped(text)}")
 
     def sample(self, name: str, labels: _Labels, value: object, at_ns: int | None = None) -> None:
@@ -116,38 +135,239 @@ class _Writer:
             self.sample(f"{name}_sum", labels, histogram.sum_ns / _NS_PER_S)
             self.sample(f"{name}_created", labels, self._created.strip())
 
+    def whole(self) -> bytes:
+        """The text, as UTF-8; ends with `# EOF`."""
+        return ("\n".join([*self.lines, "# EOF"]) + "\n").encode()
+
+
+class StreamFigures:
+    """What streams came to, folded row by row; those of the warm-up are left out."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._started: Counter[_Labels] = Counter()
+        self._outcomes: Counter[_Labels] = Counter()
+        self._ends: Counter[_Labels] = Counter()
+        self._events: Counter[_Labels] = Counter()
+        self._defects: Counter[_Labels] = Counter()
+        self._breaks: Counter[_Labels] = Counter()
+        self._reconnections: Counter[_Labels] = Counter()
+        self._first_event, self._first_token, self._planned, self._lag, self._whole, self._back = (
+            _by_place() for _ in range(6)
+        )
+        self._gaps: dict[_Labels, _Histogram] = defaultdict(lambda: _Histogram(plan.gap_edges_ns))
+
+    def start(self, row: StartRow) -> None:
+        """A stream that was started, or that should have been and was not."""
+        if row.warmup:
+            return
+        if row.dropped:
+            self.without_end(row, "dropped")
+        else:
+            self._started[_place(row)] += 1
+
+    def without_end(self, row: StartRow, outcome: Outcome) -> None:
+        """A start that no stream came of, or whose stream has no end."""
+        self._outcomes[*_place(row), ("outcome", outcome)] += 1
+
+    def end(self, record: StreamRecord, outcome: Outcome) -> None:
+        """A stream that ended."""
+        if record.warmup:
+            return
+        place = _place(record)
+        self._outcomes[(*place, ("outcome", outcome))] += 1
+        self._events[place] += record.events
+        for attempt in record.attempts:
+            self._ends[(*place, ("end", attempt.end))] += 1
+        for kind, count in record.defects.items():
+            self._defects[(("defect", kind), *place)] += count
+        self._first_event[place].add(_between(record.sent, record.first_event))
+        self._first_token[place].add(_between(record.sent, record.first_token))
+        if outcome != "held":  # an open subscription has no end to be timed
+            self._whole[place].add(_between(record.sent, record.last_event if outcome in SUCCESSES else None))
+        if record.intended is not None:
+            self._planned[place].add(_between(record.intended, record.first_token))
+            self._lag[place].add(_between(record.intended, record.dispatched))
+        if record.gaps is not None and record.gaps.count:
+            self._gaps[place].add_counts(record.gaps.hi, record.gaps.sum_ns)
+
+    def broke(self, row: BreakRow) -> None:
+        """A break that is over; one of the warm-up is the caller's to leave out."""
+        place = _place(row)
+        self._breaks[(*place, ("end", row.end))] += 1
+        self._reconnections[place] += row.attempts
+        self._back[place].add(_between(row.seen, row.first_new))
+
+    def write(self, writer: _Writer) -> None:
+        """All families that have a sample."""
+        for name, text, counts in (
+            ("sse_streams_started", "Logical streams started, warm-up left out.", self._started),
+            ("sse_streams", "Logical streams by how they ended, warm-up left out.", self._outcomes),
+            ("sse_attempts", "Connections by how they ended.", self._ends),
+            ("sse_breaks", "Disconnects by what the client saw.", self._breaks),
+            ("sse_reconnections", "Further connections made after a break.", self._reconnections),
+            ("sse_events", "Events received, doubled ones and heartbeats included.", self._events),
+            ("sse_defects", "Places with wrong bytes, by their kind.", self._defects),
+        ):
+            writer.counters(name, text, counts)
+        never = "What never came counts above every bucket and adds nothing to the sum."
+        for name, text, found in (
+            ("sse_time_to_first_event_seconds", f"From sending the request. {never}", self._first_event),
+            ("sse_time_to_first_token_seconds", f"From sending the request. {never}", self._first_token),
+            (
+                "sse_time_to_first_token_from_plan_seconds",
+                f"From the planned start of an open loop. {never}",
+                self._planned,
+            ),
+            (
+                "sse_end_to_end_seconds",
+                f"From sending the request to the last event of a good stream. {never}",
+                self._whole,
+            ),
+            ("sse_inter_event_gap_seconds", "At the unfavourable end of each gap's bracket.", self._gaps),
+            ("sse_reconnect_seconds", f"From a break to the first new event. {never}", self._back),
+            (
+                "sse_generator_dispatch_lag_seconds",
+                "How late the streams of an open loop were started.",
+                self._lag,
+            ),
+        ):
+            writer.histograms(name, text, found)
+
+    def open_streams(self) -> Iterable[tuple[_Labels, object]]:
+        """Started and not ended, of each place that has started any."""
+        ended: Counter[_Labels] = Counter()
+        for labels, count in self._outcomes.items():
+            if labels[-1] != ("outcome", "dropped"):
+                ended[labels[:-1]] += count
+        return [(place, count - ended[place]) for place, count in sorted(self._started.items())]
+
 
 def openmetrics_text(history: History, facts: Sequence[Facts], verdict: "RunVerdict") -> bytes:
     """The file, as UTF-8; ends with `# EOF`."""
     began_ns = verdict.load_began_ns if verdict.started_ns is None else verdict.started_ns
     last_ns = max((record.ended.ns for record in history.streams), default=began_ns)
     writer = _Writer(max(last_ns, verdict.ended_ns or 0), began_ns)
-    _run(writer, verdict)
+    _run(writer, how=verdict.how, run=verdict.run, scenario=verdict.scenario, seed=verdict.seed)
     _verdicts(writer, verdict)
-    _counts(writer, history, facts)
-    _latencies(writer, history, facts)
+    _file_figures(history, facts).write(writer)
     _faults(writer, history, began_ns)
-    _generator(writer, verdict)
-    return ("\n".join([*writer.lines, "# EOF"]) + "\n").encode()
+    _generator(writer, verdict.rig)
+    return writer.whole()
 
 
-def _run(writer: _Writer, verdict: "RunVerdict") -> None:
+def _file_figures(history: History, facts: Sequence[Facts]) -> StreamFigures:
+    figures = StreamFigures(history.plan)
+    for each in facts:
+        record = each.record
+        figures.start(StartRow(stream=record.stream, group=record.group, variant=record.variant))
+        figures.end(record, each.outcome)
+    for start in history.unfinished:
+        if start.dispatched is not None:
+            figures.start(start)
+        figures.without_end(start, "unfinished")
+    for start in history.dropped:
+        figures.without_end(start, "dropped")
+    for row in history.breaks:
+        figures.broke(row)
+    return figures
+
+
+_OF_A_SECOND: Final[tuple[tuple[str, str, Callable[[GeneratorRow], float | None]], ...]] = (
+    (
+        "sse_generator_open_streams",
+        "Streams that a worker has open, warm-up included.",
+        lambda row: row.open_streams,
+    ),
+    ("sse_generator_cpu_ratio", "Of one core, in the newest second.", lambda row: row.cpu_share),
+    (
+        "sse_generator_run_queue_ratio",
+        "Part of the newest second in which a worker was ready to run and had no core.",
+        lambda row: row.run_queue_share,
+    ),
+    (
+        "sse_generator_read_lag_seconds",
+        "From a byte's arrival in the kernel until it was read: the 99th percentile of the newest second.",
+        lambda row: _in_seconds(row.read_lag_p99_ns),
+    ),
+    (
+        "sse_generator_loop_lag_seconds",
+        "How late a timer of 10 ms fired, at most, in the newest second.",
+        lambda row: _in_seconds(row.loop_lag_max_ns),
+    ),
+    ("sse_generator_resident_memory_bytes", "Memory of a worker.", lambda row: row.rss_bytes),
+)
+"""What one row of a worker says, under which name."""
+
+
+class Generators:
+    """What the generators said of themselves: the newest second of each, and the indicators over those kept."""
+
+    def __init__(self, kept: int = GENERATOR_ROWS_KEPT) -> None:
+        self.rows: deque[GeneratorRow] = deque(maxlen=kept)
+        self._newest: dict[_Labels, GeneratorRow] = {}
+        self._events: Counter[_Labels] = Counter()
+
+    def add(self, row: GeneratorRow) -> None:
+        """One second of one worker."""
+        labels = _some(variant=row.variant, worker=str(row.worker))
+        self.rows.append(row)
+        self._newest[labels] = row
+        self._events[labels] += row.events
+
+    def write(self, writer: _Writer) -> None:
+        """The families of single workers."""
+        newest = sorted(self._newest.items())
+        for name, text, of_row in _OF_A_SECOND:
+            told = [(labels, value) for labels, row in newest if (value := of_row(row)) is not None]
+            writer.gauges(name, text, told)
+        writer.counters(
+            "sse_generator_events", "Events as they are received, warm-up included.", self._events
+        )
+
+
+def live_text(
+    plan: Plan,
+    figures: StreamFigures,
+    faults: Sequence[FaultRow],
+    *,
+    how: str,
+    planned_faults: Iterable[tuple[str, str, str | None]] = (),
+    generators: Generators | None = None,
+    rig: "Sequence[RigRow]" = (),
+) -> bytes:
+    """What a run answers now; `planned_faults` are group, kind and variant of all that will come or came.
+
+    The samples have no time: whoever scrapes knows it.
+    """
+    writer = _Writer(None, plan.created_ns)
+    _run(writer, how=how, run=plan.run, scenario=plan.scenario, seed=plan.seed)
+    writer.gauges("sse_streams_open", "Logical streams started and not ended.", figures.open_streams())
+    figures.write(writer)
+    active: Counter[_Labels] = Counter()
+    for group, kind, variant in planned_faults:
+        active[_some(group=group, toxic=kind, variant=variant)] = 0
+    for window in fault_windows(faults):
+        labels = _some(group=window.group, toxic=window.kind, variant=window.variant)
+        active[labels] += window.healed_ns is None
+    writer.gauges("sse_fault_active", _FAULT_ACTIVE, sorted(active.items()))
+    if generators is not None:
+        generators.write(writer)
+    _generator(writer, rig)
+    return writer.whole()
+
+
+def _run(writer: _Writer, *, how: str, run: str, scenario: str, seed: int) -> None:
     writer.family("sse_run", "info", "The run that all of this was measured in.")
-    labels = (
-        ("how", verdict.how),
-        ("run", verdict.run),
-        ("scenario", verdict.scenario),
-        ("seed", str(verdict.seed)),
-    )
+    labels = (("how", how), ("run", run), ("scenario", scenario), ("seed", str(seed)))
     writer.sample("sse_run_info", labels, 1)
+
+
+def _verdicts(writer: _Writer, verdict: "RunVerdict") -> None:
     writer.gauges(
         "sse_run_exit_code",
         "That of the verdicts: 0 all hold, 1 one fails, 2 none fails and one is unknown.",
         [((), verdict.exit_code)],
     )
-
-
-def _verdicts(writer: _Writer, verdict: "RunVerdict") -> None:
     named: dict[_Labels, int] = {}
     told = []
     for each in verdict.verdicts:
@@ -171,67 +391,6 @@ def _verdicts(writer: _Writer, verdict: "RunVerdict") -> None:
     )
 
 
-def _counts(writer: _Writer, history: History, facts: Sequence[Facts]) -> None:
-    streams: Counter[_Labels] = Counter()
-    ends: Counter[_Labels] = Counter()
-    events: Counter[_Labels] = Counter()
-    breaks: Counter[_Labels] = Counter()
-    for each in facts:
-        record = each.record
-        place = _place(record)
-        streams[(*place, ("outcome", each.outcome))] += 1
-        events[place] += record.events
-        for attempt in record.attempts:
-            ends[(*place, ("end", attempt.end))] += 1
-    for outcome, starts in (("unfinished", history.unfinished), ("dropped", history.dropped)):
-        for start in starts:
-            streams[*_some(group=start.group, variant=start.variant), ("outcome", outcome)] += 1
-    for row in history.breaks:
-        breaks[(*_place(row), ("end", row.end))] += 1
-    writer.counters("sse_streams", "Logical streams by how they ended, warm-up left out.", streams)
-    writer.counters("sse_attempts", "Connections by how they ended.", ends)
-    writer.counters("sse_breaks", "Disconnects by what the client saw.", breaks)
-    writer.counters("sse_events", "Events received, doubled ones and heartbeats included.", events)
-
-
-def _latencies(writer: _Writer, history: History, facts: Sequence[Facts]) -> None:
-    first_event, first_token, planned, lag, whole, back = (_by_place() for _ in range(6))
-    gaps: dict[_Labels, _Histogram] = defaultdict(lambda: _Histogram(history.plan.gap_edges_ns))
-    for each in facts:
-        record = each.record
-        place = _place(record)
-        first_event[place].add(_between(record.sent, record.first_event))
-        first_token[place].add(_between(record.sent, record.first_token))
-        if each.outcome != "held":  # an open subscription has no end to be timed
-            whole[place].add(_between(record.sent, record.last_event if each.good else None))
-        if record.intended is not None:
-            planned[place].add(_between(record.intended, record.first_token))
-            lag[place].add(_between(record.intended, record.dispatched))
-        if record.gaps is not None and record.gaps.count:
-            gaps[place].add_counts(record.gaps.hi, record.gaps.sum_ns)
-    for row in history.breaks:
-        back[_place(row)].add(_between(row.seen, row.first_new))
-    never = "What never came counts above every bucket and adds nothing to the sum."
-    for name, text, found in (
-        ("sse_time_to_first_event_seconds", f"From sending the request. {never}", first_event),
-        ("sse_time_to_first_token_seconds", f"From sending the request. {never}", first_token),
-        (
-            "sse_time_to_first_token_from_plan_seconds",
-            f"From the planned start of an open loop. {never}",
-            planned,
-        ),
-        (
-            "sse_end_to_end_seconds",
-            f"From sending the request to the last event of a good stream. {never}",
-            whole,
-        ),
-        ("sse_inter_event_gap_seconds", "At the unfavourable end of each gap's bracket.", gaps),
-        ("sse_reconnect_seconds", f"From a break to the first new event. {never}", back),
-        ("sse_generator_dispatch_lag_seconds", "How late the streams of an open loop were started.", lag),
-    ):
-        writer.histograms(name, text, found)
-
-
 def _faults(writer: _Writer, history: History, began_ns: int) -> None:
     changes: dict[_Labels, list[tuple[int, int]]] = defaultdict(list)
     for window in fault_windows(history.faults):
@@ -240,7 +399,7 @@ def _faults(writer: _Writer, history: History, began_ns: int) -> None:
         if window.healed_ns is not None:
             changes[labels].append((window.healed_ns, -1))
     if changes:
-        writer.family("sse_fault_active", "gauge", "How many faults of the kind act, at each change.")
+        writer.family("sse_fault_active", "gauge", _FAULT_ACTIVE)
     for labels, steps in sorted(changes.items()):
         active: dict[int, int] = {}
         level = 0
@@ -251,8 +410,8 @@ def _faults(writer: _Writer, history: History, began_ns: int) -> None:
             writer.sample("sse_fault_active", labels, value, at_ms * _NS_PER_MS)
 
 
-def _generator(writer: _Writer, verdict: "RunVerdict") -> None:
-    held = [row for row in verdict.rig if row.within is not None]
+def _generator(writer: _Writer, rig: "Sequence[RigRow]") -> None:
+    held = [row for row in rig if row.within is not None]
     writer.gauges(
         "sse_generator_within_limit",
         "Whether an indicator of the load generator stayed within its usual limit.",
@@ -268,7 +427,11 @@ def _between(start: Instant | None, end: Instant | None) -> int | None:
     return None if start is None or end is None else max(end.ns - start.ns, 0)
 
 
-def _place(row: StreamRecord | BreakRow) -> _Labels:
+def _in_seconds(ns: int | None) -> float | None:
+    return None if ns is None else ns / _NS_PER_S
+
+
+def _place(row: StreamRecord | BreakRow | StartRow) -> _Labels:
     return _some(group=row.group, variant=row.variant)
 
 

@@ -115,6 +115,15 @@ def _out_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _metrics_port_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--metrics-port",
+        type=click.IntRange(0, 65535),
+        metavar="PORT",
+        help="Answer a Prometheus on loopback while it lasts; 0 takes a free port.",
+    )(command)
+
+
 def _say_answer(answer: Any, text: str | None) -> None:
     """The answer of a command as text, or as JSON where that is None."""
     from sseproof.rundir.files import document_bytes
@@ -213,6 +222,7 @@ def _outputs(options: dict[str, Any]) -> "Outputs":
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: client.timeouts.idle=5s."
 )
 @click.option("--marks", metavar="FILE", help="Outside events (JSONL), read when the load is over.")
+@_metrics_port_option
 @click.option("--allow-target", "allow", metavar="HOST", multiple=True, help="You may load this host.")
 @click.option("--allow-load", type=int, metavar="N", help="Up to N streams at once on a public address.")
 @_on_unknown_option
@@ -321,6 +331,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     put("", "locustfile", options["locustfile"])
     put("", "toxiproxy", options["toxiproxy"])
     put("", "marks", options["marks"])
+    put("", "metrics_port", options["metrics_port"])
     put("", "on_unknown", options["on_unknown"])
     return tree
 
@@ -354,6 +365,7 @@ def _repeatable(secrets: dict[str, str]) -> list[str]:
     "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
 )
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: load.streams=840.")
+@_metrics_port_option
 @_on_unknown_option
 @click.option("--dry-run", is_flag=True, help="Send nothing; print what would be needed and decided.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
@@ -366,6 +378,7 @@ def demo(
     out: str | None,
     toxiproxy: str | None,
     sets: tuple[str, ...],
+    metrics_port: int | None,
     on_unknown: str | None,
     dry_run: bool,
     quiet: bool,
@@ -391,6 +404,7 @@ def demo(
             "seed": seed,
             "out": out,
             "toxiproxy": toxiproxy,
+            "metrics_port": metrics_port,
             "on_unknown": on_unknown,
         }.items()
         if value is not None
@@ -1168,6 +1182,7 @@ def chaos() -> None:
     "--allow-target", "allow", metavar="HOST", multiple=True, help="You may break this host's link."
 )
 @click.option("--dry-run", is_flag=True, help="Start nothing; draw the plan.")
+@_metrics_port_option
 @click.option("--quiet", is_flag=True, help="Nothing on standard error but problems.")
 @_json_option
 def chaos_run(
@@ -1182,6 +1197,7 @@ def chaos_run(
     toxiproxy: str | None,
     allow: tuple[str, ...],
     dry_run: bool,
+    metrics_port: int | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -1215,6 +1231,7 @@ def chaos_run(
         out=Path(out),
         duration=length,
         seed=seed,
+        metrics_port=metrics_port,
     )
     if dry_run:
         drawn, _, _ = planned(asked)

@@ -43,6 +43,7 @@ from sseproof.children import Child, RunLog, end_all, python_module, run_to_end
 from sseproof.engine import check_engine, check_named_engine
 from sseproof.judging import judged
 from sseproof.limits import check_limits
+from sseproof.live_metrics import Endpoint, LiveRun, endpoint
 from sseproof.loadtests import LOCUSTFILE
 from sseproof.loadtests.arrivals import admission_ns
 from sseproof.loadtests.dialects import PLAIN
@@ -184,7 +185,11 @@ def run_scenario(
     """
     interruption = Interruption()
     interruption.install()
-    return Experiment(resolved, environ, interruption, quiet=quiet, notes=notes).run(command)
+    told = (lambda _sentence: None) if quiet and resolved.scenario.metrics_port else say
+    with endpoint(resolved.scenario.metrics_port, told) as metrics:
+        return Experiment(resolved, environ, interruption, quiet=quiet, notes=notes, metrics=metrics).run(
+            command
+        )
 
 
 class Side(Struct, kw_only=True):
@@ -261,6 +266,7 @@ class Experiment:
         *,
         quiet: bool,
         notes: Sequence[str],
+        metrics: Endpoint | None = None,
     ) -> None:
         self._resolved = resolved
         self._scenario = resolved.scenario
@@ -275,6 +281,8 @@ class Experiment:
         self._servers: dict[str | None, OwnServer] = {}
         self._command: CommandBracket | None = None
         self._notes = list(notes)
+        self._metrics = metrics
+        self._live: LiveRun | None = None
 
     def run(self, command: list[str]) -> RunResult:
         """The whole of it; `command` goes on record."""
@@ -305,6 +313,9 @@ class Experiment:
             self._info = self._described(command)
             self._directory = create_run_directory(Path(self._scenario.out), self._plan, self._info)
             self._begin_log(parts)
+            if self._metrics is not None:
+                self._live = LiveRun(self._directory, self._plan, self._faults)
+                self._metrics.text = self._live.text
             problem = self._faulted(engine)
             self._fetch_witness()
         return self._finished(problem)
@@ -736,6 +747,8 @@ class Experiment:
                 time.sleep(POLL_S)
                 counts = rows.update()
                 progress.show(counts)
+                if self._live is not None:
+                    self._live.update()
                 if self._interruption.signal is not None:
                     self._end_load(masters, workers)
                     return ""
@@ -896,6 +909,8 @@ class Experiment:
             info.how = "interrupted" if self._interruption.signal == signal.SIGINT else "terminated"
         elif info.aborted is not None and info.aborted.stop == "load" and not problem:
             info.how = "interrupted"
+        if self._live is not None:
+            self._live.end(info.how)
         try:
             if self._scenario.marks is not None and (
                 left := take_marks(Path(self._scenario.marks), self._directory, info)

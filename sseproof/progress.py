@@ -61,8 +61,8 @@ class RowCounter:
         """`on_end` is told each stream's variant and whether it ended well."""
         self._on_end = on_end
         self.counts = Counts()
-        self._starts = _Tail(directory / STARTS.name)
-        self._streams = _Tail(directory / STREAMS.name)
+        self._starts = Tail(directory / STARTS.name)
+        self._streams = Tail(directory / STREAMS.name)
         self._decoder = msgspec.json.Decoder(_Ended)
         self._starts_decoder = msgspec.json.Decoder(_Planned)
 
@@ -87,7 +87,7 @@ class RowCounter:
         return self.counts
 
 
-class _Tail:
+class Tail:
     """Whole lines appended to a file since the last look; the first line is the header."""
 
     def __init__(self, path: Path) -> None:
@@ -97,6 +97,7 @@ class _Tail:
         self._header_seen = False
 
     def lines(self) -> list[bytes]:
+        """The new ones, without their line ends; none of a file that is not there yet."""
         try:
             with self._path.open("rb") as stream:
                 stream.seek(self._offset)

@@ -122,6 +122,8 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     """Path of a Toxiproxy server, or the URL of one that runs; None finds or builds one."""
     marks: str | None = None
     """File of outside events, read when the load is over."""
+    metrics_port: int | None = None
+    """Of loopback, where the run answers a Prometheus while it lasts; 0 is a free one, None is no port."""
     fault: list[dict[str, Any]] = []
     """Each table is a fault and the share of streams that meet it; `sseproof.chaos.plan` reads them."""
     phases: dict[str, Duration] = {}
@@ -754,6 +756,8 @@ def _checked(scenario: Scenario, origin: _Origins) -> list[PlacedClaim]:
     for each in claims:
         once.setdefault(each.claim, each)
     scenario.claims = [claim.text for claim in once]
+    if scenario.metrics_port is not None and not 0 <= scenario.metrics_port <= 65_535:
+        raise refuse("metrics_port", f"is {scenario.metrics_port}; give 1 to 65535, or 0 for a free one.")
     if scenario.marks is not None:
         try:
             read_marks(Path(scenario.marks))

@@ -36,6 +36,7 @@ from sseproof.chaos.processes import LOOPBACK, PortLease
 from sseproof.children import RunLog
 from sseproof.engine import check_engine, check_named_engine
 from sseproof.experiment import InterruptedBeforeRunError, Interruption, say
+from sseproof.live_metrics import endpoint, faults_text
 from sseproof.loadtests.settings import Client, Load, Target
 from sseproof.refusals import in_plain_words, key_of
 from sseproof.reports.words import count_of
@@ -100,6 +101,7 @@ class Asked(Struct, kw_only=True):
     out: Path = Path("runs")
     duration: Duration | None = None
     seed: int | None = None
+    metrics_port: int | None = None
 
 
 class ChaosPlan(Struct, kw_only=True):
@@ -374,6 +376,8 @@ def run_chaos(
     created_ns = now_ns()
     run = new_run_id(seed, created_ns)
     with contextlib.ExitStack() as parts:
+        told = (lambda _sentence: None) if quiet and asked.metrics_port else say
+        metrics = parts.enter_context(endpoint(asked.metrics_port, told))
         count = 1 if chaos.shared else len(groups)
         lease = parts.enter_context(
             PortLease.of(range(asked.listen, asked.listen + count), asked.listen_host)
@@ -407,6 +411,8 @@ def run_chaos(
         parts.callback(log.close)
         journal = _Journal(directory, run)
         parts.callback(journal.close)
+        if metrics is not None:
+            metrics.text = lambda: faults_text(plan, faults, list(journal.rows))
         server = external or Server(found, say=lambda text: log.line("toxiproxy", text), environ=environ)
         listen = {group: _shown(asked.listen_host, port) for group, port in public.items()}
         problem = ""

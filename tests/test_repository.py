@@ -31,6 +31,7 @@ DOCUMENTS: Final = (
     "docs/check.md",
     "docs/faults.md",
     "docs/machines.md",
+    "docs/monitoring.md",
     "docs/runs.md",
     "docs/scenario.md",
     "docs/verdicts.md",

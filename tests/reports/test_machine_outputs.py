@@ -407,7 +407,7 @@ class TestOpenMetrics:
         }
         assert names == {
             *("run", "scenario", "seed", "how", "claim", "variant", "counts", "sse_claim_verdict"),
-            *("group", "outcome", "end", "le", "toxic", "indicator"),
+            *("group", "outcome", "end", "le", "toxic", "indicator", "defect"),
         }
 
     def test_foreign_labels_stay_labels(self, run):
