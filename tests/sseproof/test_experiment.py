@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sseproof.experiment import Interruption, _Experiment, _preflight_sentence
+from sseproof.experiment import Experiment, Interruption, _preflight_sentence
 from sseproof.loadtests.settings import adopted
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import RUN_NAME, read_document
@@ -14,11 +14,11 @@ from sseproof.scenario import load_scenario
 from tests.reports.made_runs import one_variant
 
 
-def experiment(folder: Path, text: str, *sets: str) -> _Experiment:
+def experiment(folder: Path, text: str, *sets: str) -> Experiment:
     path = folder / "scenario.toml"
     path.write_text(text)
     resolved = load_scenario(path, environ={}, sets=list(sets), flags={})
-    return _Experiment(resolved, {}, Interruption(), quiet=True, notes=())
+    return Experiment(resolved, {}, Interruption(), quiet=True, notes=())
 
 
 TWO_ON_ONE_HOST = """
