@@ -1,8 +1,9 @@
 """The browsers of this machine: found on PATH, started without a window, ended with all that they started.
 
 Rules:
-- Nothing of theirs stays: each has a profile folder of its own that goes when it ends. A browser is many processes, some of
-  which leave its session; all of them have a mark of ours in their environment, and by it they are found and ended by id.
+- Nothing of theirs stays: each has a profile folder of its own that goes when it ends. A browser is many processes: some
+  leave its session, some lose their parent, some write their title over their environment. They are found by a mark of ours
+  in the environment and as children of those that are known, each with the time of its start, and ended by id.
 - They contact nobody but loopback and the hosts that the run names: background traffic is turned off, and Chromium's names
   resolve to nothing else.
 - Chromium's sandbox needs what root gives up: as root it runs without (`--no-sandbox`), and the run says so.
@@ -15,14 +16,15 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from sseproof.rundir.errors import RigError
+from sseproof.rundir.layout import alive
 
 BrowserName = Literal["chromium", "firefox"]
 PROGRAMS: Final[Mapping[BrowserName, tuple[str, ...]]] = {
@@ -145,6 +147,7 @@ class Browser:
         """Opens the address. Raises RigError when it can't be started."""
         self.found = found
         self._mark = secrets.token_hex(8)
+        _sweep()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}-{os.getpid()}-"))
         try:
             profile = self._folder / "profile"
@@ -180,17 +183,24 @@ class Browser:
     def close(self) -> None:
         """Ends it and everything it started; its profile goes."""
         deadline = time.monotonic() + END_GRACE_S
-        number = signal.SIGTERM
-        while left := processes_of(self._mark):
-            for pid in left:
+        known: set[Known] = set()
+        while known := processes_of(self._mark, known):
+            late = time.monotonic() > deadline
+            for each in known:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, number)
+                    os.kill(each.pid, signal.SIGKILL if late else signal.SIGTERM)
             if time.monotonic() > deadline + END_GRACE_S:
                 break
-            if time.monotonic() > deadline:
-                number = signal.SIGKILL
             time.sleep(POLL_S)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Profiles that a killed run left go at the next one's start."""
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER}-*-*"):
+        pid = left.name.removeprefix(f"{FOLDER}-").partition("-")[0]
+        if pid.isdigit() and not alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def is_root() -> bool:
@@ -198,17 +208,45 @@ def is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def processes_of(mark: str) -> list[int]:
-    """Ids of the living processes that have this mark in their environment (Linux; elsewhere none is found)."""
+class Known(NamedTuple):
+    """A process that no other can be taken for, even when its id is used again."""
+
+    pid: int
+    started: str
+    """In ticks since the machine's start."""
+
+
+def processes_of(mark: str, known: Collection[Known] = ()) -> set[Known]:
+    """The living processes with this mark in their environment, those that were known before, and the children of all.
+
+    Linux; elsewhere none is found.
+    """
     wanted = f"{MARK_VARIABLE}={mark}".encode()
-    found = []
+    children: dict[int, list[Known]] = {}
+    found: list[Known] = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:
+            state, parent, *rest = (folder / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+            environ = (folder / "environ").read_bytes()
+        except (OSError, ValueError):
             continue
-    return found
+        each = Known(int(folder.name), rest[_STARTED])
+        if state == "Z":
+            continue  # it has ended, and waits for its parent to notice
+        children.setdefault(int(parent), []).append(each)
+        if each in known or wanted in environ.split(b"\0"):
+            found.append(each)
+    all_of_them = set()
+    while found:
+        each = found.pop()
+        if each not in all_of_them:
+            all_of_them.add(each)
+            found += children.get(each.pid, [])
+    return all_of_them
+
+
+_STARTED: Final = 17
+"""Field 22 of /proc/PID/stat, counted behind the parent's id."""
 
 
 def parts(names: Sequence[BrowserName], environ: Mapping[str, str]) -> dict[BrowserName, Found | None]:
