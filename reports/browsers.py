@@ -193,11 +193,7 @@ DRAWN_COLUMNS: Final = (
 
 def name_of(result: BrowserResult) -> str:
     """The browser as people call it, with its version."""
-    family = _family(result.browser)
-    name = EXPECTED.get(result.browser) or (
-        result.browser if family == "mobile" and result.browser != "mobile" else result.browser.capitalize()
-    )
-    return f"{name} {result.version}".strip()
+    return f"{EXPECTED.get(result.browser) or result.browser.capitalize()} {result.version}".strip()
 
 
 def cells(result: BrowserResult) -> list[str]:

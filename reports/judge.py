@@ -406,6 +406,8 @@ def rig_table(history: History) -> list[RigRow]:
     unmade = [start for start in starts if start.dispatched is None]
     made = sum(record.variant in opened for record in history.streams) + len(starts) - len(unmade)
     lost = any(not start.dropped for start in unmade)
+    if any(variant.browser is not None for variant in history.plan.variants):
+        return _browser_rows(history)
     return rig_rows(
         history.generator,
         len(history.dropped),
@@ -414,6 +416,22 @@ def rig_table(history: History) -> list[RigRow]:
         blurred=_blurred(history),
         tightest_ns=_tightest_ns(history),
     )
+
+
+def _browser_rows(history: History) -> list[RigRow]:
+    """What pages tell of how they kept up; the rest of the indicators are a generator's of ours."""
+    less = (
+        "Leave the machine to the browser: one at a time (--browser), or fewer answers at a time (--at-once)."
+    )
+    return [
+        _rig("page's timer late, longest", _worst(history.generator, lambda row: _ms(row.loop_lag_max_ns)), "ms", 100.0,
+             "How late a 10 ms timer of the page fired: its code could not run for so long.", less),
+        _rig("page's clock uncertain, most",
+             _Found(max((_ms(row.offset_error_ns) or 0.0 for row in history.browsers), default=None)), "ms", 25.0,
+             "How far its clock may lie from ours to either side; it is in every bracket.", less),
+        _rig("pages not in front", _Found(float(sum(row.hidden for row in history.browsers))), "count", 0.0,
+             "Browsers slow down pages that nobody sees.", "Leave the page in front until it says that it is over."),
+    ]  # fmt: skip  # a table
 
 
 def rig_rows(

@@ -295,7 +295,8 @@ def _stacked(
     for claim, verdicts in by_claim.items():
         lines += wrapped(printable(claim))
         for name in names:
-            lines += _below(name, _side(verdicts.get(name)))
+            if name in verdicts:  # a claim may speak of one of many variants
+                lines += _below(name, _side(verdicts[name]))
     lines.append("streams that succeeded")
     for variant in verdict.variants:
         lines += _below(variant.name, _good(variant.summary))
