@@ -6,6 +6,7 @@ Rules:
 """
 
 import ipaddress
+import os
 import platform
 import resource
 import socket
@@ -204,6 +205,8 @@ def parts(toxiproxy: str | None, *, build: bool) -> list[Finding]:
 
     Raises UsageError when the server that was named can't be one, RigError when a build was asked for and fails.
     """
+    from sseproof.browsers.programs import HOW_TO_GET, PROGRAMS
+    from sseproof.browsers.programs import parts as browsers
     from sseproof.chaos.hops import HOW_TO_GET_APACHE, HOW_TO_GET_NGINX, find_apache, find_nginx
     from sseproof.chaos.install import find, install
 
@@ -221,12 +224,16 @@ def parts(toxiproxy: str | None, *, build: bool) -> list[Finding]:
             value,
             " ".join(found.tried) if found.kind in {"none", "stock"} else "",
         ),
-        _hop_program("nginx", find_nginx(), HOW_TO_GET_NGINX),
-        _hop_program("apache", find_apache(), HOW_TO_GET_APACHE),
+        _program("nginx", find_nginx(), HOW_TO_GET_NGINX),
+        _program("apache", find_apache(), HOW_TO_GET_APACHE),
+        *(
+            _program(name, None if browser is None else Path(browser.path), HOW_TO_GET[name])
+            for name, browser in browsers(tuple(PROGRAMS), os.environ).items()
+        ),
     ]
 
 
-def _hop_program(name: str, found: Path | None, advice: str) -> Finding:
+def _program(name: str, found: Path | None, advice: str) -> Finding:
     return Finding(
         name,
         found is not None,
