@@ -19,13 +19,16 @@ SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 .DEFAULT_GOAL := help
 # Where it is set, each of the hundreds of processes of a test run would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo venv test soak test-all-pythons check check-real check-buffering bench picture lock clean
+.PHONY: help demo demo-flask venv test soak test-all-pythons check check-real check-buffering bench picture lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
 demo: venv ## See it work on real parts: a naive and a careful stack under the same faults
 	@$(VENV)/bin/sseproof demo $(ARGS)
+
+demo-flask: venv ## See Flask under gunicorn's sync workers fail, and under gevent's hold (docs/flask.md; three minutes)
+	@$(VENV)/bin/python docs/flask/demo.py $(ARGS)
 
 venv: ## Set up .venv from the lock (the others do it first; nothing to do the second time)
 	@.ci/venv $(VENV) "$(PYTHON)"

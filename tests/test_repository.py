@@ -30,6 +30,7 @@ DOCUMENTS: Final = (
     "README.md",
     "docs/check.md",
     "docs/faults.md",
+    "docs/flask.md",
     "docs/machines.md",
     "docs/monitoring.md",
     "docs/runs.md",
