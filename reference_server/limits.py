@@ -29,6 +29,9 @@ def come_again(status: int, sentence: str, wait_s: float, *more: tuple[str, str]
     return Refusal(status, sentence, (("Retry-After", str(max(1, math.ceil(wait_s)))), *more))
 
 
+ROUNDING: Final = 1e-9
+
+
 class RateLimiter:
     """Requests a minute, for each visitor apart; `now` is the event loop's clock, in seconds."""
 
@@ -46,8 +49,8 @@ class RateLimiter:
         """Takes one request, or says when there will be one."""
         held, since = self._buckets.pop(visitor, (float(self._burst), now))
         held = min(float(self._burst), held + (now - since) * self._per_minute / 60)
-        taken = held >= 1
-        self._buckets[visitor] = (held - taken, now)
+        taken = held >= 1 - ROUNDING  # waiting as long as told is enough, whatever the sums of floats
+        self._buckets[visitor] = (max(0.0, held - taken), now)
         if len(self._buckets) > self._limit:
             del self._buckets[next(iter(self._buckets))]
         if taken:

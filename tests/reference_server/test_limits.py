@@ -1,7 +1,7 @@
 """The token bucket and the gate, by a clock that is a number."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sseproof.reference_server.auth import Tokens, User
@@ -30,6 +30,7 @@ def test_a_burst_and_then_the_rate():
     assert [limiter.take("ann", 100.0) is None for _ in range(4)] == [True, True, True, False]
 
 
+@example(per_minute=30, burst=1, gaps=[0.0, 1.975, 0.0])
 @given(
     per_minute=st.integers(1, 600),
     burst=st.integers(1, 20),
