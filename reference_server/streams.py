@@ -298,8 +298,9 @@ class Admitter:
     def made(self, key: str, name: StreamName, spec: ScriptSpec, owner: str | None) -> Stream:
         """A stream as it is before its first connection. Raises ValueError for a script that does not exist."""
         acts = self._misbehaviour.acts(name.repeatable, spec)
-        stream = Stream(key, name, Script(spec), acts, owner)
-        stream.first_token = stream.script.first_delta
+        script = Script(spec)
+        stream = Stream(key, name, script, acts, owner)
+        stream.first_token = script.first_delta
         return stream
 
     def _key(self, ask: Ask, name: StreamName, owner: str | None = None) -> tuple[str, ScriptSpec]:
