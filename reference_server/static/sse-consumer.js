@@ -4,6 +4,7 @@
  * Rules (reference: HTML Standard, section 9.2; the Python client's policy, `loadtests/reconnect.py`):
  * - Bytes are decoded as one stream, so that a character may lie in two reads. Lines end at LF, CR and CRLF, a CR at the
  *   end of a read ends its line at once; an event leaves with its last byte. What is unfinished at a cut is dropped.
+ *   Browsers throw away what had come but was not read when a connection broke: the resume brings it again.
  * - The last id that was received goes out as Last-Event-ID in UTF-8 bytes. Events that a resume sends once more are known
  *   by the numbers at the end of their ids, and not handed on twice.
  * - A break is followed by at most `retries` attempts in a row; only a new event starts the count over. Our own backoff is

@@ -1,5 +1,6 @@
 """A page of our own in a real browser, served by scripted bytes: what the modules of the demo page are tested on."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -21,19 +22,35 @@ def file_reply(kind: str, body: bytes) -> bytes:
 class Attempts:
     """The connections to /stream, each handed to the script of its turn; the last script serves all that follow."""
 
-    def __init__(self, *scripts: Script) -> None:
+    def __init__(self, number: int, *scripts: Script) -> None:
+        self.number = number
         self.scripts = scripts
         self.seen: list[Connection] = []
+        self._taken = 0
+        self._change = threading.Condition()
 
     def __call__(self, connection: Connection) -> None:
-        path = connection.request_line.split(" ")[1].partition("?")[0] if connection.head else ""
+        path, _, play = (
+            connection.request_line.split(" ")[1].partition("?") if connection.head else ("", "", "")
+        )
         if path == "/":
             connection.send(file_reply("text/html", EMPTY))
         elif path[1:] in MODULES:
             connection.send(file_reply("text/javascript", (FOLDER / path[1:]).read_bytes()))
+        elif path == "/taken":
+            if int(play) == self.number:
+                with self._change:
+                    self._taken = max(self._taken, int(connection.body))
+                    self._change.notify_all()
+            connection.send(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
         elif path == "/stream":
             self.seen.append(connection)
             self.scripts[min(len(self.seen), len(self.scripts)) - 1](connection)
+
+    def wait_taken(self, number: int) -> None:
+        """Until the page has told that it took so many events of one stream."""
+        with self._change:
+            assert self._change.wait_for(lambda: self._taken >= number, 20), (self._taken, number)
 
     @property
     def last_ids(self) -> list[str | None]:
@@ -41,18 +58,34 @@ class Attempts:
         return [each.header("last-event-id") for each in self.seen]
 
 
+class Stage:
+    """An empty page beside a server whose /stream follows the scripts of the play that is on."""
+
+    def __init__(self, page: Any, server: RawServer) -> None:
+        self.page = page
+        self.server = server
+        self._plays = 0
+
+    def play(self, *scripts: Script) -> Attempts:
+        """From here on /stream follows these scripts; the page is the same, and knows nothing of what was before."""
+        self._plays += 1
+        attempts = Attempts(self._plays, *scripts)
+        self.server.script = attempts
+        self.page.evaluate("number => { window.play = number; }", self._plays)
+        return attempts
+
+
 @contextmanager
-def opened(browser: Any, *scripts: Script) -> Iterator[tuple[Any, Attempts, RawServer]]:
-    """An empty page beside which /stream follows the scripts; nothing may stand on its console but failed requests."""
-    attempts = Attempts(*scripts)
-    with serving(attempts) as server:
+def staged(browser: Any) -> Iterator[Stage]:
+    """One page for many plays; no error may be left uncaught on it, and no script may have failed."""
+    with serving(Attempts(0)) as server:
         context = browser.new_context()
         try:
             page = context.new_page()
             said: list[str] = []
             page.on("pageerror", lambda error: said.append(str(error)))
             page.goto(f"http://127.0.0.1:{server.port}/", wait_until="load")
-            yield page, attempts, server
+            yield Stage(page, server)
             assert said == []
         finally:
             context.close()
@@ -69,13 +102,22 @@ def says(*parts: bytes, then: Callable[[Connection], object] = Connection.close)
     return script
 
 
-def streams(*parts: bytes, whole: bool = True, then: Callable[[Connection], object] | None = None) -> Script:
-    """An event stream in chunked coding; without its last chunk it is a cut, not an end."""
+def streams(
+    *parts: bytes, whole: bool = True, taken: int = 0, then: Callable[[Connection], object] | None = None
+) -> Script:
+    """An event stream in chunked coding; without its last chunk it is a cut, not an end.
+
+    It ends when so many events were taken: browsers throw away what was not read before a break.
+    """
 
     def script(connection: Connection) -> None:
         connection.send(CHUNKED_HEAD)
         for part in parts:
             connection.send(b"%x\r\n%b\r\n" % (len(part), part))
+        if taken:
+            attempts = connection.server.script
+            assert isinstance(attempts, Attempts)
+            attempts.wait_taken(taken)
         if then is not None:
             then(connection)
         elif whole:
