@@ -51,7 +51,7 @@ class BrowserResult(Struct, kw_only=True, forbid_unknown_fields=True):
     """Answers that were begun."""
     good: Count = 0
     exact: Count = 0
-    """Those whose text is byte for byte what the service meant."""
+    """Good ones whose text is known to be, byte for byte, what the service meant."""
     untold: Count = 0
     """Those of which nobody knows."""
     breaks: Count = 0
@@ -122,7 +122,7 @@ def _result(
         variant=variant.name,
         streams=len(mine) + open_,
         good=sum(each.good for each in mine),
-        exact=sum(each.text_exact is True for each in mine),
+        exact=sum(each.good and each.text_exact is True for each in mine),
         untold=sum(each.text_exact is None for each in mine),
         breaks=len(breaks),
         mended=sum(each is not None for each in back),

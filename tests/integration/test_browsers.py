@@ -17,6 +17,7 @@ import pytest
 from sseproof.browsers import programs
 from sseproof.browsers.programs import FOLDER, MARK_VARIABLE, PROGRAMS, Browser, Found, Process, find
 from sseproof.cli import invoke
+from sseproof.reference_server.misbehave import DUPLICATES
 from sseproof.reports.browsers import BrowserResult
 from sseproof.reports.judge import RunVerdict, judge_directory
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_RIG, EXIT_USAGE
@@ -165,18 +166,10 @@ def marked() -> list[str]:
 def waiting(tmp_path: Path) -> Iterator["tuple[subprocess.Popen[str], str]"]:
     """A run that opens no browser and waits for one; the address that it prints."""
     process = started(
-        *(
-            "browsers",
-            "--no-browser",
-            "--wait",
-            "60s",
-            "--expect",
-            "1",
-            "--answers",
-            "2",
-            "--client",
-            "eventsource",
-        ),
+        *("browsers", "--no-browser", "--wait", "60s", "--expect", "1", "--answers", "2"),
+        *("--client", "sseconsumer", "--client", "eventsource"),
+        # After each break the server sends three events once more: only one of the clients knows them again.
+        *("--set", "server.misbehave=duplicate", "--set", "server.misbehave_share=1"),
         *claims("success >= 20%"),
         cwd=tmp_path,
     )
@@ -219,8 +212,12 @@ def test_any_browser_takes_part_by_its_address(
         out, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
     verdict = judge_directory((tmp_path / "runs" / "browsers" / "latest").resolve())
-    (result,) = [each for each in verdict.browsers if each.state == "measured"]
-    assert (result.browser, result.exact, result.breaks) == ("chromium", 2, 6)
+    consumer, source = [each for each in verdict.browsers if each.state == "measured"]
+    assert (consumer.browser, consumer.client, source.client) == ("chromium", "sseconsumer", "eventsource")
+    assert (consumer.exact, consumer.doubled) == (2, 0)
+    assert (source.exact, source.good) == (0, 0)
+    assert source.doubled == DUPLICATES * source.breaks
+    assert source.breaks >= CUTS * 2
     key = address.partition("key=")[2]
     for path in (tmp_path / "runs").rglob("*"):
         assert not path.is_file() or key.encode() not in path.read_bytes(), path

@@ -55,6 +55,16 @@ def test_figures_of_one_browser(run: RunBuilder) -> None:
     assert "2, 142 ms" in drawn_cells(result)
 
 
+def test_a_text_with_a_hole_is_not_exact(run: RunBuilder) -> None:
+    """Of what came, each piece is right; the whole is not."""
+    variant = browser(run, "chromium")
+    run.witnessed((1, 42), variant=variant)
+    run.witnessed((1, 19), (21, 42), variant=variant)
+    run.witnessed((1, 42), variant=variant, doubled=3)
+    (result,) = measured(run.judge())
+    assert (result.exact, result.untold, result.lost, result.doubled) == (1, 0, 1, 3)
+
+
 def test_a_break_that_never_healed_is_never_a_number(run: RunBuilder) -> None:
     variant = browser(run, "firefox")
     run.failed(variant=variant)
