@@ -103,7 +103,11 @@ PURE_LEAF: Final = frozenset(
         for name in ("capture", "errors", "groups", "phases", "rows", "seeds", "series", "text", "units")
     }
 )
-PURE_THIRD_PARTY: Final = {"msgspec": PURE, "jinja2": frozenset({f"{PACKAGE}.reports.charts"})}
+PURE_THIRD_PARTY: Final = {
+    "brotli": frozenset({f"{PACKAGE}.loadtests.content"}),
+    "jinja2": frozenset({f"{PACKAGE}.reports.charts"}),
+    "msgspec": PURE,
+}
 """What pure modules may take from others, and which of them may."""
 _WITHOUT_EFFECTS: Final = (
     "__future__ abc array base64 binascii bisect codecs collections contextlib copy csv dataclasses decimal difflib enum "
@@ -116,7 +120,7 @@ PURE_STANDARD: Final = frozenset(_WITHOUT_EFFECTS.split())
 THIRD_PARTY: Final[dict[str, frozenset[str]]] = {
     LEAF: frozenset({"msgspec"}),
     BROWSERS: frozenset({"msgspec"}),
-    "loadtests": frozenset({"gevent", "greenlet", "httptools", "locust", "msgspec"}),
+    "loadtests": frozenset({"brotli", "gevent", "greenlet", "httptools", "locust", "msgspec"}),
     "chaos": frozenset({"msgspec", "toxiproxy"}),
     "reference_server": frozenset({"aiohttp", "msgspec", "prometheus_client"}),
     "reports": frozenset({"jinja2", "msgspec", "rich"}),

@@ -471,8 +471,17 @@ def _compression(case: Case) -> Outcome:
         return unknown("There was no answer when compression was offered.", "Try again.")
     if not squeezed.decoded.coding:
         return passed("Not compressed, also when that was offered.")
+    if squeezed.decoded.damaged:
+        return unknown(
+            "The compressed answer can't be read (H07), so not how its events come.", "Mend that first."
+        )
     if case.main.probed.ended_ns - case.main.sent_ns < QUICK_NS or flow_of(case.main).events < FULL_EVENTS:
         return unknown("Compressed, and too short to tell whether that holds events back.", _LONGER)
+    if squeezed.decoded.problem:
+        coding = printable(squeezed.decoded.coding, 40)
+        return passed(
+            f"Compressed with {coding}, which can't be read here: its pieces come as often as the plain ones."
+        )
     return passed("Compressed, and as timely as the plain answer.")
 
 

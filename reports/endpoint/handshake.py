@@ -256,11 +256,17 @@ def _content_encoding(case: Case) -> Outcome:
     coding = squeezed.decoded.coding
     if not coding:
         return passed("Not compressed, also when that was offered.")
+    offered = f"Compressed with {printable(coding, 40)} when that is offered"
+    if squeezed.decoded.damaged:
+        return failed(f"{offered}, and nobody can read it: {printable(squeezed.decoded.problem)}.", fix)
     if compression_bursty(case):
-        return failed(
-            f"Compressed with {printable(coding, 40)} when that is offered, and then held back.", fix
-        )
-    return warned(f"Compressed with {printable(coding, 40)} when that is offered; it came in time here.", fix)
+        return failed(f"{offered}, and then held back.", fix)
+    if squeezed.decoded.problem:
+        return warned(f"{offered}; {_PIECES}.", fix)
+    return warned(f"{offered}; it came in time here.", fix)
+
+
+_PIECES: Final = "that can't be read here, and its pieces came about as often as those of the plain answer"
 
 
 def _content_length(case: Case) -> Outcome:

@@ -3,6 +3,7 @@
 import ssl
 import zlib
 
+import brotli
 import pytest
 import trustme
 
@@ -128,11 +129,41 @@ def test_content_codings() -> None:
         True,
     )
     assert Decoded("identity", [b"ab"]).coding == ""
-    assert "br" in Decoded("br", [b"ab"]).problem
-    assert "damaged" in Decoded("gzip", [b"ab"]).problem
-    bomb = Decoded("deflate", [zlib.compress(bytes(2 * DECODED_LIMIT_BYTES))])
-    assert "MiB" in bomb.problem
-    assert len(bomb.data) == DECODED_LIMIT_BYTES
+    zstd = Decoded("zstd", [b"ab"])
+    assert (zstd.problem, zstd.damaged) == ("Content-Encoding zstd can't be read here", False)
+
+
+TEXT = 'data: {"text": "نجاح 100٪"}\n\n'.encode() * 9
+
+
+def coded(coding: str, data: bytes) -> bytes:
+    if coding == "br":
+        return bytes(brotli.compress(data))
+    squeeze = zlib.compressobj(wbits={"gzip": 31, "deflate": 15, "bare deflate": -15}[coding])
+    return squeeze.compress(data) + squeeze.flush()
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "bare deflate", "br"])
+def test_each_coding_comes_in_any_parts_bounded_and_says_what_is_damaged(coding: str) -> None:
+    name = coding.rsplit(maxsplit=1)[-1]
+    whole = coded(coding, TEXT)
+    for step in (1, 2, 7, len(whole)):
+        decoded = Decoded(name, [whole[at : at + step] for at in range(0, len(whole), step)])
+        assert (bytes(decoded.data), decoded.problem, decoded.whole) == (TEXT, "", True)
+    cut = Decoded(name, [whole[:-4]])
+    assert (cut.problem, cut.damaged, cut.whole) == ("", False, False)
+    assert TEXT.startswith(cut.data)
+    behind = Decoded(name, [whole, b"behind", b"it"] if coding == "br" else [whole + b"behind", b"it"])
+    assert (bytes(behind.data), behind.problem, behind.whole) == (TEXT, "", True)
+    for bad in (b"\xff" * 90, whole[:12] + b"\xff" * 90 + whole[102:]):
+        if coding == "bare deflate" and bad.startswith(whole[:4]):
+            continue  # which has no check sum
+        damaged = Decoded(name, [bad, whole])
+        assert damaged.damaged
+        assert damaged.problem.startswith("the compressed body is damaged (")
+    bomb = Decoded(name, [coded(coding, bytes(2 * DECODED_LIMIT_BYTES))])
+    assert (bomb.problem, bomb.damaged) == ("more than 4 MiB after decompression", False)
+    assert DECODED_LIMIT_BYTES <= len(bomb.data) <= DECODED_LIMIT_BYTES + 131_072
 
 
 def test_a_certificate_names_subject_and_issuer() -> None:

@@ -8,6 +8,7 @@ import re
 import zlib
 from pathlib import Path
 
+import brotli
 import pytest
 
 from sseproof.reports.endpoint.judge import CHECKS, judge_capture
@@ -506,8 +507,38 @@ def test_compression_that_holds_events_back_is_told_from_one_that_does_not() -> 
     assert verdicts(judged(probed(events()), withheld))["B06"] == "fail"  # not even a head
     refused = probed([], start=b"", probe="gzip", framed=False, first_ms=1_200, end="rst")
     assert verdicts(judged(probed(events()), refused))["B06"] == "unknown"
-    brotli = probed([b"\x1b\x00"], start=head(content_encoding="br"), probe="gzip", first_ms=1_200)
-    assert verdicts(judged(probed(events()), brotli))["B06"] == "fail"
+    unread = head(content_encoding="zstd")
+    held = probed([b"\x1b\x00"], start=unread, probe="gzip", first_ms=1_200)
+    assert verdicts(judged(probed(events()), held))["B06"] == "fail"
+    report = judged(probed(events()), probed(events(), start=unread, probe="gzip"))
+    said = {each.id: (each.verdict, each.sentence) for each in report.findings}
+    assert [said[each][0] for each in ("H07", "B06")] == ["warn", "pass"]
+    assert all("zstd" in said[each][1] and "can't be read here" in said[each][1] for each in ("H07", "B06"))
+
+
+def test_brotli_is_read_as_any_other_coding() -> None:
+    coder = brotli.Compressor()
+    parts = [coder.process(each) + coder.flush() for each in events()]
+    start = head(content_encoding="br")
+    report = judged(probed([*parts, coder.finish()], start=start))
+    assert (report.events, verdicts(report)["H07"], verdicts(report)["W01"]) == (40, "fail", "pass")
+    found = verdicts(judged(probed(events()), probed(parts, start=start, probe="gzip")))
+    assert (found["H07"], found["B06"]) == ("warn", "pass")
+    coder = brotli.Compressor()
+    late = [each for each in (*map(coder.process, events()), coder.finish()) if each]
+    late_probe = probed(late, start=start, probe="gzip", first_ms=1_200)
+    found = verdicts(judged(probed(events()), late_probe))
+    assert (found["H07"], found["B06"]) == ("fail", "fail")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate"])
+def test_a_compressed_answer_that_nobody_can_read_fails(coding: str) -> None:
+    """It comes in time, and a browser shows nothing of it."""
+    bad = probed([b"\xff" * 30] * 40, start=head(content_encoding=coding), probe="gzip")
+    report = judged(probed(events()), bad)
+    said = {each.id: each for each in report.findings}
+    assert (said["H07"].verdict, said["B06"].verdict, report.exit_code) == ("fail", "unknown", 1)
+    assert f"Compressed with {coding} when that is offered, and nobody can read it" in said["H07"].sentence
 
 
 def test_a_first_burst_that_had_to_fill_is_found() -> None:
