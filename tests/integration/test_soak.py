@@ -1,18 +1,21 @@
 """Random plans of faults, each killed at a random moment: nothing of a run outlives it, and the next one starts clean.
 
-A seed makes a plan, its hop and the moment of its kill. Plans are killed one after the other in a lane, which has one
-folder for runs and one for temporary files; the next one starts at once. The last plan of a lane then runs to its end.
+A seed makes a plan, with phases and a condition to give up or without, its hop and the moment of its kill. Plans are
+killed one after the other in a lane, which has one folder for runs and one for temporary files; the next one starts at
+once. The last plan of a lane then runs to its end. `sseproof chaos run` is killed with plans of its own, while clients
+hang in its faults.
 """
 
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,13 +23,20 @@ from msgspec import Struct
 
 from sseproof.chaos.faults import FAULT_KINDS, STANDING_KINDS
 from sseproof.chaos.hops import find_apache, find_nginx
-from sseproof.rundir.files import FAULTS, PLAN_NAME, STREAMS
+from sseproof.planning import check_faults
+from sseproof.rundir.files import FAULTS, PLAN_NAME, RUN_NAME, STREAMS, read_document
+from sseproof.rundir.rows import FaultRow, RunInfo
 from sseproof.scenario import load_scenario
+from sseproof.standalone import Asked, planned
+from tests.chaos.wire import Listener, Upstream, ticking
 from tests.integration.suite import (
     carrying,
+    directory_of,
+    gone_from,
     listened_by,
     listening,
     living_in,
+    nobody_listens,
     ports_of,
     rows,
     sseproof,
@@ -44,7 +54,7 @@ pytestmark = pytest.mark.integration
 
 SCENARIO = """\
 name = "soak"
-claims = ["success >= 50%", "lost = 0"]
+claims = {claims}
 {hop}
 [server]
 [target]
@@ -82,6 +92,28 @@ def _shares(chance: Chance, count: int) -> list[float]:
         shares.append(mine / 2)
         left -= mine
     return shares
+
+
+PHASED = "fault"
+"""The phase that faults are put into: the one in the middle."""
+OWN_LENGTH = {"flapping", "command"}
+"""Times of their own that may be longer than a phase."""
+
+
+def _phases(chance: Chance) -> dict[str, int]:
+    """Name and length in ms, together no longer than the load; none for half of the plans."""
+    if chance.random() < 0.5:
+        return {}
+    lengths = (chance.randint(200, 1_200), chance.randint(800, 1_600), chance.randint(200, 1_200))
+    return dict(zip(("baseline", PHASED, "recovery"), lengths, strict=True))
+
+
+def _abort(chance: Chance) -> str:
+    """When it gives up, soon and easily; never, for half of the plans."""
+    if chance.random() < 0.5:
+        return ""
+    below, over, stop = chance.randint(30, 100), chance.randint(1, 5), chance.choice(["faults", "load"])
+    return f'[abort]\nwhen = "success < {below}% for 1s over {over}"\nstop = "{stop}"\n'
 
 
 def _windows(chance: Chance) -> list[str]:
@@ -142,13 +174,37 @@ KEYS: dict[str, Callable[[Chance], list[str]]] = {
 """What a kind of fault is asked for, drawn."""
 
 
-def _when(chance: Chance, kind: str, keys: list[str]) -> list[str]:
-    """Times of its own, for half of those that would else stand for the whole run."""
-    if kind not in STANDING_KINDS or chance.random() < 0.5:
+def _when(chance: Chance, kind: str, keys: list[str], *, phased: bool) -> list[str]:
+    """Times of its own, for half of those that would else stand for the whole run; those of a phase, for half of any."""
+    in_phase = phased and kind not in OWN_LENGTH and chance.random() < 0.5
+    if kind not in STANDING_KINDS:
+        return [f'phase = "{PHASED}"'] if in_phase else keys
+    if not in_phase and chance.random() < 0.5:
         return keys
     # Nothing can make an end a reset for a time only.
     keys = [key for key in keys if not key.startswith("by = ")]
-    return [*keys, f"when = {{ {', '.join(_windows(chance))} }}"]
+    return [*keys, f'phase = "{PHASED}"' if in_phase else f"when = {{ {', '.join(_windows(chance))} }}"]
+
+
+def _tables(chance: Chance, kinds: Sequence[str], shares: Sequence[float], *, phased: bool) -> str:
+    """The [[fault]] tables, a share in each where there are any."""
+    found = []
+    for number, kind in enumerate(kinds):
+        share = [f'share = "{shares[number]:g}%"'] if shares else []
+        keys = _when(chance, kind, KEYS[kind](chance), phased=phased)
+        found += ["[[fault]]", f'kind = "{kind}"', *share, *keys]
+    return "".join(f"{line}\n" for line in found)
+
+
+def _table(lengths: Mapping[str, int]) -> str:
+    lines = [f'{name} = "{length}ms"' for name, length in lengths.items()]
+    return "\n".join(["[phases]", *lines, ""]) if lines else ""
+
+
+def gave_up(directory: Path) -> bool:
+    """Whether its condition was met."""
+    path = directory / RUN_NAME
+    return path.exists() and read_document(path, RunInfo, "run").aborted is not None
 
 
 MOMENTS: dict[str, Callable[[Path], bool]] = {
@@ -156,7 +212,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     "plan": lambda directory: (directory / PLAN_NAME).exists(),
     "faults": lambda directory: any(row.step == "applied" for row in rows(directory, FAULTS)),
     "load": lambda directory: len(rows(directory, STREAMS)) >= 1,
-    "end": lambda directory: len(rows(directory, STREAMS)) >= 2 * USERS,
+    "end": lambda directory: len(rows(directory, STREAMS)) >= 2 * USERS or gave_up(directory),
 }
 """From when on; then comes a random wait. After the end it loads, drains, heals, judges, or is over."""
 LONGEST_WAIT_S = 2.0
@@ -173,10 +229,14 @@ class Drawn(Struct, frozen=True):
     side: str
     moment: str
     wait_s: float
+    phases: dict[str, int]
+    abort: str
 
     def scenario(self, hop: str | None) -> str:
         lines = f'hop = "{hop}"\nfault_side = "{self.side}"\n' if hop else ""
-        return SCENARIO.format(hop=lines, users=USERS, load_ms=LOAD_MS) + self.faults
+        claims = ["success >= 50%", "lost = 0", *(f"success >= 50% in phase {name}" for name in self.phases)]
+        base = SCENARIO.format(claims=claims, hop=lines, users=USERS, load_ms=LOAD_MS)
+        return base + _table(self.phases) + self.abort + self.faults
 
 
 def drawn(seed: int) -> Drawn:
@@ -189,22 +249,13 @@ def drawn(seed: int) -> Drawn:
         others = [each for each in FAULT_KINDS if each != kind and each not in OF_EVERYBODY]
         kinds = [kind, *chance.sample(others, chance.randint(0, 4))]
         shares = _shares(chance, len(kinds))
-    tables = [
-        "\n".join(
-            [
-                "[[fault]]",
-                f'kind = "{kind}"',
-                f'share = "{share:g}%"',
-                *_when(chance, kind, KEYS[kind](chance)),
-                "",
-            ]
-        )
-        for kind, share in zip(kinds, shares, strict=True)
-    ]
+    phases = _phases(chance)
     return Drawn(
         seed=seed,
         kinds=tuple(kinds),
-        faults="".join(tables),
+        phases=phases,
+        abort=_abort(chance),
+        faults=_tables(chance, kinds, shares, phased=bool(phases)),
         hop=chance.choice([None, None, *HOPS]),
         side=chance.choice(["client", "service"]),
         moment=list(MOMENTS)[seed % len(MOMENTS)],
@@ -346,8 +397,12 @@ def the_next_is_clean(lane: Lane, plan: Drawn) -> None:
     (directory,) = lane.directories() - before
     faults = rows(directory, FAULTS)
     assert [row for row in faults if row.ok is False] == []
-    steps = {step: [row for row in faults if row.step == step] for step in ("applied", "healed", "verified")}
-    assert len(steps["applied"]) == len(steps["healed"]) > 0
+    steps = {
+        step: {(row.fault, row.variant, row.window) for row in faults if row.step == step}
+        for step in ("applied", "healed", "verified")
+    }
+    assert steps["applied"] == steps["healed"]
+    assert steps["applied"] or gave_up(directory)
     assert steps["verified"]
     assert living(cwd) == {}
     assert list(lane.place.glob("runs/soak/.new-*")) == []
@@ -362,12 +417,18 @@ def test_seeds_make_plans_of_every_kind(tmp_path: Path) -> None:
     assert {plan.hop for plan in plans} == {None, *HOPS}
     assert {plan.moment for plan in plans} == set(MOMENTS)
     assert plans == [drawn(plan.seed) for plan in plans]
-    assert {kind for plan in plans for kind in _of_times(plan)} == STANDING_KINDS
+    assert {kind for plan in plans for kind in _having(plan, "when")} == STANDING_KINDS
+    assert {kind for plan in plans for kind in _having(plan, "phase")} == set(FAULT_KINDS) - OWN_LENGTH
+    stops = [tomllib.loads(plan.abort)["abort"]["stop"] if plan.abort else "" for plan in plans]
+    assert set(stops) == {"", "faults", "load"}
+    assert {bool(plan.phases) for plan in plans if plan.abort} == {True, False}
     file = tmp_path / "plan.toml"
     for plan in plans:
         with repeatable(plan):
             file.write_text(plan.scenario(plan.hop))
-            assert len(load_scenario(file, environ={}, sets=[], flags={}).groups) >= len(plan.kinds)
+            resolved = load_scenario(file, environ={}, sets=[], flags={})
+            assert len(resolved.groups) >= len(plan.kinds)
+            check_faults(resolved)
     sums = {_of_all(plan) for plan in plans if plan.kinds[0] not in OF_EVERYBODY}
     assert max(sums) == 100 > min(sums), "with a clean group, and without"
 
@@ -377,10 +438,10 @@ def _of_all(plan: Drawn) -> float:
     return sum(float(table["share"].rstrip("%")) for table in tomllib.loads(plan.faults)["fault"])
 
 
-def _of_times(plan: Drawn) -> list[str]:
-    """The kinds of a plan that have a `when`."""
+def _having(plan: Drawn, key: str) -> list[str]:
+    """The kinds of a plan whose tables have a key."""
     tables = tomllib.loads(plan.faults)["fault"]
-    return [table["kind"] for table in tables if "when" in table]
+    return [table["kind"] for table in tables if key in table]
 
 
 @pytest.mark.slow
@@ -401,3 +462,140 @@ def test_nothing_outlives_a_random_plan_that_is_killed(tmp_path: Path, first: in
         found = " | ".join(command for victim in lane.victims for command in victim.lived.values())
         for part in ("toxiproxy-server", "reference_server", "locust"):
             assert part in found, f"no kill of the seeds {first} to {plans[-1].seed} met it alive"
+
+
+# --- faults alone ---------------------------------------------------------------------------------------------------------
+
+ALONE = max(2, PLANS // 5)
+"""Plans of `sseproof chaos run` that are killed."""
+PLACE = re.compile(r"^\S+:(\d+)  \S+ \(", re.MULTILINE)
+
+
+def _said(cwd: Path) -> str:
+    return (cwd / "said").read_text("utf-8")
+
+
+def _journal(cwd: Path) -> list[FaultRow]:
+    return [row for directory in cwd.glob("runs/plan/[0-9]*") for row in rows(directory, FAULTS)]
+
+
+ALONE_MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "start": lambda cwd: True,
+    "plan": lambda cwd: any(cwd.glob(f"runs/plan/[0-9]*/{PLAN_NAME}")),
+    "faults": lambda cwd: any(row.step == "applied" for row in _journal(cwd)),
+    "ready": lambda cwd: "Ready" in _said(cwd),
+    "clients": lambda cwd: "Ready" in _said(cwd),
+}
+"""From when on; with clients, some hang in every fault by then."""
+
+
+class Alone(Struct, frozen=True):
+    """What a seed makes of `chaos run`."""
+
+    seed: int
+    kinds: tuple[str, ...]
+    shared: bool
+    text: str
+    moment: str
+    wait_s: float
+
+
+def alone(seed: int) -> Alone:
+    """As `drawn`, with ports instead of shares for half of the plans, and every cut on every connection."""
+    chance = random.Random(f"alone {seed}")
+    every = [each for each in FAULT_KINDS if each not in OF_EVERYBODY]
+    kind = every[seed % len(every)]
+    kinds = [kind, *chance.sample([each for each in every if each != kind], chance.randint(0, 3))]
+    shares = _shares(chance, len(kinds)) if chance.random() < 0.5 else []
+    phases = _phases(chance)
+    tables = _tables(chance, kinds, shares, phased=bool(phases)).splitlines()
+    faults = "".join(f"{line}\n" for line in tables if not line.startswith("on = "))
+    return Alone(
+        seed=seed,
+        kinds=tuple(kinds),
+        shared=bool(shares),
+        text=(f'duration = "{LOAD_MS}ms"\n' + _table(phases) if phases else "") + faults,
+        moment=list(ALONE_MOMENTS)[seed % len(ALONE_MOMENTS)],
+        wait_s=chance.uniform(0, 1),
+    )
+
+
+def test_seeds_make_plans_of_chaos_run_of_every_kind(tmp_path: Path) -> None:
+    plans = [alone(seed) for seed in range(SOAK_PLANS // 5)]
+    assert {kind for plan in plans for kind in plan.kinds} == set(FAULT_KINDS) - set(OF_EVERYBODY)
+    assert {plan.shared for plan in plans} == {True, False}
+    assert {plan.moment for plan in plans} == set(ALONE_MOMENTS)
+    assert {"[phases]" in plan.text for plan in plans} == {True, False}
+    for plan in plans:
+        (tmp_path / "plan.toml").write_text(plan.text)
+        _, groups, _ = planned(Asked(plan=tmp_path / "plan.toml", upstream="127.0.0.1:9", listen=0))
+        assert len(groups) >= len(plan.kinds)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + ALONE))
+def test_nothing_outlives_a_chaos_run_that_is_killed(tmp_path: Path, seed: int) -> None:
+    """No process, no port, and no client that waits; the record can be read, and the same plan begins again at once."""
+    plan = alone(seed)
+    (tmp_path / "plan.toml").write_text(plan.text)
+    with Upstream(ticking(600, 0.05)) as service:
+        clients: list[Listener] = []
+        with _begun(tmp_path, service) as run:
+            _await(tmp_path, run, plan.moment)
+            if plan.moment == "clients":
+                clients += [
+                    Listener(int(port)) for port in PLACE.findall(_said(tmp_path)) if listening(int(port))
+                ]
+                assert clients
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.wait(plan.wait_s)
+            lived = living(tmp_path)
+            heard = listened_by(lived)
+        assert run.returncode in {0, -signal.SIGKILL}, _said(tmp_path)
+        for client in clients:
+            assert client.result().end in {"fin", "rst"}
+        assert gone_from(tmp_path) == {}
+        if heard:
+            nobody_listens(heard, limit_s=5)
+        assert "Traceback" not in _said(tmp_path)
+        for directory in tmp_path.glob(f"runs/plan/[0-9]*/{PLAN_NAME}"):
+            judged = sseproof("judge", str(directory.parent), cwd=tmp_path)
+            assert judged.returncode == 0, judged.stdout + judged.stderr
+            assert ("no end on record" in " ".join(judged.stdout.split())) == (run.returncode != 0)
+        with _begun(tmp_path, service) as run:
+            _await(tmp_path, run, "ready")
+            run.send_signal(signal.SIGINT)
+            assert run.wait(30) in {0, 130}, _said(tmp_path)
+        last = [row for row in rows(directory_of(tmp_path), FAULTS) if row.step == "verified"]
+        assert last
+        assert all(row.ok for row in last)
+
+
+@contextlib.contextmanager
+def _begun(cwd: Path, service: Upstream) -> Iterator["subprocess.Popen[bytes]"]:
+    """The command in a process of its own, killed at the end."""
+    with (cwd / "said").open("wb") as said:
+        run = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "sseproof", "chaos", "run", "plan.toml"),
+                *("--upstream", service.place, "--listen", "0", "--seed", "7"),
+            ],
+            cwd=cwd,
+            env={**os.environ, "MARKED": str(cwd)},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        try:
+            yield run
+        finally:
+            run.kill()
+            run.wait()
+
+
+def _await(cwd: Path, run: "subprocess.Popen[bytes]", moment: str) -> None:
+    deadline = time.monotonic() + LONGEST_START_S
+    while not ALONE_MOMENTS[moment](cwd):
+        assert run.poll() is None, _said(cwd)
+        assert time.monotonic() < deadline, f"{moment} never came"
+        time.sleep(0.02)
