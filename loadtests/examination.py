@@ -99,6 +99,8 @@ class CheckRequest(Struct, kw_only=True):
     parallel: bool = False
     slow_reader: bool = False
     bad_request: bool = False
+    also: str | None = None
+    """GET or POST: another method that the same URL is asked by; a body is the POST's alone."""
     origin: str | None = None
     via: list[str] = []
     resolve: list[str] = []
@@ -168,13 +170,21 @@ class _Examination:
             self._secrets.append(unquote(urlsplit(asked.url.strip()).password or ""))
         body, found = resolve_env(asked.body or "", environ)
         self._secrets += found
-        method = (asked.method or ("POST" if asked.body is not None else "GET")).upper()
+        usual = "POST" if asked.body is not None and asked.also != "POST" else "GET"
+        method = (asked.method or usual).upper()
         if not re.fullmatch(r"[A-Z]{1,16}", method):
             raise UsageError(f"--method {printable(asked.method or '', 40)} is no HTTP method.")
+        if asked.also == method:
+            other = "POST" if method == "GET" else "GET"
+            raise UsageError(
+                f"--also {method} is how the URL is asked anyway: write --also {other}, or leave it out."
+            )
+        self._body = body.encode()
+        sent = b"" if asked.also == "POST" else self._body
         accept = self._dialect_of(asked.dialect).accept
         if accept is not None:
             headers = {"Accept": accept, **headers}
-        request = build_request(endpoint, method, checked_headers(headers), body.encode(), gzip=False)
+        request = build_request(endpoint, method, checked_headers(headers), sent, gzip=False)
         carried = secret_values(request.headers, ())
         self._secrets += carried
         self._credentials = bool(carried)
@@ -345,6 +355,10 @@ class _Examination:
             self._cuts()
         if asked.bad_request:
             self._bad_request()
+        if asked.also is not None:
+            look = Look(headers_s=asked.headers_s, total_s=GZIP_LOOK_S, enough=_enough)
+            extra_s = GZIP_LOOK_S + asked.headers_s
+            self._probe("method", self._by_method(asked.also), look, extra_s=extra_s)
         if self._origin is not None:
             self._probe(
                 "origin",
@@ -358,6 +372,15 @@ class _Examination:
                 look = Look(headers_s=asked.headers_s, total_s=GZIP_LOOK_S, enough=_enough)
                 extra_s = GZIP_LOOK_S + asked.headers_s
                 self._probe("path", self._request, look, way=way, number=number, extra_s=extra_s)
+
+    def _by_method(self, method: str) -> Request:
+        """The request by another method, made from the one in use: a redirect may have taken secrets out of it."""
+        if method == "GET":
+            return self._request.as_get()
+        request = replace(self._request, method=method, body=self._body)
+        if self._body and not any(name.lower() == "content-type" for name, _ in request.headers):
+            request = request.with_header("Content-Type", "application/json")
+        return request
 
     def _parallel(self) -> None:
         """P8: eight at once, each kept open until all deliver: one that left would make room for the next."""

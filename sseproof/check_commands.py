@@ -110,6 +110,7 @@ def request_of(url: str, options: Mapping[str, Any], headers: dict[str, str]) ->
         parallel=options["parallel"],
         slow_reader=options["slow_reader"],
         bad_request=options["bad_request"],
+        also=options["also"],
         origin=options["origin"],
         via=[part.strip() for text in options["via"] for part in text.split(",") if part.strip()],
         resolve=list(options["resolve"]),

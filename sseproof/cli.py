@@ -611,6 +611,11 @@ def judge(run_dir: Path, *, on_unknown: Any, as_json: bool, **options: Any) -> i
 @click.option("--parallel", is_flag=True, help="Also open eight streams at once.")
 @click.option("--slow-reader", is_flag=True, help="Also read one stream after a pause of 10 s.")
 @click.option("--bad-request", is_flag=True, help="Also send a request that has to be refused.")
+@click.option(
+    "--also",
+    type=click.Choice(["GET", "POST"], case_sensitive=False),
+    help="Also ask once by this method, and compare; --body is then the POST's alone.",
+)
 @click.option("--origin", metavar="URL", help="Also ask the origin behind a CDN or proxy: who holds back?")
 @click.option(
     "--via", metavar="WAYS", multiple=True, help="Compare ways, twice each: direct,http://proxy:3128."

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from sseproof.loadtests.dialects import Plain
 from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
 from sseproof.reports.endpoint.model import (
+    WORST_FIRST,
     Outcome,
     bytes_at,
     failed,
@@ -520,11 +521,47 @@ def _state(seen: Seen) -> str | None:
 
 
 def _by_hop(case: Case) -> Outcome:
-    origins, paths = case.all("origin"), case.all("path")
-    if not origins and not paths:
-        return not_applicable("no second way was asked for (--origin, --via)")
+    """By ways, and by methods; where both were asked for, the worse of the two."""
+    ways = bool(case.all("origin") or case.all("path"))
+    other = case.one("method")
+    if not ways and other is None:
+        return not_applicable("no second way was asked for (--origin, --via, --also)")
     if (closed := _stream(case)) is not None:
         return closed
+    found = [] if other is None else [_by_method(case.main, other)]
+    if ways:
+        found.append(_by_way(case))
+    return min(found, key=lambda each: WORST_FIRST.index(each.verdict))
+
+
+def _by_method(main: Seen, other: Seen) -> Outcome:
+    """What asks by GET and what asks by POST may go different ways (checks.md B08: some tunnels buffer GET alone)."""
+    names = main.probed.method, other.probed.method
+    if not other.readable:
+        what = f"HTTP {other.status}" if other.status is not None else other.probed.detail or "no answer"
+        return unknown(
+            f"No event stream came by {names[1]}: {printable(what, 120)}.",
+            "Name what that method needs (--header, --body), or leave --also out.",
+        )
+    states = _state(main), _state(other)
+    told = " and ".join(f"{state or 'unclear'} by {name}" for name, state in zip(names, states, strict=True))
+    if None in states:
+        return unknown(f"The methods can't be compared: events come {told}.", _LONGER)
+    held = [name for name, state in zip(names, states, strict=True) if state != "one by one"]
+    if len(held) != 1:
+        return passed(f"Events come {told}.")
+    return failed(
+        f"Events come {told}: something on the way, or the service, holds back what is asked by {held[0]} alone.",
+        f"Find who treats the methods differently (some tunnels buffer GET), and let it flush; else offer {_rest(names, held)} only.",
+    )
+
+
+def _rest(names: tuple[str, str], held: list[str]) -> str:
+    return next(name for name in names if name not in held)
+
+
+def _by_way(case: Case) -> Outcome:
+    origins, paths = case.all("origin"), case.all("path")
     states: dict[str, list[str | None]] = {}
     if origins:
         states["edge"] = [_state(case.main)]

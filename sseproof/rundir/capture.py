@@ -21,9 +21,9 @@ NOT_FOLLOWED: Final = "was not followed, for want of consent"
 
 ProbeName = Literal[
     "stream", "gzip", "any-accept", "alpn", "resume", "bogus-id", "options", "head", "idle", "parallel",
-    "slow-reader", "bad-request", "origin", "path", "cut",
+    "slow-reader", "bad-request", "origin", "path", "cut", "method",
 ]  # fmt: skip
-"""P0 is `stream`, P1 `gzip`, P4 `resume` and `cut`, P5 `bogus-id`, P6 `options` and `head`, P7 `origin` and `path`."""
+"""P0 is `stream`, P1 `gzip`, P4 `resume` and `cut`, P5 `bogus-id`, P6 `options` and `head`, P7 `origin` and `path`; `method` asks by another one."""
 
 ProbeEnd = Literal[
     "complete", "eof", "fin", "rst", "enough", "too-big", "late", "quiet", "protocol", "refused", "dns", "tls",

@@ -568,6 +568,51 @@ def test_the_proxy_that_holds_back_is_named() -> None:
     assert f"by way of {way}, and not by direct" in finding.sentence
 
 
+def test_the_method_that_is_held_back_is_named() -> None:
+    def get_held(connection: Connection) -> None:
+        if connection.request_line.startswith("POST "):
+            steady(connection)
+            return
+        body = b"".join(event(f'{{"n": {number}}}', number=number) for number in range(1, 1_201))
+        connection.send(HEAD)
+        for at in range(0, 30 * 300, 300):
+            connection.send(chunk(body[at : at + 300]))
+            connection.server.tick.wait(0.04)
+        connection.send(LAST_CHUNK)
+
+    with serving(get_held) as server:
+        capture = looked(server.url, also="POST")
+    (answer,) = probes(capture, "method")
+    assert answer.method == "POST"
+    finding = next(each for each in judge_capture(capture).findings if each.id == "B08")
+    assert finding.verdict == "fail"
+    assert "is asked by GET alone" in finding.sentence
+
+
+@pytest.mark.parametrize("also", ["GET", "POST"])
+def test_the_other_method_is_asked_once_and_the_body_is_the_posts_alone(also: str) -> None:
+    def short(connection: Connection) -> None:
+        connection.send(HEAD + chunk(event("{}")) + LAST_CHUNK)
+
+    with serving(short) as server:
+        looked(server.url, also=also, body="{}")
+        asked = [
+            (each.request_line.split()[0], each.body, each.header("content-type"))
+            for each in server.connections
+        ]
+    assert asked.count(("POST", b"{}", "application/json")) == 1
+    assert {each for each in asked if each[0] != "POST"} <= {
+        (method, b"", None) for method in ("GET", "HEAD", "OPTIONS")
+    }
+    assert sum(each[0] == "GET" for each in asked) >= 1
+
+
+@pytest.mark.parametrize(("also", "options"), [("GET", {}), ("POST", {"method": "post"})])
+def test_the_same_method_once_more_is_refused(also: str, options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=rf"--also {also} is how the URL is asked anyway"):
+        looked("http://127.0.0.1:9/", also=also, **options)
+
+
 def test_https_goes_through_a_proxy_by_connect(tmp_path: Path) -> None:
     authority = trustme.CA()
     ca = tmp_path / "ca.pem"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sseproof.reports.endpoint.model import Finding
 from sseproof.rundir.capture import Probed
 from tests.reports.captures import events, head, judged, probed, verdicts
 
@@ -185,6 +186,37 @@ def test_the_way_that_holds_back_is_named() -> None:
     assert verdicts(judged(probed(held), *ways(held, held)))["B08"] == "pass"
     mixed = [*ways(smooth, held)[:3], ways(smooth, smooth)[3]]
     assert verdicts(judged(probed(smooth), *mixed))["B08"] == "unknown"
+
+
+def test_the_method_that_is_held_back_is_named() -> None:
+    """Some tunnels buffer GET and let POST through, or the other way round."""
+
+    def compared(get: list[bytes], post: list[bytes], **post_fields: Any) -> Finding:
+        by_post = {"probe": "method", "method": "POST", **post_fields}
+        report = judged(probed(get, end="enough"), probed(post, end="enough", **by_post))
+        return next(each for each in report.findings if each.id == "B08")
+
+    smooth, held = events(), cut_by_size()
+    found = compared(held, smooth)
+    assert found.verdict == "fail"
+    assert found.sentence.startswith(
+        "Events come cut by size by GET and one by one by POST: something on the way"
+    )
+    assert "offer POST only" in found.fix
+    found = compared(smooth, held)
+    assert found.verdict == "fail"
+    assert "is asked by POST alone" in found.sentence
+    assert [compared(each, each).verdict for each in (smooth, held)] == ["pass", "pass"]
+    assert compared(smooth, events(1)).verdict == "unknown"
+    found = compared(smooth, [], start=b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n", framed=False)
+    assert (found.verdict, found.sentence) == ("unknown", "No event stream came by POST: HTTP 405.")
+
+
+def test_of_ways_and_methods_the_worse_is_told() -> None:
+    other = probed(cut_by_size(), probe="method", method="POST", end="enough")
+    report = judged(probed(events()), probed(events(), probe="origin"), other)
+    finding = next(each for each in report.findings if each.id == "B08")
+    assert (finding.verdict, "POST alone" in finding.sentence) == ("fail", True)
 
 
 def test_a_way_that_leads_nowhere_is_named() -> None:
