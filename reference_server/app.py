@@ -41,6 +41,7 @@ from sseproof.reference_server.llm import LiveAnswers, mock_allowed, upstream_of
 from sseproof.reference_server.metrics import OTHER, ServerMetrics
 from sseproof.reference_server.misbehave import Misbehaviour, parse_modes
 from sseproof.reference_server.page import add_page
+from sseproof.reference_server.peer import listen
 from sseproof.reference_server.script import Script
 from sseproof.reference_server.settings import (
     ADMIN_PATH,
@@ -88,9 +89,6 @@ PREFLIGHT_HEADERS: Final = {
     "Access-Control-Allow-Headers": "Last-Event-ID, Content-Type, Authorization",
     "Access-Control-Max-Age": "600",
 }
-
-LINGERING_S: Final = 2.0
-"""How long what still comes of a refused body is read and thrown away: closed at once, the refusal itself might be lost."""
 
 A_contra = TypeVar("A_contra", Ask, FeedAsk, contravariant=True)
 
@@ -247,7 +245,7 @@ class Service:
         return visitor
 
     async def _body(self, request: web.Request) -> bytes:
-        """The request's body. Raises _RefusedError when it is too large or too slow, and then closes the connection."""
+        """The request's body. Raises _RefusedError when it is malformed, too large or too slow, and closes the connection then."""
         if not request.can_read_body:
             return b""
         length = request.content_length
@@ -259,6 +257,10 @@ class Service:
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise _RefusedError(_TOO_LARGE) from None
+        except web.RequestPayloadError:
+            raise _RefusedError(
+                Refusal(400, "The body is not framed or encoded as its head says.", _CLOSES)
+            ) from None
         except TimeoutError:
             raise _RefusedError(Refusal(408, f"The body did not come within {limit}.", _CLOSES)) from None
 
@@ -569,28 +571,30 @@ async def _serve(service: Service) -> None:
         loop.add_signal_handler(number, lambda: _set(stopped if asked.done() else asked))
     runner = web.AppRunner(
         service.application(),
-        access_log=None,
         handler_cancellation=True,
         handle_signals=False,
-        lingering_time=LINGERING_S,
         shutdown_timeout=1.0,
     )
     await runner.setup()
+    assert runner.server is not None
     handing = service.handing(loop)
+    listener = None
     try:
         if handing is not None:
             handing.read()
-        await _listen(runner, settings)
+        listener = await _listen(runner.server, settings)
         if handing is not None:
             handing.remove()
         service.beat(loop)
-        _sweep(service, runner, loop)
-        print(f"sseproof reference server ({settings.profile}) on {_url(runner)}{CHAT_PATH}", flush=True)
+        _sweep(service, runner.server, loop)
+        print(f"sseproof reference server ({settings.profile}) on {_url(listener)}{CHAT_PATH}", flush=True)
         await asyncio.wait({asked, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if settings.drain is not None and not stopped.done():
             await _drain(service, settings.drain, stopped)
     finally:
         service.close()
+        if listener is not None:
+            listener.close()
         await runner.cleanup()
     if service.failure is not None:
         raise service.failure
@@ -619,13 +623,13 @@ async def _until_empty(service: Service, limit_s: float, stopped: asyncio.Future
     empty.cancel()
 
 
-def _sweep(service: Service, runner: web.AppRunner, loop: asyncio.AbstractEventLoop) -> None:
+def _sweep(service: Service, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
     """The one timer behind the limit of requests."""
-    if service.waiting is None or runner.server is None:
+    if service.waiting is None:
         return
-    service.waiting.sweep(runner.server.connections, loop.time())
+    service.waiting.sweep(server.connections, loop.time())
     step_s = min(max(service.waiting.limit_s / HEARTBEAT_STEPS, SHORTEST_STEP_S), LONGEST_STEP_S)
-    loop.call_later(step_s, _sweep, service, runner, loop)
+    loop.call_later(step_s, _sweep, service, server, loop)
 
 
 def load_tokens(settings: ServerSettings, environ: Mapping[str, str]) -> Tokens:
@@ -665,9 +669,9 @@ def _token_file(path: Path) -> str:
     return text
 
 
-async def _listen(runner: web.AppRunner, settings: ServerSettings) -> None:
+async def _listen(server: web.Server, settings: ServerSettings) -> asyncio.Server:
     try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG).start()
+        return await listen(server, settings.host, settings.port, BACKLOG)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         if error.errno == errno.EADDRINUSE:
@@ -689,8 +693,8 @@ def _nothing() -> None:
     """Nobody is told before the server runs."""
 
 
-def _url(runner: web.AppRunner) -> str:
-    host, port = runner.addresses[0][:2]
+def _url(listener: asyncio.Server) -> str:
+    host, port = listener.sockets[0].getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
