@@ -37,7 +37,7 @@ from sseproof.reference_server.gate import Gate, Visitor
 from sseproof.reference_server.handover import Handing
 from sseproof.reference_server.limits import Refusal
 from sseproof.reference_server.live import LiveAnswer
-from sseproof.reference_server.llm import LiveAnswers, mock_allowed, upstream_of
+from sseproof.reference_server.llm import LiveAnswers, answering, mock_allowed, upstream_of
 from sseproof.reference_server.metrics import OTHER, ServerMetrics
 from sseproof.reference_server.misbehave import Misbehaviour, parse_modes
 from sseproof.reference_server.page import add_page
@@ -146,7 +146,7 @@ class Service:
         self._live = _live_answers(settings, os.environ)
         if self._live is not None and modes:
             raise UsageError(
-                "Defects are planted in scripted answers only: leave out misbehave, or the upstream."
+                "Defects are planted in scripted answers only: leave out --misbehave, or take --answers script."
             )
         self._answers: Admitter | LiveAnswers = self._admitter if self._live is None else self._live
         self._emissions: dict[Emission, None] = {}
@@ -544,8 +544,10 @@ class Service:
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = self.settings.allow_origin
 
 
-def run_server(settings: ServerSettings) -> None:
+def run_server(settings: ServerSettings, say: Callable[[str], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT; prints one line on standard output when it is ready.
+
+    `say` is told, in a sentence, who answers where that is left to the environment.
 
     Raises UsageError for a bad mode; RigError when the port is taken, the address is not ours, or rows can't be written.
     """
@@ -553,6 +555,8 @@ def run_server(settings: ServerSettings) -> None:
         raise RigError("The process that started this server is gone.")
     _raise_descriptor_limit()
     service = Service(settings)
+    if say is not None and settings.answers == "upstream":
+        say(answering(os.environ))
     try:
         asyncio.run(_serve(service))
     finally:

@@ -42,6 +42,7 @@ from sseproof.reference_server.streams import (
     unnamed,
 )
 from sseproof.rundir.errors import UsageError
+from sseproof.rundir.text import printable
 
 URL_VARIABLE: Final = "LLM_BASE_URL"
 MODEL_VARIABLE: Final = "LLM_MODEL"
@@ -107,6 +108,16 @@ def upstream_of(environ: Mapping[str, str]) -> Upstream | None:
 def mock_allowed(environ: Mapping[str, str]) -> bool:
     """Whether a scripted answer may stand in for a model's."""
     return environ.get(MOCK_VARIABLE) == "1"
+
+
+def answering(environ: Mapping[str, str]) -> str:
+    """A sentence about who will answer here, for who starts the server. Raises UsageError as `upstream_of` does."""
+    upstream = upstream_of(environ)
+    if upstream is not None:
+        return f"Answers come from {printable(upstream.model, 80)} at {printable(urlsplit(upstream.url).netloc, 120)}."
+    if mock_allowed(environ):
+        return f"Answers are scripted, as {MOCK_VARIABLE}=1 allows: {URL_VARIABLE} names no language model."
+    return f"Each answer will be an error. {_NO_UPSTREAM.sentence}"
 
 
 def _split(base: str) -> SplitResult | None:

@@ -110,6 +110,7 @@ BACKEND_RULES: Final[dict[str, Any]] = {
     "replay_window": Duration(600_000_000_000),
     "replays": 20,
     "drain": Duration(10_000_000_000),
+    "answers": "upstream",
 }
 """What `sseproof serve --backend` sets where no option says otherwise."""
 

@@ -517,6 +517,16 @@ def browsers(scenario: Path | None, **options: Any) -> int:
     return _answered(result, outputs, as_json=options["as_json"])
 
 
+_SERVE_TIMES: Final = (
+    "request_limit",
+    "total_limit",
+    "idle_limit",
+    "replay_window",
+    "drain",
+    "llm_silence",
+    "llm_total",
+    "llm_window",
+)
 _RUN_ONLY: Final = (
     *("target", "method", "body", "dialect", "allow_load", "rate", "duration", "max_requests", "profile"),
     *("claims_file", "until_decided", "max_duration", "workers", "remote_workers", "master_bind"),
@@ -719,8 +729,8 @@ def check(url: str | None, **options: Any) -> int:
 @click.option(
     "--backend",
     is_flag=True,
-    help="A product's rules: a login, 60 requests a minute, 8 open streams a user, limits of time, a drain. The options "
-    "below change single ones, or set them without --backend.",
+    help="A product's rules: a login, 60 requests a minute, 8 open streams a user, limits of time, a drain, answers of a "
+    "language model. The options below change single ones, or set them without --backend.",
 )
 @click.option(
     "--tokens",
@@ -742,6 +752,15 @@ def check(url: str | None, **options: Any) -> int:
 @click.option(
     "--handover", metavar="FILE", help="Written after the drain; the next server continues the streams."
 )
+@click.option(
+    "--answers",
+    type=click.Choice(["script", "upstream"]),
+    help="Seeded scripts, or the model that LLM_BASE_URL, LLM_MODEL and LLM_API_KEY name; ALLOW_MOCK_LLM=1 lets scripts "
+    "stand in.",
+)
+@click.option("--llm-silence", metavar="TIME", help="The model's longest silence; then an error (60s).")
+@click.option("--llm-total", metavar="TIME", help="The model's longest answer (10m).")
+@click.option("--llm-window", metavar="TIME", help="How long it is read on for who left (15s).")
 def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
     """Runs the reference server: a service with a known right answer, and its own witness.
 
@@ -750,6 +769,7 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
       sseproof serve
       sseproof serve --port 0 --misbehave loss,cut
       SSEPROOF_TOKENS=ann:long-secret,root:longer-secret:admin sseproof serve --backend
+      LLM_BASE_URL=http://127.0.0.1:11434/v1 LLM_MODEL=small sseproof serve --answers upstream
     """
     from sseproof.reference_server.app import run_server
     from sseproof.reference_server.settings import BACKEND_RULES, ServerSettings
@@ -759,7 +779,7 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
     if "tokens_file" in given:
         given["login"] = True
     try:
-        for name in ("request_limit", "total_limit", "idle_limit", "replay_window", "drain"):
+        for name in _SERVE_TIMES:
             if name in given:
                 given[name] = parse_duration(given[name])
         settings = ServerSettings(
@@ -769,7 +789,7 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    run_server(settings)
+    run_server(settings, _aside)
     return 0
 
 

@@ -89,6 +89,8 @@ def refused(
         (["judge", "nowhere", "--export", "xls"], ["--export", "xls", "hgrm"]),
         (["serve", "--misbehave", "los"], ["los", "loss"]),
         (["serve", "--heartbeat", "soon"], ["soon", "duration"]),
+        (["serve", "--llm-window", "soon"], ["soon", "duration"]),
+        (["serve", "--answers", "upstream", "--misbehave", "loss"], ["--misbehave", "--answers script"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -4,10 +4,12 @@ import contextlib
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -61,15 +63,18 @@ class Model:
 
 
 @contextlib.contextmanager
-def child(arguments: list[str], **environ: str) -> Iterator[str]:
+def child(arguments: list[str], errors: Path | None = None, **environ: str) -> Iterator[str]:
     """A process that says one line when it is ready, and ends with its standard input or by SIGTERM."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"PATH": "", **environ},
-    )
+    with contextlib.ExitStack() as opened:
+        stderr = None if errors is None else opened.enter_context(errors.open("wb"))
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={"PATH": "", **environ},
+        )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -103,8 +108,9 @@ def chat(model):
         yield url
 
 
-def events(url: str) -> list[tuple[str, dict]]:
-    with urllib.request.urlopen(f"{url}?question=hi", timeout=20) as reply:
+def events(url: str, **headers: str) -> list[tuple[str, dict]]:
+    request = urllib.request.Request(f"{url}?question=hi", headers=headers)
+    with urllib.request.urlopen(request, timeout=20) as reply:
         blocks = reply.read().decode().split("\n\n")[:-1]
     fields = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
     return [(each["event"], json.loads(each["data"])) for each in fields]
@@ -137,6 +143,35 @@ def test_each_way_that_server_fails_has_its_code(chat, model, behaviour, code):
     model.behave(behaviour)
     kind, data = events(chat)[-1]
     assert (kind, data["code"]) == ("error", code)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said", "last"),
+    [
+        (
+            {"LLM_MODEL": "gpt-4o-mini", "LLM_API_KEY": KEY},
+            "Answers come from gpt-4o-mini at 127.0.0.1:",
+            "done",
+        ),
+        ({"LLM_BASE_URL": "", "ALLOW_MOCK_LLM": "1"}, "Answers are scripted, as ALLOW_MOCK_LLM=1", "done"),
+        ({"LLM_BASE_URL": ""}, "No language model is configured: set LLM_BASE_URL", "error"),
+    ],
+)
+def test_the_backend_says_who_answers_and_asks_for_a_login(model, tmp_path, environ, said, last):
+    model.behave({"type": "reply", "text": "Hello"})
+    errors = tmp_path / "errors"
+    command = ["-m", "sseproof", "serve", "--backend", "--drain", "0s", "--port", "0"]
+    told = {"LLM_BASE_URL": model.url, "SSEPROOF_TOKENS": "ann:long-secret", **environ}
+    with child(command, errors, **told) as line:
+        found = READY.search(line)
+        assert found, line
+        with pytest.raises(urllib.error.HTTPError, match="401") as caught:
+            events(found[1])
+        caught.value.close()
+        kinds = [kind for kind, _ in events(found[1], Authorization="Bearer long-secret")]
+    assert (kinds[0], kinds[-1]) == ("hello", last)
+    assert said in errors.read_text("utf-8")
+    assert KEY not in errors.read_text("utf-8")
 
 
 FAULTS = """
