@@ -14,6 +14,7 @@ Rules:
 
 import asyncio
 import contextlib
+import math
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
@@ -332,15 +333,19 @@ class LiveAnswers:
         completion = Completion()
         room = asyncio.Event()
         answer.on_room = room.set
-        while not completion.ended:
+        loop = asyncio.get_running_loop()
+        limit_s = silence_s
+        until = math.inf
+        while not completion.ended and loop.time() < until:
             while answer.full:
                 room.clear()
                 await room.wait()
-            async with _silence(AFTER_FINISH_S if completion.finished else silence_s):
+            async with _silence(limit_s):
                 data = await response.content.read(READ_BYTES)
             for item in completion.receive(data) if data else completion.close():
                 if isinstance(item, Finish):
                     answer.finish(item.reason)
+                    limit_s, until = AFTER_FINISH_S, loop.time() + AFTER_FINISH_S
                 else:
                     answer.add(item.text)
             if not data:

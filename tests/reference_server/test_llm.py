@@ -1,5 +1,6 @@
 """Answers of a language model through the real server: an upstream that does what the question says, over real sockets."""
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -9,8 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
-from sseproof.reference_server.llm import upstream_of
+from sseproof.reference_server.llm import AWAY_KEPT, LiveAnswers, upstream_of
 from sseproof.reference_server.settings import ServerSettings
+from sseproof.reference_server.streams import Ask
 from sseproof.rundir.errors import EXIT_USAGE, UsageError
 from sseproof.rundir.units import parse_duration
 from tests.reference_server.upstream import KEY, MODEL, SECRET, TEXT, upstream
@@ -91,6 +93,13 @@ def test_answers_that_look_odd_and_are_whole(ask, question, text, reason):
     reply = ask(question)[1].reply()
     assert reply.text == text
     assert done_of(reply)["finish_reason"] == reason
+
+
+def test_an_upstream_that_goes_on_behind_its_answer_is_left(ask, model):
+    before = len(model.calls)
+    reply = ask("talks_on")[1].reply()
+    assert (reply.text, done_of(reply)["finish_reason"]) == ("x", "stop")
+    assert model.call(before).gone.wait(20)
 
 
 def test_a_post_with_the_send_time_in_each_delta(serve, model):
@@ -231,6 +240,32 @@ def test_a_second_connection_takes_the_answer_over(ask, model):
     assert [row.end for row in server.ended_rows("over", 2)] == ["taken-over", "done"]
 
 
+def test_an_answer_belongs_to_its_user(serve, model):
+    server = serve(
+        answers="upstream", environ=model.environ, login=True, tokens="ann:token-of-ann,bob:token-of-bob"
+    )
+    ann, bob = ({"Authorization": f"Bearer token-of-{user}"} for user in ("ann", "bob"))
+    named = {"Sseproof-Stream": "owned/-/1"}
+    whole = server.get("question=whole", {**ann, **named})
+    last_ids = [{"Last-Event-ID": event["id"]} for event in (whole.events[1], whole.events[-1])]
+    for last_id in last_ids:
+        for headers in (bob, {**bob, **named}):
+            refused = server.get("question=whole", {**headers, **last_id})
+            assert error_of(refused)["message"] == "unknown Last-Event-ID"
+            assert "delta" not in refused.types
+    own = server.get("question=whole", {**bob, **named})
+    assert own.text == TEXT
+    assert own.last_id != whole.last_id
+    assert server.get("question=whole", {**ann, **last_ids[0]}).text == TEXT[1:]
+    assert server.get("question=whole", {**ann, **last_ids[1]}).status == 204
+
+
+def test_an_answer_can_be_continued_only_so_often(ask):
+    server, client = ask("whole", replays=2)
+    first = {"Last-Event-ID": client.reply().events[0]["id"]}
+    assert [server.get("question=whole", first).types[-1] for _ in range(3)] == ["done", "done", "error"]
+
+
 def test_the_same_stream_asked_anew_ends_its_earlier_answer(ask, model):
     before = len(model.calls)
     server, client = ask("slow", {"Sseproof-Stream": "anew/-/1"})
@@ -270,16 +305,17 @@ def assert_small(server):
         assert int(memory.read_text().split("VmHWM:")[1].split()[0]) < 250_000
 
 
-def test_a_reader_that_does_not_read_pauses_the_upstream(ask, model):
+def test_readers_that_do_not_read_pause_their_upstreams(ask, model):
     before = len(model.calls)
     limits = {"llm_buffer_bytes": 64 * 1024, "write_limit_bytes": 16 * 1024}
-    server, client = ask("flood", slow_reader=parse_duration("1s"), llm_window=SHORT, **limits)
-    call = model.call(before)
-    assert call.gone.wait(30)
-    # What the kernel holds for two connections comes on top of what this server holds.
-    assert call.sent_bytes < 50_000_000
+    for _ in range(5):
+        server, _ = ask("flood", slow_reader=parse_duration("1s"), llm_window=SHORT, **limits)
+    for number in range(before, before + 5):
+        call = model.call(number)
+        assert call.gone.wait(30)
+        # What the kernel holds for two connections comes on top of what this server holds.
+        assert call.sent_bytes < 50_000_000
     assert_small(server)
-    client.close()
 
 
 def test_a_compressed_bomb_takes_no_memory(ask):
@@ -298,6 +334,17 @@ def test_an_event_too_old_to_be_kept_is_unknown(ask, model):
     )
     client.close()
     model.call(before)
+
+
+def test_only_so_many_answers_wait_for_their_readers():
+    async def ids():
+        answers = LiveAnswers(ServerSettings(), None)
+        streams = [answers.admit(Ask("x"), None, None, 0.0).stream for _ in range(AWAY_KEPT + 3)]
+        found = [answers.continued(None, f"{stream.key}-1", 0.0, None) for stream in streams]
+        await answers.stopped(None)
+        return [each is not None for each in found]
+
+    assert asyncio.run(ids()) == [False] * 3 + [True] * AWAY_KEPT
 
 
 # --- no upstream ---

@@ -83,6 +83,15 @@ def after_done(call: Call) -> None:
     call.until_gone()
 
 
+def talks_on(call: Call) -> None:
+    """Never stops, although its answer is whole."""
+    with contextlib.suppress(OSError):
+        call.send(HEAD + chunk("x", "stop"))
+        while not call.go.wait(0.05):
+            call.send(chunk("more"))
+    call.gone.set()
+
+
 def quiet(call: Call) -> None:
     """Says something, then nothing until the test lets it."""
     call.send(HEAD + chunk("before "))
@@ -174,7 +183,7 @@ def hung_up(call: Call) -> None:
 BEHAVIOURS: dict[str, Callable[[Call], None]] = {
     behave.__name__: behave
     for behave in (
-        whole, length, halves, zipped, without_done, after_done, quiet, slow, slow_headers, cut, half_an_event, reset,
+        whole, length, halves, zipped, without_done, after_done, talks_on, quiet, slow, slow_headers, cut, half_an_event, reset,
         moved, inband, no_json, garbage, page, long_line, bomb, flood, hung_up,
     )
 }  # fmt: skip  # one name a line helps nobody
