@@ -25,6 +25,7 @@ from sseproof.reports.facts import Facts, History
 from sseproof.rundir.rows import (
     SUCCESSES,
     BreakRow,
+    BrowserRow,
     FaultRow,
     GeneratorRow,
     Instant,
@@ -252,6 +253,7 @@ def openmetrics_text(history: History, facts: Sequence[Facts], verdict: "RunVerd
     _file_figures(history, facts).write(writer)
     _faults(writer, history, began_ns)
     _generator(writer, verdict.rig)
+    _browsers(writer, history.plan, history.browsers)
     return writer.whole()
 
 
@@ -325,6 +327,53 @@ class Generators:
         )
 
 
+def _browsers(writer: _Writer, plan: Plan, rows: Iterable[BrowserRow]) -> None:
+    """How browsers drew their pages; what a browser does not tell has no sample."""
+    clients = {each.name: each.browser for each in plan.variants if each.browser is not None}
+    told = [
+        (_some(browser=client.name, client=client.client, variant=row.variant), row)
+        for row in rows
+        if (client := clients.get(row.variant)) is not None
+    ]
+    if told:
+        writer.family("sse_browser_frame_gap_seconds", "summary", "Between two frames of a page.")
+    for labels, row in told:
+        for quantile, gap_ns in (
+            ("0.5", row.frame_gap_p50_ns),
+            ("0.95", row.frame_gap_p95_ns),
+            ("1.0", row.frame_gap_max_ns),
+        ):
+            if gap_ns is not None:
+                writer.sample(
+                    "sse_browser_frame_gap_seconds", (*labels, ("quantile", quantile)), gap_ns / _NS_PER_S
+                )
+        writer.sample("sse_browser_frame_gap_seconds_count", labels, row.frames)
+        writer.sample("sse_browser_frame_gap_seconds_sum", labels, row.length_ns / _NS_PER_S)
+    for name, text, values in (
+        (
+            "sse_browser_long_tasks",
+            "Times that a page's code kept it busy for more than 50 ms.",
+            [(labels, row.long_tasks) for labels, row in told],
+        ),
+        (
+            "sse_browser_long_task_seconds",
+            "Their length together.",
+            [(labels, _in_seconds(row.long_tasks_ns)) for labels, row in told],
+        ),
+        (
+            "sse_browser_timer_lag_seconds",
+            "How late a timer of 10 ms fired, at most: as long the page's code could not run.",
+            [(labels, row.timer_lag_max_ns / _NS_PER_S) for labels, row in told],
+        ),
+        (
+            "sse_browser_hidden",
+            "Whether the page was out of sight at some time, so that its drawing says nothing.",
+            [(labels, int(row.hidden)) for labels, row in told],
+        ),
+    ):
+        writer.gauges(name, text, [(labels, value) for labels, value in values if value is not None])
+
+
 def live_text(
     plan: Plan,
     figures: StreamFigures,
@@ -333,6 +382,7 @@ def live_text(
     how: str,
     planned_faults: Iterable[tuple[str, str, str | None]] = (),
     generators: Generators | None = None,
+    browsers: Iterable[BrowserRow] = (),
     rig: "Sequence[RigRow]" = (),
 ) -> bytes:
     """What a run answers now; `planned_faults` are group, kind and variant of all that will come or came.
@@ -353,6 +403,7 @@ def live_text(
     if generators is not None:
         generators.write(writer)
     _generator(writer, rig)
+    _browsers(writer, plan, browsers)
     return writer.whole()
 
 

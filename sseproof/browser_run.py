@@ -31,6 +31,7 @@ from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
 from sseproof.chaos.processes import LOOPBACK
 from sseproof.children import Child, RunLog
 from sseproof.experiment import Experiment, Interruption, RunResult, Side, say
+from sseproof.live_metrics import endpoint
 from sseproof.loadtests.dialects import ERROR_TYPES, HEARTBEAT_TYPES, OTHER_TYPES, TERMINAL_TYPES, dialect_of
 from sseproof.loadtests.settings import Target
 from sseproof.progress import Progress, RowCounter
@@ -266,10 +267,11 @@ def run_browsers(
     """
     browsers = check_choice(choice, environ)
     # What can be refused is refused before a browser opens.
-    resolve_for(choice, _planned(choice, browsers), environ=environ, sets=sets, flags=flags)
+    planned = resolve_for(choice, _planned(choice, browsers), environ=environ, sets=sets, flags=flags)
     interruption = Interruption()
     interruption.install()
     with contextlib.ExitStack() as parts:
+        metrics = parts.enter_context(endpoint(planned.scenario.metrics_port, say, quiet=quiet))
         desk = Desk(choice.host, choice.port)
         parts.callback(desk.close)
         opened = _Opened(environ, quiet=quiet)
@@ -281,7 +283,7 @@ def run_browsers(
             choice, [(user.name, user.client) for user in users], environ=environ, sets=sets, flags=flags
         )
         notes = _notes(resolved, browsers)
-        run = _BrowserRun(resolved, environ, interruption, quiet=quiet, notes=notes)
+        run = _BrowserRun(resolved, environ, interruption, quiet=quiet, notes=notes, metrics=metrics)
         run.take(desk, opened, users, choice.host)
         result = run.run(command)
         desk.finish()
@@ -478,6 +480,8 @@ class _BrowserRun(Experiment):
                 time.sleep(POLL_S)
                 counts = rows.update()
                 progress.show(counts)
+                if self._live is not None:
+                    self._live.update()
                 if self._interruption.signal is not None:
                     return ""
                 if self._desk.problem is not None:

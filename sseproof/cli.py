@@ -473,6 +473,7 @@ def demo(
     "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
 )
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: hop=nginx-plain.")
+@_metrics_port_option
 @_on_unknown_option
 @click.option("--dry-run", is_flag=True, help="Open nothing; print what would be needed and decided.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")

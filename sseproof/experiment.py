@@ -185,8 +185,7 @@ def run_scenario(
     """
     interruption = Interruption()
     interruption.install()
-    told = (lambda _sentence: None) if quiet and resolved.scenario.metrics_port else say
-    with endpoint(resolved.scenario.metrics_port, told) as metrics:
+    with endpoint(resolved.scenario.metrics_port, say, quiet=quiet) as metrics:
         return Experiment(resolved, environ, interruption, quiet=quiet, notes=notes, metrics=metrics).run(
             command
         )

@@ -2,7 +2,8 @@
 
 Rules:
 - It answers on loopback alone, in a thread of the process that shows the progress: the processes that measure are asked
-  nothing and do nothing for it. Rows are read as they come, once a second, from the run directory.
+  nothing and do nothing for it. Rows are read as they come, once a second, from the run directory; those of faults, which
+  are few and may be healed within a second, as often as the progress looks.
 - Names and meanings are those of the OpenMetrics file (`sseproof.reports.openmetrics`); labels are the plan's words.
 - The port is had before the first connection, or the run is refused. What asks too slowly is closed: the answers are made
   one after the other, so that nobody takes more of this process than one of them.
@@ -29,8 +30,8 @@ from sseproof.reports.facts import client_facts
 from sseproof.reports.judge import rig_rows
 from sseproof.reports.openmetrics import Generators, StreamFigures, live_text
 from sseproof.rundir.errors import UsageError
-from sseproof.rundir.files import BREAKS, FAULTS, GENERATOR, STARTS, STREAMS, RowFile
-from sseproof.rundir.rows import FaultRow, Plan, Row
+from sseproof.rundir.files import BREAKS, BROWSERS, FAULTS, GENERATOR, STARTS, STREAMS, RowFile
+from sseproof.rundir.rows import BrowserRow, FaultRow, Plan, Row
 
 R = TypeVar("R", bound=Row)
 
@@ -116,14 +117,17 @@ class _Server(TCPServer):
 
 
 @contextlib.contextmanager
-def endpoint(port: int | None, say: Callable[[str], None]) -> Iterator[Endpoint | None]:
-    """The port of a run; None without one. Raises UsageError when it can't be had."""
+def endpoint(
+    port: int | None, say: Callable[[str], None], *, quiet: bool = False
+) -> Iterator[Endpoint | None]:
+    """The port of a run; None without one. A free one that was taken is told in any case. Raises UsageError."""
     if port is None:
         yield None
         return
     opened = Endpoint(port)
     try:
-        say(f"Live metrics: {opened.url}")
+        if not quiet or port == 0:
+            say(f"Live metrics: {opened.url}")
         yield opened
     finally:
         opened.close()
@@ -155,9 +159,14 @@ class LiveRun:
         self._breaks = _Rows(directory, BREAKS)
         self._fault_rows = _Rows(directory, FAULTS)
         self._generator_rows = _Rows(directory, GENERATOR)
+        self._browsers: list[BrowserRow] = []
+        self._browser_rows = _Rows(directory, BROWSERS)
 
     def update(self, *, now: bool = False) -> None:
-        """Takes over what is new, at most once a second unless it is to be `now`."""
+        """Takes over what is new: of faults at once, else at most once a second unless it is to be `now`."""
+        if faults := self._fault_rows.new():
+            with self._lock:
+                self._faults += faults
         at = self._clock()
         if self._looked is not None and at - self._looked < LOOK_AGAIN_S and not now:
             return
@@ -177,7 +186,7 @@ class LiveRun:
                     self._figures.broke(row)
             for second in self._generator_rows.new():
                 self._generators.add(second)
-            self._faults += self._fault_rows.new()
+            self._browsers += self._browser_rows.new()
 
     def end(self, how: str) -> None:
         """The last rows are there, and how it ended is known."""
@@ -195,6 +204,7 @@ class LiveRun:
                 how=self._how,
                 planned_faults=self._planned_faults,
                 generators=self._generators,
+                browsers=self._browsers,
                 rig=rig_rows(list(self._generators.rows), self._dropped),
             )
 

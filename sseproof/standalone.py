@@ -376,8 +376,7 @@ def run_chaos(
     created_ns = now_ns()
     run = new_run_id(seed, created_ns)
     with contextlib.ExitStack() as parts:
-        told = (lambda _sentence: None) if quiet and asked.metrics_port else say
-        metrics = parts.enter_context(endpoint(asked.metrics_port, told))
+        metrics = parts.enter_context(endpoint(asked.metrics_port, say, quiet=quiet))
         count = 1 if chaos.shared else len(groups)
         lease = parts.enter_context(
             PortLease.of(range(asked.listen, asked.listen + count), asked.listen_host)

@@ -28,10 +28,12 @@ from sseproof.reports.history import read_history
 from sseproof.reports.judge import RunVerdict, Summary, VariantResult, exit_code, judge, judge_directory
 from sseproof.reports.junit import junit_xml
 from sseproof.reports.markdown import MOST_BYTES, markdown_text
-from sseproof.reports.openmetrics import BUCKETS_S, openmetrics_text
+from sseproof.reports.openmetrics import BUCKETS_S, StreamFigures, live_text, openmetrics_text
 from sseproof.reports.summary import summary_text
 from sseproof.reports.verdicts import Code, Verdict
 from sseproof.rundir.errors import UsageError
+from sseproof.rundir.files import BROWSERS
+from sseproof.rundir.rows import BrowserPlan, BrowserRow
 from sseproof.rundir.series import Interval, encoded
 from sseproof.rundir.series_file import SeriesFile
 from tests.reports import made_runs
@@ -409,6 +411,40 @@ class TestOpenMetrics:
             *("run", "scenario", "seed", "how", "claim", "variant", "counts", "sse_claim_verdict"),
             *("group", "outcome", "end", "le", "toxic", "indicator", "defect"),
         }
+
+    def test_how_browsers_drew_their_pages(self, run):
+        side = run.plan.variants[0]
+        side.name = "firefox-eventsource"
+        side.browser = BrowserPlan(name="firefox", client="eventsource", at_once=6)
+        told = {"variant": side.name, "at_ns": 1, "resolution_ns": 1_000_000, "length_ns": 2_500_000_000}
+        run.append(
+            BROWSERS,
+            BrowserRow(
+                **told, frames=150, frame_gap_p50_ns=16_700_000, frame_gap_max_ns=80_000_000, hidden=True
+            ),
+        )
+        run.write()
+        history = read_history(run.directory)
+        place = (("browser", "firefox"), ("client", "eventsource"), ("variant", side.name))
+        for content in (
+            openmetrics_text(history, [], of()),
+            live_text(run.plan, StreamFigures(run.plan), [], how="running", browsers=history.browsers),
+        ):
+            found = samples(content)
+            gap = "sse_browser_frame_gap_seconds"
+            drawn = {
+                (name, dict(labels).get("quantile")): value
+                for (name, labels), value in found.items()
+                if name.startswith("sse_browser_") and set(place) <= set(labels)
+            }
+            assert drawn == {
+                (gap, "0.5"): 0.0167,
+                (gap, "1.0"): 0.08,
+                (f"{gap}_count", None): 150,
+                (f"{gap}_sum", None): 2.5,
+                ("sse_browser_timer_lag_seconds", None): 0,
+                ("sse_browser_hidden", None): 1,
+            }, "what a browser does not tell has no sample"
 
     def test_foreign_labels_stay_labels(self, run):
         run.write()
