@@ -1,18 +1,29 @@
-"""`--metrics-port` of real runs: streams, the fault that acts and the generators while it lasts, and at its end the file."""
+"""`--metrics-port` and /metrics in a real run, and the dashboard that draws them.
 
+While it lasts the run tells of streams, the fault that acts and the generators; at its end it says what its file says. The
+service's figures are its witness's. Every query of the dashboard is read by a parser of PromQL, and names only what the two
+really expose.
+"""
+
+import json
 import re
 import socket
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+import promql_parser
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from sseproof.reports.openmetrics import StreamFigures, live_text
 from sseproof.rundir.files import STREAMS
+from sseproof.rundir.rows import BrowserPlan, BrowserRow, Plan, VariantPlan, WitnessRow
 from tests.integration.suite import directory_of, nobody_listens, rows, served, sseproof, started
 
 if TYPE_CHECKING:
@@ -20,11 +31,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+ROOT = Path(__file__).resolve().parents[2]
+DASHBOARD = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text("utf-8"))
 SCENARIO = """
-claims = ["success >= 50%"]
-[server]
+claims = ["success >= 30%"]
 [target]
-url = "/api/v1/stream/chat?events=10&interval_ms=20"
+url = "URL?events=10&interval_ms=20&script=arabic"
 [load]
 rate = 20
 duration = "2500ms"
@@ -36,9 +48,10 @@ after = "500ms"
 duration = "1s"
 """
 TOLD = re.compile(r"Live metrics: (http://127\.0\.0\.1:(\d+)/metrics)")
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def samples(content: bytes) -> dict[tuple, float]:
+def samples(content: bytes) -> Samples:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(content.decode())
@@ -46,7 +59,7 @@ def samples(content: bytes) -> dict[tuple, float]:
     }
 
 
-def total(found: dict[tuple, float], name: str, **labels: str) -> float:
+def total(found: Samples, name: str, **labels: str) -> float:
     return sum(
         value
         for (told, pairs), value in found.items()
@@ -54,7 +67,7 @@ def total(found: dict[tuple, float], name: str, **labels: str) -> float:
     )
 
 
-def labels_of(seen: list[dict[tuple, float]], name: str, label: str) -> set[str]:
+def labels_of(seen: list[Samples], name: str, label: str) -> set[str]:
     """Every value that the label ever had."""
     return {dict(pairs)[label] for found in seen for told, pairs in found if told == name}
 
@@ -68,53 +81,247 @@ def told_by(process: "Popen[str]") -> tuple[str, int]:
     return found[1], int(found[2])
 
 
-def scrapes(process: "Popen[str]", url: str) -> Iterator[dict[tuple, float]]:
+def got(url: str) -> bytes:
+    request = urllib.request.Request(url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return reply.read()
+
+
+def scrapes(process: "Popen[str]", url: str) -> Iterator[Samples]:
     """What it answers, again and again, until it is over."""
     while process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=10) as reply:
-                yield samples(reply.read())
+            content = got(url)
         except (urllib.error.URLError, ConnectionError):
             return  # it closes its port last
+        yield samples(content)
         time.sleep(0.1)
 
 
-def test_a_run_tells_what_it_has_come_to_and_ends_with_what_its_file_says(tmp_path: Path):
-    (tmp_path / "live.toml").write_text(SCENARIO)
-    options = ["--metrics-port", "0", "--quiet", "--openmetrics", "file.txt"]
-    process = started("run", "live.toml", *options, cwd=tmp_path)
-    url, port = told_by(process)
-    seen = list(scrapes(process, url))
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, out + err
-    nobody_listens([port])
+class Live(NamedTuple):
+    """A run that is over."""
 
-    ended = [total(found, "sse_streams_total") for found in seen]
+    seen: list[Samples]
+    """What it answered while it lasted."""
+    file: Samples
+    service: Samples
+    witness: list[WitnessRow]
+    streams: int
+    port: int
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
+    folder = tmp_path_factory.mktemp("live")
+    with served("--misbehave", "utf8", "--misbehave-share", "0.2") as url:
+        (folder / "live.toml").write_text(SCENARIO.replace("URL", url))
+        options = ["--metrics-port", "0", "--quiet", "--openmetrics", "file.txt"]
+        process = started("run", "live.toml", *options, cwd=folder)
+        address, port = told_by(process)
+        seen = list(scrapes(process, address))
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, out + err
+        root = "/".join(url.split("/")[:3])
+        with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+            got(f"{url}?events=x")
+        refused.value.close()
+        witness = [msgspec.json.decode(line, type=WitnessRow) for line in got(f"{root}/witness").splitlines()]
+        service = samples(got(f"{root}/metrics"))
+    streams = len(rows(directory_of(folder), STREAMS))
+    return Live(seen, samples((folder / "file.txt").read_bytes()), service, witness, streams, port)
+
+
+def changes(values: list[float]) -> list[float]:
+    return [now for now, before in zip(values, [None, *values], strict=False) if now != before]
+
+
+def test_a_run_tells_what_it_has_come_to(live: Live):
+    nobody_listens([live.port])
+    ended = [total(found, "sse_streams_total") for found in live.seen]
     assert ended == sorted(ended)
-    assert len(set(ended)) >= 4, "it grows while the run lasts"
-    assert max(total(found, "sse_streams_open") for found in seen) >= 1
-    assert max(total(found, "sse_generator_open_streams") for found in seen) >= 1
-    assert labels_of(seen, "sse_generator_open_streams", "worker") == {"0"}
-    acts = [total(found, "sse_fault_active", group="away", toxic="refused") for found in seen]
-    assert [now for now, before in zip(acts, [None, *acts], strict=False) if now != before] == [0, 1, 0]
-    assert labels_of(seen, "sse_run_info", "how") == {"running", "finished"}
+    assert len(set(ended)) >= 3, "it grows while the run lasts"
+    assert max(total(found, "sse_streams_open") for found in live.seen) >= 1
+    assert max(total(found, "sse_generator_open_streams") for found in live.seen) >= 1
+    assert labels_of(live.seen, "sse_generator_open_streams", "worker") == {"0"}
+    acts = [total(found, "sse_fault_active", group="away", toxic="refused") for found in live.seen]
+    assert changes(acts) == [0, 1, 0]
+    assert labels_of(live.seen, "sse_run_info", "how") == {"running", "finished"}
 
-    file, last = samples((tmp_path / "file.txt").read_bytes()), seen[-1]
-    assert total(file, "sse_streams_total") == len(rows(directory_of(tmp_path), STREAMS))
+
+def test_its_last_answer_is_what_its_file_says(live: Live):
+    file, last = live.file, live.seen[-1]
+    assert total(file, "sse_streams_total") == live.streams == total(last, "sse_streams_started_total")
+    assert total(last, "sse_streams_open") == 0
     shared = {name for name, _ in file} & {name for name, _ in last}
-    assert {"sse_streams_total", "sse_breaks_total", "sse_time_to_first_token_seconds_bucket"} <= shared
+    assert {
+        *("sse_streams_total", "sse_breaks_total", "sse_defects_total", "sse_reconnections_total"),
+        *("sse_time_to_first_token_seconds_bucket", "sse_reconnect_seconds_bucket"),
+    } <= shared
     for (name, labels), value in last.items():
         if name in shared and not name.endswith("_created") and name != "sse_fault_active":
             assert file[name, labels] == pytest.approx(value), (name, labels)
+
+
+def test_the_services_figures_are_its_witnesses(live: Live):
+    service, witness = live.service, live.witness
+    assert len(witness) >= live.streams
+    ends: defaultdict[str, int] = defaultdict(int)
+    for row in witness:
+        ends[row.end] += 1
+    told = {
+        dict(labels)["end"]: value
+        for (name, labels), value in service.items()
+        if name == "sse_server_connections_ended_total"
+    }
+    assert told == ends
+    assert total(service, "sse_server_sent_bytes_total") == sum(row.written_bytes for row in witness)
+    assert total(service, "sse_server_stream_size_bytes_count") == len(witness)
+    events = sum(last - first + 1 for row in witness for first, last in row.written)
+    assert total(service, "sse_server_events_total") == events
+    again = sum(row.last_event_id is not None or row.connection > 1 for row in witness)
+    assert total(service, "sse_server_reconnections_total") == again >= 1
+    first = sum(row.last_event_id is None and row.first_token_write is not None for row in witness)
+    assert total(service, "sse_server_time_to_first_token_seconds_count") == first
+    assert total(service, "sse_server_active_connections") == 0
+
+
+# --- the dashboard ---
+
+
+def exposed(live: Live) -> dict[str, set[str]]:
+    """Metric → its labels, of the service, of the run, and of a run of browsers."""
+    browser = VariantPlan(
+        name="b",
+        target=msgspec.Raw(b"null"),
+        load=msgspec.Raw(b"null"),
+        client=msgspec.Raw(b"null"),
+        browser=BrowserPlan(name="firefox", client="eventsource", at_once=1),
+    )
+    plan = Plan(run="r", scenario="s", seed=1, created_ns=1, gap_edges_ns=[1], variants=[browser])
+    drawn = BrowserRow(
+        variant="b",
+        at_ns=1,
+        resolution_ns=1,
+        length_ns=1,
+        frames=1,
+        frame_gap_p95_ns=1,
+        long_tasks=1,
+        long_tasks_ns=1,
+    )
+    browsers = samples(live_text(plan, StreamFigures(plan), [], how="running", browsers=[drawn]))
+    labels: defaultdict[str, set[str]] = defaultdict(set)
+    for found in (live.service, *live.seen, browsers):
+        for name, pairs in found:
+            labels[name] |= {key for key, _ in pairs}
+    return labels
+
+
+def queries() -> list[tuple[str, str, str]]:
+    """Title, query and legend of everything that the dashboard asks."""
+    told = [
+        (panel["title"], target["expr"], target["legendFormat"])
+        for panel in DASHBOARD["panels"]
+        for target in panel.get("targets", [])
+    ]
+    return told + [
+        (each["name"], each["expr"], each["titleFormat"] + each["textFormat"])
+        for each in DASHBOARD["annotations"]["list"]
+    ]
+
+
+def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:
+    """Every series that an expression names."""
+    if isinstance(node, promql_parser.VectorSelector):
+        yield node
+    for name in ("expr", "lhs", "rhs", "vector_selector", "param", "vs"):
+        inner = getattr(node, name, None)
+        if inner is not None:
+            yield from selectors(inner)
+    for inner in getattr(node, "args", []) or []:
+        yield from selectors(inner)
+
+
+def parsed(expression: str) -> promql_parser.Expr:
+    plain = re.sub(r"\$(endpoint|variant|group)\b", ".*", expression.replace("$__rate_interval", "1m"))
+    assert "$" not in plain, plain
+    return promql_parser.parse(plain)
+
+
+FROM_PROMETHEUS = {"instance", "job", "le"}
+
+
+@pytest.mark.parametrize(("title", "query", "legend"), queries())
+def test_a_query_parses_and_names_what_there_is(live: Live, title: str, query: str, legend: str):
+    there = exposed(live)
+    found = list(selectors(parsed(query)))
+    assert found, "it asks for nothing"
+    # A label that runs without variants don't have is one all the same.
+    known = FROM_PROMETHEUS | {"variant"}
+    for selector in found:
+        assert selector.name in there, f"{title}: there is no {selector.name}"
+        for matcher in selector.matchers.matchers:
+            assert matcher.name in there[selector.name] | known, (
+                f"{title}: {selector.name} has no {matcher.name}"
+            )
+        known |= there[selector.name]
+    grouped = {
+        label.strip() for by in re.findall(r"\b(?:by|on) \(([^)]*)\)", query) for label in by.split(",")
+    }
+    shown = set(re.findall(r"\{\{(\w+)\}\}", legend))
+    assert grouped | shown <= known, title
+    if " by (" in query:
+        assert shown <= grouped, f"{title}: its legend names what the query sums away"
+
+
+def test_rates_are_of_counters_and_quantiles_of_histograms():
+    for title, query, _ in queries():
+        for name in re.findall(r"\brate\((\w+)", query):
+            assert name.endswith(("_total", "_sum", "_count", "_bucket")), title
+        for inner in re.findall(r"histogram_quantile\([\d.]+, sum by \(([^)]*)\)", query):
+            assert "le" in inner, title
+
+
+def test_it_can_be_imported_anywhere():
+    """No server's own names: the source of the data is asked for, and nothing else is."""
+    (source, *others) = DASHBOARD["templating"]["list"]
+    assert (source["type"], source["name"]) == ("datasource", "datasource")
+    assert {each["type"] for each in others} == {"query"}
+    for each in (*DASHBOARD["panels"], *others, *DASHBOARD["annotations"]["list"]):
+        if each.get("type") != "row":
+            assert each["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    identifiers = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(identifiers) == len(set(identifiers))
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, f"{panel['title']} lies on another"
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+
+
+def test_every_family_is_drawn(live: Live):
+    """What is exposed and on no panel is told in the documentation, or is somebody's mistake."""
+    drawn = {selector.name for _, query, _ in queries() for selector in selectors(parsed(query))}
+    families = {
+        re.sub(r"_(bucket|sum|count|created)$", "", name)
+        for name in exposed(live)
+        if name.startswith("sse_") and not name.endswith("_created")
+    }
+    families -= {re.sub(r"_(bucket|sum|count)$", "", name) for name in drawn}
+    assert families == {"sse_run_info", "sse_browser_hidden"}
+
+
+# --- other ways to have a port ---
 
 
 def test_faults_alone_tell_which_of_them_acts(tmp_path: Path):
     (tmp_path / "plan.toml").write_text(
         'duration = "1800ms"\n[[fault]]\nkind = "refused"\nname = "away"\nafter = "500ms"\nduration = "800ms"\n'
     )
-    with served() as target:
-        upstream = target.split("/")[2]
-        options = ["--upstream", upstream, "--listen", "0", "--metrics-port", "0", "--quiet"]
+    with socket.create_server(("127.0.0.1", 0)) as upstream:
+        place = f"127.0.0.1:{upstream.getsockname()[1]}"
+        options = ["--upstream", place, "--listen", "0", "--metrics-port", "0", "--quiet"]
         process = started("chaos", "run", "plan.toml", *options, cwd=tmp_path)
         url, port = told_by(process)
         acts = [
@@ -122,7 +329,7 @@ def test_faults_alone_tell_which_of_them_acts(tmp_path: Path):
         ]
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
-    assert [now for now, before in zip(acts, [None, *acts], strict=False) if now != before] == [0, 1, 0]
+    assert changes(acts) == [0, 1, 0]
     nobody_listens([port])
 
 
