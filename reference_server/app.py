@@ -171,7 +171,7 @@ class Service:
         app.router.add_post(FEED_PATH, self.feed)
         app.router.add_get(HEALTH_PATH, self.health)
         app.router.add_get(WITNESS_PATH, self.witnessed, allow_head=False)
-        add_page(app)
+        add_page(app, self.settings)
         app.router.add_get(METRICS_PATH, self.scraped, allow_head=False)
         return app
 
