@@ -25,7 +25,7 @@ EXPECTED: Final[dict[str, str]] = {
     "firefox": "Firefox",
     "safari": "Safari",
     "edge": "Edge",
-    "mobile": "a phone's browser",
+    "mobile": "A phone's browser",
 }
 """Families that the product's claims name, and how they are called."""
 CLIENTS: Final[dict[str, str]] = {

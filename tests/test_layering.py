@@ -597,7 +597,10 @@ def test_importtime_is_read_right() -> None:
     "command",
     [
         ["--help"],
-        *([command, "--help"] for command in ("run", "worker", "judge", "check", "serve", "setup", "demo")),
+        *(
+            [command, "--help"]
+            for command in ("run", "worker", "judge", "check", "serve", "setup", "demo", "browsers")
+        ),
         ["--version"],
     ],
     ids=" ".join,

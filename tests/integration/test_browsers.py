@@ -83,11 +83,11 @@ def test_each_answer_is_cut_three_times_and_whole_in_the_end(run: Run, browser: 
     for each in mine:
         assert [attempt.end for attempt in each.attempts] == ["fin"] * CUTS + ["terminal"]
         assert each.ids == [(1, 62)]
-        # It was read as it came: no quicker than the script, which takes 60 ms to the first token and 2.4 s to the last.
+        # It was read as it came: no quicker than the script, which takes 60 ms to the first token and 3.6 s to the last.
         assert each.first_token is not None
         assert each.sent is not None
         assert each.first_token.hi_ns - each.sent.lo_ns > 0.055 * S
-        assert each.ended.hi_ns - each.sent.lo_ns > 2.3 * S
+        assert each.ended.hi_ns - each.sent.lo_ns > 3.5 * S
 
 
 @pytest.mark.parametrize("browser", ["chromium", "firefox"])

@@ -14,7 +14,8 @@ import { SSEConsumer } from "./sse-consumer.js";
 const key = new URLSearchParams(location.search).get("key") ?? "";
 const now = () => performance.timeOrigin + performance.now();
 const later = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const EXCHANGES = 5;
+const EXCHANGES = 3;
+const MOST_EXCHANGES = 60;
 const ASK_MS = 500;
 const ALIVE_MS = 2000;
 let page = "";
@@ -50,16 +51,18 @@ function resolutionMs() {
   return Number.isFinite(smallest) ? smallest : 50;
 }
 
-/** Questions for the desk's time: [sent, its answer in µs, received]. */
-async function exchanges() {
-  const found = [];
+/** The latest questions for the desk's time, of all streams: [sent, its answer in µs, received]. */
+const exchanges = [];
+
+/** Asks for the time; while streams begin and end some answers wait, and the desk believes the tightest ones. */
+async function askTheTime() {
   for (let i = 0; i < EXCHANGES; i++) {
     const sent = now();
     const answer = await fetch(`/clock?key=${encodeURIComponent(key)}`);
     const received = now();
-    found.push([sent, (await answer.json()).us, received]);
+    exchanges.push([sent, (await answer.json()).us, received]);
+    if (exchanges.length > MOST_EXCHANGES) exchanges.shift();
   }
-  return found;
 }
 
 /** Keeps surrogates that stand alone out of JSON, which can't carry them. @param {string} text */
@@ -269,15 +272,11 @@ async function run(jobs) {
       const item = place();
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
         const [stream, url] = next;
-        const before = await exchanges();
+        await askTheTime();
         await post("/start", { variant: job.variant, stream });
         const account = await CLIENTS[job.client](job, url, drawInto(item));
-        await post("/stream", {
-          variant: job.variant,
-          stream,
-          exchanges: [...before, ...(await exchanges())],
-          attempts: account.attempts,
-        });
+        await askTheTime();
+        await post("/stream", { variant: job.variant, stream, exchanges, attempts: account.attempts });
         bar.value += 1;
       }
       item.remove();
