@@ -131,6 +131,7 @@ def test_a_failing_build_falls_back_to_stock_and_tells_why(tmp_path: Path) -> No
     assert not list((tmp_path / "cache").glob("building-*"))
 
 
+@pytest.mark.integration
 def test_nothing_at_all_is_one_sentence_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(
         RigError, match=r"No Go is.*No toxiproxy-server is on PATH.*Install Go 1\.23"
@@ -149,6 +150,7 @@ def test_an_old_go_is_not_used(tmp_path: Path) -> None:
     assert any("go1.19.8, and 1.23 or newer is needed" in line for line in found.tried)
 
 
+@pytest.mark.integration
 def test_a_build_that_does_not_run_is_no_server(tmp_path: Path) -> None:
     fake_go(tmp_path / "go", build='echo broken > "$out"; chmod +x "$out"')
     with pytest.raises(RigError, match="failed"):
