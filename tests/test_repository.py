@@ -28,13 +28,16 @@ from packaging.version import Version
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCUMENTS: Final = (
     "README.md",
+    "docs/browsers.md",
     "docs/check.md",
+    "docs/claims.md",
     "docs/faults.md",
     "docs/flask.md",
     "docs/machines.md",
     "docs/monitoring.md",
     "docs/runs.md",
     "docs/scenario.md",
+    "docs/server.md",
     "docs/verdicts.md",
 )
 COMMANDS: Final = ROOT / "sseproof" / "cli.py"
@@ -663,6 +666,20 @@ def test_make_targets_in_the_documents_exist() -> None:
     for name in (*DOCUMENTS, "CHANGELOG.md"):
         for target in re.findall(r"(?:^\$ |`)make ([a-z-]+)", (ROOT / name).read_text("utf-8"), re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{name}: make {target}"
+
+
+def test_each_part_of_the_claimed_system_names_tests_that_exist() -> None:
+    rows = [
+        line for line in (ROOT / "docs/claims.md").read_text("utf-8").splitlines() if line.startswith("| ")
+    ][1:]
+    assert len(rows) >= 20
+    for row in rows:
+        part, _, shown = (cell.strip() for cell in row.strip("|").split(" | "))
+        named = re.findall(r"`(tests/[a-z0-9_/]+\.py)(?:::(test_[a-z0-9_]+))?`", shown)
+        assert named, part
+        for file, test in named:
+            text = (ROOT / file).read_text("utf-8")
+            assert f"def {test}(" in text if test else "def test_" in text, f"{part}: {file}::{test}"
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:
