@@ -790,6 +790,11 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+    for name in ("request_limit", "total_limit", "idle_limit"):
+        if name in given and not given[name].ns:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is 0: nothing lives that long. Leave it out, or name a time."
+            )
     run_server(settings, _aside)
     return 0
 

@@ -798,7 +798,7 @@ class Experiment:
             if side.seen.witness_path is None:
                 continue
             with contextlib.suppress(OSError, http.client.HTTPException, msgspec.DecodeError, ValueError):
-                rows = _witness_rows(side.service, side.seen.witness_path, self._run_id)
+                rows = self._witness_rows(side)
                 add_witness(history, [msgspec.convert(row, Witnessed, from_attributes=True) for row in rows])
         return history
 
@@ -865,14 +865,8 @@ class Experiment:
 
     def _fetch_rows(self, side: Side, *, settled: bool = False) -> None:
         """One server's rows, as they are now or once they have settled."""
-        path = side.seen.witness_path
-        assert path is not None
         try:
-            rows = (
-                self._settled_witness(side.service, path)
-                if settled
-                else _witness_rows(side.service, path, self._run_id)
-            )
+            rows = self._settled_witness(side) if settled else self._witness_rows(side)
             witness: Appender[WitnessRow] = Appender(self._directory, WITNESS, self._run_id)
             for row in rows:
                 witness.append(self._fit_for_file(row))
@@ -888,11 +882,25 @@ class Experiment:
         misbehaved = [printable(self._redact(each)) for each in row.misbehaved[:_MOST_MISBEHAVED]]
         return msgspec.structs.replace(row, **texts, misbehaved=misbehaved)
 
-    def _settled_witness(self, service: AddressPlan, path: str) -> list[WitnessRow]:
+    def _witness_rows(self, side: Side) -> list[WitnessRow]:
+        """What the server says of this run's streams, to whom they belong where it asks for a login."""
+        from sseproof.loadtests.request import resolve_env
+
+        assert side.seen.witness_path is not None
+        target = side.variant.target
+        clear = urlsplit(target.url).scheme == "http"  # what goes over TLS must not be sent without
+        logins = {
+            name: resolve_env(value, self._environ)[0]
+            for name, value in target.headers.items()
+            if clear and name.lower() == "authorization"
+        }
+        return _witness_rows(side.service, side.seen.witness_path, self._run_id, logins)
+
+    def _settled_witness(self, side: Side) -> list[WitnessRow]:
         """The rows, once the server has noticed that every connection is gone or the wait is over."""
         deadline = time.monotonic() + WITNESS_WAIT_S
         while True:
-            rows = _witness_rows(service, path, self._run_id)
+            rows = self._witness_rows(side)
             if all(row.ended is not None for row in rows) or time.monotonic() > deadline:
                 return rows
             time.sleep(POLL_S)
@@ -1063,10 +1071,12 @@ def _said_problem(children: list[Child]) -> str | None:
     return next((child.rig_error for child in children if child.rig_error), None)
 
 
-def _witness_rows(address: AddressPlan, path: str, run: str) -> list[WitnessRow]:
+def _witness_rows(
+    address: AddressPlan, path: str, run: str, headers: Mapping[str, str] | None = None
+) -> list[WitnessRow]:
     connection = http.client.HTTPConnection(address.host, address.port, timeout=10)
     try:
-        connection.request("GET", f"{path}?run={run}")
+        connection.request("GET", f"{path}?run={run}", headers=dict(headers or {}))
         answer = connection.getresponse()
         if answer.status != http.HTTPStatus.OK:
             raise ValueError(f"status {answer.status}")
