@@ -12,6 +12,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from sseproof.reports.browsers import COLUMNS, BrowserResult, cells
+from sseproof.reports.browsers import name_of as browser_name
 from sseproof.reports.cases import TEXT_CHARS, beside, name_of, sentences
 from sseproof.reports.summary import MARKS, about, bound_text, count_text, observed_text
 from sseproof.reports.verdicts import Verdict
@@ -89,6 +91,7 @@ def _blocks(verdict: "RunVerdict") -> Iterator[str]:
             [_claim_row(each)[:5] for each in others],
         )
     yield from _outcomes(verdict)
+    yield from _browsers(verdict.browsers)
     if verdict.faults:
         acted = sum(each.acted is True for each in verdict.faults)
         yield f"\n{acted:,} of {len(verdict.faults):,} planned faults acted, by the streams' own rows.\n"
@@ -123,6 +126,17 @@ def _outcomes(verdict: "RunVerdict") -> Iterator[str]:
         name = NOT_MEASURED if variant.name is None else code(variant.name, cell=True)
         rows.append([name, f"{summary.good:,}/{summary.streams:,}", share, counts or NOT_MEASURED])
     yield from _table(("variant", "succeeded", "share", "outcomes"), "lrrl", rows)
+
+
+def _browsers(results: Sequence[BrowserResult]) -> Iterator[str]:
+    measured = [each for each in results if each.state == "measured"]
+    if not results:
+        return
+    yield "\n### Browsers\n"
+    yield from _table(COLUMNS, "llrrrrrrrr", [list(map(escaped, cells(each))) for each in measured])
+    if unknown := [f"{browser_name(each)}: {each.next}" for each in results if each.state == "unknown"]:
+        yield "\n"
+        yield from _items(unknown)
 
 
 def _table(heads: Sequence[str], sides: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import pytest
 from sseproof.chaos.faults import CutEvents
 from sseproof.reports.browsers import BrowserResult, cells, drawn_cells, name_of
 from sseproof.reports.judge import RunVerdict
+from sseproof.reports.markdown import markdown_text
 from sseproof.reports.render import render_report
 from sseproof.reports.summary import summary_text
 from sseproof.rundir.files import BROWSERS
@@ -124,6 +125,16 @@ def test_the_report_has_both_tables_and_takes_no_markup(run: RunBuilder) -> None
         assert words in page
     assert b"<b>1</b>" not in page
     assert b"<script>alert" not in page
+
+
+def test_a_step_summary_has_the_table(run: RunBuilder) -> None:
+    variant = browser(run, "chromium", version="<b>|9|</b>")
+    run.stream(variant=variant)
+    drawn(run, variant)
+    text = markdown_text(run.judge()).decode()
+    (row,) = [line for line in text.splitlines() if line.startswith("| Chromium")]
+    assert row.startswith("| Chromium &lt;b&gt;\\|9\\|&lt;/b&gt; | SSEConsumer | 1/1 100 % |")
+    assert "- Firefox: unknown: open the address" in text
 
 
 def test_a_page_behind_others_and_a_clock_that_is_not_known_are_said(run: RunBuilder) -> None:
