@@ -121,7 +121,7 @@ def _memory(bench: Bench) -> None:
 
 def _server(bench: Bench) -> None:
     bench.server = server_bench.measure()
-    table(f"{server_bench.STREAMS_OPEN} streams of the same events from one process", bench.server)
+    table("Streams of the same events, each server one process", bench.server)
     bench.missed += server_bench.missed_goals(bench.server)
 
 

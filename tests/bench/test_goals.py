@@ -109,13 +109,14 @@ def test_memory(bench):
 
 def test_server(bench):
     server = bench("server")
-    paced = server.ServerRow(server.OURS, "paced", 9_900.0, 25.0, 40_000.0, 1.0, 0.3)
+    paced = server.ServerRow(server.OURS, "paced", 4_900.0, 25.0, 40_000.0, 1.0, 0.3)
     rows = [paced, msgspec.structs.replace(paced, pace="unpaced", wants_core=0.95)]
     missed(server, rows)
-    missed(server, changed(rows, 0, events_per_s=8_900.0), "8,900 of 10,000")
+    missed(server, changed(rows, 0, events_per_s=4_400.0), "4,400 of 5,000")
     missed(server, changed(rows, 0, of_plain=0.89), "reference server, paced: 0.89 of the plain")
     missed(server, changed(rows, 1, of_plain=0.89), "reference server, unpaced: 0.89 of the plain")
     missed(server, changed(rows, 1, of_plain=0.89, server=server.STARLETTE))
+    missed(server, changed(rows, 0, wants_core=0.91), "it was behind, and events went in groups")
     missed(server, changed(rows, 1, wants_core=0.89), "at work for 89% of the time: the reader limited")
 
 
@@ -123,7 +124,7 @@ def test_servers_are_compared_within_a_round(bench):
     server = bench("server")
 
     def rounds(*rates):
-        return [server._Round(1.0, rate, 1.0) for rate in rates]
+        return [server._Window(1.0, rate, 1.0) for rate in rates]
 
     # The machine was half as fast in the second round, for both.
     row = server.row_of(server.OURS, "paced", rounds(30.0, 16.0, 33.0), rounds(30.0, 15.0, 30.0))
@@ -166,6 +167,9 @@ def test_holding(bench):
     missed(holding, changed(rows, 0, fewest=1), "one got 1 of 2 heartbeats")
     missed(holding, changed(rows, 0, silence_s=10.1), "10.1 s without a heartbeat of 5 s")
     missed(holding, changed(rows, 0, health_max_ms=1_001.0), "took 1,001 ms; the goal is 1,000")
+    busy = changed(rows, 0, health_max_ms=1_001.0, waiting_share=0.4)
+    missed(holding, busy, "took 1,001 ms; the goal is 1,000", "waited 40% of the time for a core")
+    missed(holding, changed(rows, 0, waiting_share=0.4))
 
 
 @pytest.mark.integration
