@@ -70,7 +70,8 @@ from tests.integration.suite import (
     witnesses,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+alone = pytest.mark.alone
 slow = pytest.mark.slow
 with_nginx = pytest.mark.skipif(
     find_nginx() is None and not os.environ.get("CI"), reason="nginx is not installed"
@@ -103,6 +104,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Run:
 # --- what it shows ---
 
 
+@alone
 @slow
 def test_the_careful_stack_keeps_every_claim(full):
     assert full.code == 0, full.said()
@@ -113,6 +115,7 @@ def test_the_careful_stack_keeps_every_claim(full):
     assert full.verdict().problems == []
 
 
+@alone
 @slow
 def test_the_naive_stack_is_found_out_and_sets_no_exit_code(full):
     answers = full.answers("before")
@@ -122,6 +125,7 @@ def test_the_naive_stack_is_found_out_and_sets_no_exit_code(full):
     assert not any(each.counts for each in full.verdict().verdicts if each.variant == "before")
 
 
+@alone
 @slow
 def test_as_much_was_measured_as_was_planned(full):
     judged = {each.claim: each for each in full.verdict().verdicts if each.variant == "after"}
@@ -134,6 +138,7 @@ def test_as_much_was_measured_as_was_planned(full):
         assert sorted(row.stream for row in full.streams(variant)) == list(range(420))
 
 
+@alone
 @slow
 def test_every_fault_acted_and_was_healed(full):
     evidence = {(each.variant, each.group): each.acted for each in full.verdict().faults}
@@ -148,6 +153,7 @@ def test_every_fault_acted_and_was_healed(full):
     assert sorted(verified) == sorted(applied), "each time, not at the end alone"
 
 
+@alone
 @slow
 def test_both_stacks_meet_the_same(full):
     variants = full.plan()["variants"]
@@ -161,6 +167,7 @@ def test_both_stacks_meet_the_same(full):
     assert groups[0] == groups[1]
 
 
+@alone
 @slow
 @with_nginx
 def test_only_slices_ask_for_no_compression(full):
@@ -179,6 +186,7 @@ def test_only_slices_ask_for_no_compression(full):
     assert not any(attempt.gzip for row in full.streams("after") for attempt in row.attempts)
 
 
+@alone
 @slow
 @with_nginx
 def test_the_buffer_of_nginx_keeps_the_first_token_back(full):
@@ -194,6 +202,7 @@ def test_the_buffer_of_nginx_keeps_the_first_token_back(full):
     assert before >= 3 * after
 
 
+@alone
 @slow
 def test_the_report_is_one_small_file_and_comes_again_byte_by_byte(full, tmp_path):
     report = (full.directory / REPORT_NAME).read_bytes()
@@ -208,12 +217,14 @@ def test_the_report_is_one_small_file_and_comes_again_byte_by_byte(full, tmp_pat
     assert (copy / VERDICT_NAME).read_bytes() == (full.directory / VERDICT_NAME).read_bytes()
 
 
+@alone
 @slow
 def test_the_verdict_follows_its_schema(full):
     schema = json.loads((ROOT / "reports" / SCHEMA_NAME).read_bytes())
     jsonschema.Draft202012Validator(schema).validate(json.loads((full.directory / VERDICT_NAME).read_bytes()))
 
 
+@alone
 @slow
 def test_it_leaves_nothing_behind(full):
     assert gone_from(full.cwd, 0) == {}
@@ -221,6 +232,7 @@ def test_it_leaves_nothing_behind(full):
     assert [path.name for path in full.cwd.iterdir()] == ["runs"]
 
 
+@alone
 @slow
 def test_each_stack_has_a_master_of_its_own(full):
     masters = [variant["master_port"] for variant in full.plan()["variants"]]
@@ -263,6 +275,7 @@ def test_a_dry_run_sends_and_starts_nothing(tmp_path):
     assert audited("demo", cwd=tmp_path).returncode == 99, "the demo itself does"
 
 
+@alone
 @slow
 def test_the_same_seed_plans_the_same(full, interrupted):
     plans = [stripped(run.plan()) for run in (full, interrupted)]
@@ -274,6 +287,7 @@ def test_the_same_seed_plans_the_same(full, interrupted):
 # --- how it ends ---
 
 
+@alone
 @slow
 def test_an_interrupt_judges_what_is_there(interrupted):
     assert interrupted.code == 130, interrupted.said()
@@ -289,6 +303,7 @@ def test_an_interrupt_judges_what_is_there(interrupted):
     assert [(interrupted.directory / name).read_bytes() for name in (VERDICT_NAME, REPORT_NAME)] == before
 
 
+@alone
 @slow
 @with_nginx
 def test_an_interrupt_leaves_nothing_behind(interrupted):

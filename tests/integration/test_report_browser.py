@@ -26,13 +26,13 @@ from tests.reports.made_sets import made_sides
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe_playwright_python = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
-pytestmark = [pytest.mark.integration, pytest.mark.alone]
+pytestmark = pytest.mark.integration
 
 POLICY = "default-src 'none'"
 LOWEST_CONTRAST = 4.5
 """WCAG 2.2, 1.4.3, for text of ordinary size."""
-REAL = pytest.param("demo", marks=pytest.mark.slow)
-"""The demo's own report: real groups, real times, three hundred labels more."""
+REAL = pytest.param("demo", marks=[pytest.mark.slow, pytest.mark.alone])
+"""The demo's own report: real groups, real times, three hundred labels more. It lies where the demo measured."""
 KINDS = ("two", "hostile", "crowded", "zero", "single", "compared", REAL)
 SIZES = (400, 1280)
 
@@ -355,7 +355,7 @@ axe.run({exclude: [['tbody tr:nth-child(n+4)'], ['svg path']]}, {resultTypes: ['
         ("zero", "dark"),
         ("compared", "light"),
         ("compared", "dark"),
-        pytest.param("demo", "light", marks=pytest.mark.slow),
+        pytest.param("demo", "light", marks=[pytest.mark.slow, pytest.mark.alone]),
     ],
 )
 def test_axe_finds_nothing_serious(browser: Any, report: bytes, kind: str, scheme: str) -> None:
