@@ -52,6 +52,8 @@ def test_a_drain_lets_the_short_ones_end_and_sends_the_long_ones_home(serve, tmp
     assert json.loads(health.body) == {"status": "draining", "service": "sse-streaming"}
     refused = server.client().send(f"{CHAT}?{QUICK}").reply()
     assert (health.status, refused.status) == (503, 503)
+    unread = server.client().send(CHAT, {"Content-Length": "9"}, method="POST")  # and no body
+    assert unread.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 503 ")
     for reply in (health, refused):
         assert 1 <= int(reply.headers["retry-after"]) <= 3
     assert "about to stop" in json.loads(refused.body)["error"]
