@@ -71,7 +71,9 @@ def test_comments_usage_other_choices_and_other_fields_are_no_text():
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_each_line_end_and_data_over_several_lines(end):
     lines = 'data: {"choices":[{"delta":\ndata: {"content":"ü"}}]}\n\n'.replace("\n", end).encode()
-    assert read(lines + chunk("x", end=end) + DONE) == [Piece("ü"), Piece("x"), Finish(None)]
+    answer = lines + chunk("x", end=end) + DONE
+    for pieces in ([answer], [bytes([byte]) for byte in answer]):
+        assert read(*pieces) == [Piece("ü"), Piece("x"), Finish(None)]
 
 
 @given(st.data())

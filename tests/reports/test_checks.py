@@ -754,7 +754,8 @@ class TestLiveAnswers:
 
     def test_a_restarted_one_is_told_by_its_last_answer(self, run):
         end = LiveEnd(last=4, text_sha256=hashlib.sha256(self.TEXT.encode()).hexdigest())
-        rows = [{"written": [(1, 9)], "end": "client-gone"}, {"written": [(1, 4)], "live": end}]
+        earlier = LiveEnd(last=9, text_sha256=hashlib.sha256(b"another").hexdigest())
+        rows = [{"written": [(1, 9)], "live": earlier}, {"written": [(1, 4)], "live": end}]
         self.live(run, (1, 4), connections=rows)
         facts = only(run)
         assert (facts.lost, facts.text_exact, facts.outcome) == (0, True, "complete")
