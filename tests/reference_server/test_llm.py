@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import signal
 import socket
+import ssl
 import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import trustme
 
 from sseproof.reference_server.llm import AWAY_KEPT, LiveAnswers, upstream_of
 from sseproof.reference_server.settings import ServerSettings
@@ -163,6 +166,21 @@ def test_an_upstream_that_nobody_runs(serve):
     assert error_of(reply)["code"] == "upstream-unreachable"
 
 
+def test_an_upstream_by_tls_has_to_prove_who_it_is(serve, tmp_path):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with upstream(context) as model:
+        stranger = serve(answers="upstream", environ=model.environ)
+        assert error_of(stranger.get("question=whole"))["code"] == "upstream-unreachable"
+        assert model.calls == []
+        known = serve(
+            answers="upstream", environ={**model.environ, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        )
+        assert known.get("question=whole").text == TEXT
+
+
 def test_an_error_is_told_again_to_who_comes_back(ask):
     server, client = ask("cut")
     first = client.reply()
@@ -294,6 +312,30 @@ def test_the_server_stops_under_open_answers(ask, model):
     code, _, err = server.stop()
     assert (code, err) == (0, "")
     assert model.call(before).gone.wait(20)
+
+
+def test_a_server_that_drains_lets_an_answer_end(ask, model):
+    before = len(model.calls)
+    server, client = ask("quiet", fresh=True, drain=parse_duration("1h"))
+    client.read_until(b"before ")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.stderr.readline().startswith("sseproof reference server: 1 open streams")
+    model.call(before).go.set()
+    assert done_of(client.reply())["events"] == 4
+    assert server.process.communicate(timeout=20) == ("", "")
+    assert server.process.returncode == 0
+
+
+def test_what_is_still_open_after_the_drain_is_sent_home_and_cancelled(ask, model):
+    before = len(model.calls)
+    server, client = ask("slow", fresh=True, drain=SHORT)
+    client.read_until(b"before ")
+    server.process.send_signal(signal.SIGTERM)
+    raw = client.read_until(b"0\r\n\r\n")
+    assert raw.count(b"retry: ") == 2  # with hello, and at the end
+    assert model.call(before).gone.wait(20)
+    assert "Traceback" not in server.process.communicate(timeout=20)[1]
+    assert server.process.returncode == 0
 
 
 # --- bounds ---

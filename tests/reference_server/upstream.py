@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -191,9 +192,10 @@ BEHAVIOURS |= {f"status {code}": status(code) for code in (401, 429, 500)}
 
 
 class Upstream:
-    """Listens on a free port of loopback."""
+    """Listens on a free port of loopback, by TLS where it is given a context."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.calls: list[Call] = []
         self._came = threading.Condition()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -202,7 +204,9 @@ class Upstream:
 
     @property
     def environ(self) -> dict[str, str]:
-        return {"LLM_BASE_URL": f"http://127.0.0.1:{self.port}/v1", "LLM_MODEL": MODEL, "LLM_API_KEY": KEY}
+        scheme = "http" if self._tls is None else "https"
+        base = f"{scheme}://127.0.0.1:{self.port}/v1"
+        return {"LLM_BASE_URL": base, "LLM_MODEL": MODEL, "LLM_API_KEY": KEY}
 
     def call(self, number: int, limit_s: float = 20) -> Call:
         """The request of this number, counted from 0, once it has come."""
@@ -221,8 +225,8 @@ class Upstream:
                 connection, _ = self._listener.accept()
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(ConnectionError):
+    def _serve(self, accepted: socket.socket) -> None:
+        with contextlib.suppress(ConnectionError, ssl.SSLError), self._ready(accepted) as connection:
             raw = b""
             while b"\r\n\r\n" not in raw:
                 raw += connection.recv(65_536)
@@ -236,11 +240,17 @@ class Upstream:
                 self._came.notify_all()
             BEHAVIOURS[call.body["messages"][0]["content"]](call)
 
+    def _ready(self, accepted: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return accepted
+        with accepted:  # of a wrapped one only the shell is left here
+            return self._tls.wrap_socket(accepted, server_side=True)
+
 
 @contextlib.contextmanager
-def upstream() -> Iterator[Upstream]:
+def upstream(tls: ssl.SSLContext | None = None) -> Iterator[Upstream]:
     """A running one."""
-    running = Upstream()
+    running = Upstream(tls)
     try:
         yield running
     finally:
