@@ -202,11 +202,11 @@ class ServerMetrics:
         if settled is None:
             return
         row, place = connection.row, settled.place
-        _settle(connection, row, settled, final=True)
+        _settle(connection, row, settled)
         place.active.dec()
         self._ended.labels(place.endpoint, row.end).inc()
         if row.end not in WELL_ENDED:
-            self._errors.labels(place.endpoint, row.end).inc()
+            self._errors.labels(place.endpoint, _reason(row)).inc()
         if row.end in {"finished", "unknown-id"}:
             return  # nothing was streamed
         place.duration.observe(_between_s(row.accepted, row.ended) or 0.0)
@@ -231,13 +231,13 @@ class ServerMetrics:
         return place
 
 
-def _settle(connection: Connection, row: WitnessRow, settled: _Settled, *, final: bool = False) -> None:
+def _settle(connection: Connection, row: WitnessRow, settled: _Settled) -> None:
     """Counts what happened since the last time; cheap for a connection on which nothing did."""
     more = settled.place.more
     if connection.heartbeat_timeouts != settled.timeouts:
         more.timeouts += connection.heartbeat_timeouts - settled.timeouts
         settled.timeouts = connection.heartbeat_timeouts
-    if row.written_bytes == settled.size_bytes and not final:
+    if row.written_bytes == settled.size_bytes:
         return
     more.size_bytes += row.written_bytes - settled.size_bytes
     settled.size_bytes = row.written_bytes
@@ -246,9 +246,8 @@ def _settle(connection: Connection, row: WitnessRow, settled: _Settled, *, final
     events = _events(row)
     more.events += events - settled.events
     settled.events = events
-    tokens = _tokens(row, events, final=final)
-    more.tokens += tokens - settled.tokens
-    settled.tokens = tokens
+    more.tokens += connection.tokens - settled.tokens
+    settled.tokens = connection.tokens
     if not settled.ttft and row.first_token_write is not None:
         settled.ttft = True
         if row.last_event_id is None:
@@ -274,17 +273,9 @@ def _events(row: WitnessRow) -> int:
     return count
 
 
-def _tokens(row: WitnessRow, events: int, *, final: bool) -> int:
-    """Of the events all but hello, which is number 1, and done, which is the last of a stream that has one.
-
-    Where nobody knows yet which will be the last, the newest event waits until the next look, so that no count falls.
-    """
-    if not events:
-        return 0
-    for first, _ in row.written:
-        events -= first == 1
-    last = row.end == "done" if final else row.meant_last is None
-    return max(0, events - (last or row.written[-1][1] == row.meant_last))
+def _reason(row: WitnessRow) -> str:
+    """Why a connection is an error: how it ended, or which error an answer came to."""
+    return row.live.said if row.end == "error" and row.live is not None else row.end
 
 
 def _between_s(start: Instant | None, end: Instant | None) -> float | None:

@@ -37,7 +37,15 @@ class KeptRow(Struct, frozen=True):
 class Connection:
     """One connection as it goes; `row` is its state as it would be written now."""
 
-    __slots__ = ("_last_after_ns", "_last_before_ns", "_row", "heartbeat_timeouts", "heartbeats", "owner")
+    __slots__ = (
+        "_last_after_ns",
+        "_last_before_ns",
+        "_row",
+        "heartbeat_timeouts",
+        "heartbeats",
+        "owner",
+        "tokens",
+    )
 
     def __init__(self, row: WitnessRow, owner: str | None = None) -> None:
         self._row = row
@@ -45,6 +53,8 @@ class Connection:
         """The user whose stream it is; who he is never stands in a row."""
         self._last_before_ns: int | None = None
         self._last_after_ns = 0
+        self.tokens = 0
+        """Events with text, repeated ones included."""
         self.heartbeats = 0
         """Sent."""
         self.heartbeat_timeouts = 0
@@ -63,6 +73,7 @@ class Connection:
         else:
             written.append((number, number))
         self._row.written_text_chars += chars
+        self.tokens += chars > 0
 
     def handed(self, size_bytes: int, before_ns: int, *, token: bool) -> None:
         """So many bytes of events were just handed to the transport, in a call that began at `before_ns`."""

@@ -1,5 +1,6 @@
 """/metrics over real sockets, read by Prometheus' own parsers: its counts are the witness's, before and after an end."""
 
+import json
 import time
 
 import pytest
@@ -7,6 +8,7 @@ from prometheus_client import parser as plain
 from prometheus_client.openmetrics import parser
 
 from sseproof.rundir.units import Duration
+from tests.reference_server.upstream import TEXT, upstream
 
 CHAT = "/api/v1/stream/chat"
 FEED = "/api/v1/stream/feed"
@@ -149,6 +151,29 @@ def test_a_stream_that_has_not_begun_to_speak_counts_nothing_less_than_nothing(s
     assert figures.of("time_to_first_token_seconds_count", endpoint=CHAT) == 0
 
 
+def test_progress_is_an_event_and_no_token(serve):
+    server = serve(fresh=True)
+    reply = server.get("script=multimedia&first_token_ms=20&interval_ms=1&events=5")
+    assert reply.types.count("progress") >= 1
+    figures = Figures(server)
+    assert figures.of("tokens_total", endpoint=CHAT) == 5
+    assert figures.of("events_total", endpoint=CHAT) == len(reply.types)
+
+
+def test_live_answers_count_as_others_do_and_their_errors_by_code(serve):
+    with upstream() as model:
+        server = serve(fresh=True, answers="upstream", environ=model.environ)
+        whole = server.get("question=whole")
+        failed = server.get("question=inband")
+        figures = Figures(server)
+    assert figures.of("tokens_total", endpoint=CHAT) == deltas(whole, failed) >= len(TEXT)
+    assert figures.of("sent_bytes_total", endpoint=CHAT) == len(whole.body) + len(failed.body)
+    assert figures.by("connections_ended_total", "end", endpoint=CHAT) == {"done": 1, "error": 1}
+    code = json.loads(failed.events[-1]["data"])["code"]
+    assert figures.by("errors_total", "reason", endpoint=CHAT) == {code: 1} == {"upstream-error": 1}
+    assert figures.of("time_to_first_token_seconds_count", endpoint=CHAT) == 1 + ("delta" in failed.types)
+
+
 def test_what_the_server_breaks_is_an_error_of_its_endpoint(serve):
     server = serve(fresh=True, misbehave="truncate", misbehave_share=1.0)
     reply = server.stream("broken/-/1", QUICK)
@@ -257,12 +282,12 @@ def test_nobody_else_reads_them_unless_told(serve, header):
 def test_a_scrape_of_many_open_streams_is_quick(serve):
     """It holds up everybody's events for so long."""
     server = serve(fresh=True)
-    clients = [server.open("script=endless&first_token_ms=0&interval_ms=600000") for _ in range(400)]
+    clients = [server.open("script=endless&first_token_ms=0&interval_ms=600000") for _ in range(200)]
     for client in clients:
         client.read_until(b"event: delta")
     scraped(server)
     started = time.perf_counter()
     figures = Figures(server)
     assert time.perf_counter() - started < 1
-    assert figures.of("active_connections", endpoint=CHAT) == 400
-    assert figures.of("events_total", endpoint=CHAT) == 800
+    assert figures.of("active_connections", endpoint=CHAT) == 200
+    assert figures.of("events_total", endpoint=CHAT) == 400
