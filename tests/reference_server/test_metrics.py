@@ -32,9 +32,9 @@ def scraped(server, **headers):
 
 
 class Figures:
-    """The samples of one scrape."""
+    """The samples of one scrape, less those of an earlier one: tests share a server."""
 
-    def __init__(self, server):
+    def __init__(self, server, since=None):
         reply = scraped(server)
         assert reply.status == 200
         self.families = list(parser.text_string_to_metric_families(reply.body.decode()))
@@ -43,18 +43,20 @@ class Figures:
             for family in self.families
             for sample in family.samples
         }
+        for key, value in {} if since is None else since._samples.items():
+            self._samples[key] -= value
 
     def of(self, name, **labels):
         """The value; 0 where nothing was counted yet."""
         return self._samples.get((f"sse_server_{name}", tuple(sorted(labels.items()))), 0)
 
     def by(self, name, label, **labels):
-        """Value by one label, where it is not 0."""
+        """Sum by one label, where it is not 0."""
         found = {}
         for (told, pairs), value in self._samples.items():
             told_labels = dict(pairs)
             if told == f"sse_server_{name}" and value and labels.items() <= told_labels.items():
-                found[told_labels[label]] = value
+                found[told_labels[label]] = found.get(told_labels[label], 0) + value
         return found
 
 
@@ -63,7 +65,8 @@ def deltas(*replies):
 
 
 def test_every_count_is_the_witnesses(serve):
-    server = serve(fresh=True, misbehave="cut", misbehave_share=0.0)
+    server = serve()
+    before = Figures(server)
     whole = [server.stream(f"all/-/{number}", QUICK) for number in (1, 2, 3)]
     key = whole[0].last_id.rpartition("-")[0]
     resumed = server.stream("all/-/1", QUICK, last_event_id=f"{key}-15")
@@ -75,7 +78,7 @@ def test_every_count_is_the_witnesses(serve):
     leaver.read_until(b"event: delta")
     leaver.close()
     rows = server.ended_rows("all", 8)
-    figures = Figures(server)
+    figures = Figures(server, before)
 
     assert figures.by("connections_ended_total", "end", endpoint=CHAT) == {
         "done": 5,
@@ -121,20 +124,21 @@ def test_every_count_is_the_witnesses(serve):
 
 
 def test_an_open_stream_counts_while_it_lasts_and_once(serve):
-    server = serve(fresh=True)
+    server = serve()
+    before = Figures(server)
     client = server.client().send(f"{FEED}?topic=news&interval_ms=5", {"Sseproof-Stream": "open/-/1"})
     client.read_until(b"event: delta")
     client.read_until(b"-12\nevent")
-    first = Figures(server)
+    first = Figures(server, before)
     assert first.of("active_connections", endpoint=FEED) == 1
     assert first.of("time_to_first_token_seconds_count", endpoint=FEED) == 1
     assert first.of("tokens_total", endpoint=FEED) >= 9
     assert first.of("connections_ended_total", endpoint=FEED, end="client-gone") == 0
-    second = Figures(server)
+    second = Figures(server, before)
     assert second.of("sent_bytes_total", endpoint=FEED) >= first.of("sent_bytes_total", endpoint=FEED)
     client.close()
     (row,) = server.ended_rows("open", 1)
-    last = Figures(server)
+    last = Figures(server, before)
     assert last.of("active_connections", endpoint=FEED) == 0
     assert last.of("sent_bytes_total", endpoint=FEED) == row.written_bytes
     count = sum(until - since + 1 for since, until in row.written)
@@ -143,19 +147,24 @@ def test_an_open_stream_counts_while_it_lasts_and_once(serve):
 
 
 def test_a_stream_that_has_not_begun_to_speak_counts_nothing_less_than_nothing(serve):
-    server = serve(fresh=True)
-    server.open("script=endless&first_token_ms=600000").read_until(b"event: hello")
-    figures = Figures(server)
+    server = serve()
+    before = Figures(server)
+    client = server.open("script=endless&first_token_ms=600000", {"Sseproof-Stream": "mute/-/1"})
+    client.read_until(b"event: hello")
+    figures = Figures(server, before)
     assert figures.of("events_total", endpoint=CHAT) == 1
     assert figures.of("tokens_total", endpoint=CHAT) == 0
     assert figures.of("time_to_first_token_seconds_count", endpoint=CHAT) == 0
+    client.close()
+    server.ended_rows("mute", 1)
 
 
 def test_progress_is_an_event_and_no_token(serve):
-    server = serve(fresh=True)
+    server = serve()
+    before = Figures(server)
     reply = server.get("script=multimedia&first_token_ms=20&interval_ms=1&events=5")
     assert reply.types.count("progress") >= 1
-    figures = Figures(server)
+    figures = Figures(server, before)
     assert figures.of("tokens_total", endpoint=CHAT) == 5
     assert figures.of("events_total", endpoint=CHAT) == len(reply.types)
 
@@ -184,7 +193,8 @@ def test_what_the_server_breaks_is_an_error_of_its_endpoint(serve):
 
 
 def test_refusals_are_counted_by_endpoint_and_reason_and_no_label_is_the_clients(serve):
-    server = serve(fresh=True)
+    server = serve()
+    before = Figures(server)
     for target, method, body in (
         (f"{CHAT}?events=x", "GET", None),
         (CHAT, "POST", b'{"question": "' + b"x" * 70_000 + b'"}'),
@@ -193,13 +203,18 @@ def test_refusals_are_counted_by_endpoint_and_reason_and_no_label_is_the_clients
         ("/witness", "GET", None),
     ):
         server.client().send(target, {"Connection": "close"}, method=method, body=body).reply()
-    figures = Figures(server)
+    figures = Figures(server, before)
     assert figures.by("errors_total", "reason", endpoint=CHAT) == {"bad-request": 1, "too-large": 1}
     assert figures.by("errors_total", "reason", endpoint="other") == {
         "method-not-allowed": 1,
         "not-found": 30,
     }
-    assert figures.by("requests_total", "endpoint") == {CHAT: 1, "other": 30, "/witness": 1}
+    assert figures.by("requests_total", "endpoint") == {
+        CHAT: 2,
+        "other": 31,
+        "/witness": 1,
+        "/metrics": 1,
+    }
     assert b"planted" not in scraped(server).body
 
 
@@ -281,13 +296,14 @@ def test_nobody_else_reads_them_unless_told(serve, header):
 
 def test_a_scrape_of_many_open_streams_is_quick(serve):
     """It holds up everybody's events for so long."""
-    server = serve(fresh=True)
+    server = serve()
+    before = Figures(server)
     clients = [server.open("script=endless&first_token_ms=0&interval_ms=600000") for _ in range(200)]
     for client in clients:
         client.read_until(b"event: delta")
     scraped(server)
     started = time.perf_counter()
-    figures = Figures(server)
+    figures = Figures(server, before)
     assert time.perf_counter() - started < 1
     assert figures.of("active_connections", endpoint=CHAT) == 200
     assert figures.of("events_total", endpoint=CHAT) == 400
