@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from sseproof import live_metrics
 from sseproof.chaos.plan import FaultPlan, parse_groups, plan_faults
+from sseproof.cli import invoke
 from sseproof.live_metrics import CONTENT_TYPE, Endpoint, LiveRun, endpoint, faults_text, planned_faults
 from sseproof.reports.facts import all_facts
 from sseproof.reports.history import read_history
@@ -279,6 +280,34 @@ class TestEndpoint:
             assert said == [f"Live metrics: {other.url}"]
         with endpoint(port_of(other), said.append):
             pass
+
+
+@pytest.mark.parametrize(
+    ("options", "variable", "words"),
+    [
+        (
+            ["--set", "metrics_port=70000"],
+            None,
+            "--set metrics_port: metrics_port is 70000; give 1 to 65535, or 0",
+        ),
+        (["--set", "metrics_port=x"], None, "expected a whole number"),
+        ([], "-1", "SSEPROOF_METRICS_PORT: metrics_port is -1;"),
+        (["--metrics-port", "70000"], None, "'--metrics-port': 70000 is not in the range"),
+    ],
+)
+def test_a_port_that_is_none_is_refused(monkeypatch, capsys, options, variable, words):
+    if variable is not None:
+        monkeypatch.setenv("SSEPROOF_METRICS_PORT", variable)
+    assert invoke(["run", "--target", "http://127.0.0.1:9/", "--streams", "1", "--dry-run", *options]) == 64
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert words in said
+
+
+@pytest.mark.parametrize("command", [["run"], ["demo"], ["browsers"], ["chaos", "run"]])
+def test_every_command_that_runs_takes_it(capsys, command):
+    assert invoke([*command, "--help"]) == 0
+    assert "--metrics-port" in capsys.readouterr().out
 
 
 def test_the_plan_of_faults_is_what_a_run_writes():
