@@ -303,13 +303,27 @@ def test_it_can_be_imported_anywhere():
 def test_every_family_is_drawn(live: Live):
     """What is exposed and on no panel is told in the documentation, or is somebody's mistake."""
     drawn = {selector.name for _, query, _ in queries() for selector in selectors(parsed(query))}
-    families = {
-        re.sub(r"_(bucket|sum|count|created)$", "", name)
-        for name in exposed(live)
-        if name.startswith("sse_") and not name.endswith("_created")
-    }
+    families = families_of(exposed(live))
     families -= {re.sub(r"_(bucket|sum|count)$", "", name) for name in drawn}
     assert families == {"sse_run_info", "sse_browser_hidden"}
+
+
+def families_of(labels: dict[str, set[str]]) -> set[str]:
+    """The names without what the kinds of a family add, but for counters, which are asked for as they are."""
+    found = {re.sub(r"_(bucket|sum|count)$", "", name) for name in labels if not name.endswith("_created")}
+    return {name for name in found if name.startswith("sse_")}
+
+
+def test_the_documentation_names_all_of_them_and_its_queries_parse(live: Live):
+    text = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
+    there = families_of(exposed(live))
+    told = set(re.findall(r"`(sse_\w+)`", text))
+    assert told - there == set(), "named, and not there"
+    assert there - told == set(), "there, and not named"
+    asked = [code for code in re.findall(r"`([^`]+\))`", text) if "sse_" in code]
+    assert len(asked) >= 8
+    for query in asked:
+        assert {selector.name for selector in selectors(parsed(query))} <= exposed(live).keys(), query
 
 
 # --- other ways to have a port ---
