@@ -140,7 +140,7 @@ export class AdaptiveTypewriter {
     const msPerChar = this.#msPerChar / this.#speed(nowMs);
     let text = "";
     for (let batch = this.#batches[0]; batch; batch = this.#batches[0]) {
-      if (this.#dueMs > nowMs && nowMs - batch.arrivedMs < this.#maxLagMs) break;
+      if (this.#dueMs > nowMs) break;
       const { text: one, pause } = batch.graphemes[batch.next];
       text += one;
       batch.next += 1;
@@ -155,7 +155,7 @@ export class AdaptiveTypewriter {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  /** The lowest speed at which everything is shown before its time is over. @param {number} nowMs */
+  /** The lowest speed at which everything, pauses included, is over before its time. @param {number} nowMs */
   #speed(nowMs) {
     let speed = 1;
     let chars = 0;

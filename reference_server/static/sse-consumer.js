@@ -391,7 +391,6 @@ export class SSEConsumer {
       }
       this.#retryMs = parser.retryMs ?? this.#retryMs;
       for (const event of events) {
-        if (this.#stop.signal.aborted) return STOPPED;
         const end = this.#take(event, resumed, atMs);
         if (end) return end;
       }

@@ -168,6 +168,11 @@ def test_a_stalled_answer_can_be_stopped_and_asked_again(browser: Any, serve: Se
             page.ask()
             for reader in READERS:
                 page.until(reader, "[data-state=open]")
+        page.ask()
+        for reader in READERS:
+            page.until(reader, "[data-state=open]")
+            assert "compared" not in page.figure(reader, "text"), "what was asked before is over"
+        assert page.page.locator("#said").inner_text() == "Asked."
 
 
 def test_a_login_and_a_token(browser: Any, start_login: Server) -> None:

@@ -134,6 +134,13 @@ def test_a_burst_is_shown_within_the_bound_and_evenly(stage: Stage) -> None:
     assert found["writes"][-1][0] <= 1_510
 
 
+def test_a_long_pause_is_cut_short_by_the_bound(stage: Stage) -> None:
+    found = play(stage, "a. bc", options={"charsPerSecond": 2, "maxLagMs": 600}, end="flush")
+    assert found["behind"] == 0
+    found = play(stage, "a. ", "bc", atMs=[0, 700], options={"charsPerSecond": 2, "maxLagMs": 600})
+    assert found["behind"] <= 610
+
+
 def test_a_picture_that_is_not_drawn_holds_nothing_back(stage: Stage) -> None:
     found = play(stage, "x" * 100, frameMs=5_000, options={"charsPerSecond": 10, "maxLagMs": 1_000})
     assert [at for at, _ in found["writes"]] == [0, 5_000]
