@@ -496,16 +496,9 @@ def browsers(scenario: Path | None, **options: Any) -> int:
 
     outputs = _outputs(options)
     choice: Choice = choose(scenario, options)
-    flags = _flags(
-        {
-            **dict.fromkeys(_RUN_ONLY),
-            **options,
-            "headers": (),
-            "allow": (),
-            "streams": options["answers"],
-            "users": options["at_once"],
-        }
-    )
+    # The options of `run` that browsers have no use for are not given.
+    absent = {each.name: () if getattr(each, "multiple", False) else None for each in run_command.params}
+    flags = _flags({**absent, **options, "streams": options["answers"], "users": options["at_once"]})
     arguments: dict[str, Any] = {"environ": os.environ, "sets": list(options["sets"]), "flags": flags}
     if options["dry_run"]:
         from sseproof.dry_run import dry_run
@@ -528,12 +521,6 @@ _SERVE_TIMES: Final = (
     "llm_total",
     "llm_window",
 )
-_RUN_ONLY: Final = (
-    *("target", "method", "body", "dialect", "allow_load", "rate", "duration", "max_requests", "profile"),
-    *("claims_file", "until_decided", "max_duration", "workers", "remote_workers", "master_bind"),
-    *("locustfile", "marks"),
-)
-"""Options of `run` that browsers have no use for."""
 
 
 @cli.command(context_settings=SETTINGS)
