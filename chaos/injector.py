@@ -347,28 +347,29 @@ class Injector:
             with self._lock:
                 if self._over.is_set():
                     return
-                sent_s = time.monotonic()
                 try:
                     if one.begins:
-                        self._begin_window(one.position, window)
+                        sent_s = self._begin_window(one.position, window)
+                        heapq.heappush(due, _Due(sent_s + window.duration_ms / 1000, False, one.position))
                     else:
                         self._heal_window(one.position, window)
                 except (
                     RigError
                 ):  # told by `check`; healing has been done by ending the server, or is left to `heal`
                     return
-            if one.begins:
-                heapq.heappush(due, _Due(sent_s + window.duration_ms / 1000, False, one.position))
 
     def _may_be_over(self) -> bool:
         """Whether what is open now is no link of ours: then it is the only window, and ends by itself, too."""
         return bool(self._services) and bool(self._open)
 
-    def _begin_window(self, position: int, window: Window) -> None:
+    def _begin_window(self, position: int, window: Window) -> float:
+        """Gives when the first call was about to be sent, from which its length counts: a slow disk is no part of it."""
         sides = self._sides_of(window)
         self._write([self._row(side, "intent", window=window) for side in sides], sync=True)
         self._open[position] = window
+        sent_s = time.monotonic()
         self._step(sides, "applied", window)
+        return sent_s
 
     def _heal_window(self, position: int, window: Window) -> None:
         sides = self._sides_of(window)

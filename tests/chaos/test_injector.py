@@ -30,6 +30,7 @@ from sseproof.chaos.toxics import toxics_laid_to_rest
 from sseproof.chaos.toxiproxy import Client, MismatchError, ProxyState, Server, ServerError, WedgedError
 from sseproof.reports.history import outages
 from sseproof.rundir.errors import RigError
+from sseproof.rundir.files import FAULTS, Appender
 from sseproof.rundir.rows import FaultRow, Instant
 from tests.chaos.conftest import absent
 from tests.chaos.wire import (
@@ -306,6 +307,28 @@ def test_an_interrupt_in_the_middle_of_a_window_heals_it(
     echo = msgspec.json.decode(row_of(tmp_path, "healed", 1).echo, type=dict[str, ProxyState])
     assert [state.enabled for state in echo.values()] == [True]
     assert row_of(tmp_path, "verified").ok is True
+
+
+class SlowDisk(Appender[FaultRow]):
+    """What takes its time to be on the disk."""
+
+    def sync(self) -> None:
+        time.sleep(0.4)
+        super().sync()
+
+
+def test_a_slow_disk_takes_nothing_from_the_length_of_a_window(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    plan = one_group({"kind": "refused", "after": "0s", "duration": "300ms"}, "127.0.0.1:9", lease)
+    appender = SlowDisk(tmp_path, FAULTS, plan.run)
+    with Injector(plan, server, appender) as injector:
+        injector.setup()
+        injector.begin()
+        await_row(tmp_path, "verified", 1)
+    appender.close()
+    lasted_ns = row_of(tmp_path, "heal-intent", 1).at_ns - row_of(tmp_path, "applied", 1).call_sent_ns
+    assert lasted_ns >= 290_000_000
 
 
 @contextmanager
