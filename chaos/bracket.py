@@ -4,10 +4,10 @@ Rules (design.md decision 9):
 - Commands are lists of words, run without a shell, each in a session of its own that is ended whole at its limit.
 - It outlives whoever started it by exactly one thing: when its standard input ends, for whatever reason, what was done is
   undone. It is not tied to the death of its parent in any other way.
-- `undo` runs once, after `do` was started, however `do` ended; it runs on every end but a SIGKILL of this process.
+- `undo` runs once for each `do` that was started, however that ended; it runs on every end but a SIGKILL of this process.
 - A word `env:NAME` stands for the value of that variable, so that a plan on disk holds no secret.
 
-It reads a line with the `Settings`, then words, one a line: `begin`, `undo`. It says, one line each: `did CODE REASON`,
+It reads a line with the `Settings`, then words, one a line: `begin`, `undo`, and again. It says, one line each: `did CODE REASON`,
 `over` when `done_when` came true or the longest time has passed, `undone CODE REASON`. With nothing begun it just ends.
 """
 
@@ -82,7 +82,7 @@ class _Owner:
 
 
 def main() -> None:
-    """One bracket, from its settings to its end."""
+    """One bracket after the other, from the settings to the end of the input."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the run, which then says what it wants
     owner = _Owner()
@@ -90,17 +90,15 @@ def main() -> None:
     if not first:
         return
     settings = msgspec.json.decode(first, type=Settings)
-    while (word := owner.word(POLL_S)) is None:
-        pass
-    if word != "begin":
-        return
-    try:
-        _act(settings, owner)
-    finally:
-        if settings.undo:
-            _say("undone", _run(settings.undo, UNDO_LIMIT_S))
-        else:
-            _say("undone", Done(0, ""))
+    while True:
+        while (word := owner.word(POLL_S)) is None:
+            pass
+        if word != "begin":
+            return
+        try:
+            _act(settings, owner)
+        finally:
+            _say("undone", _run(settings.undo, UNDO_LIMIT_S) if settings.undo else Done(0, ""))
 
 
 def _act(settings: Settings, owner: _Owner) -> None:

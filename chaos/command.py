@@ -3,7 +3,7 @@
 Rules:
 - The bracket's process is started before the load, so that a window begins with no more than the command's own start.
 - Its standard input is the only tie: closing it, or dying, has the command undone.
-- It is one command, however many variants there are: who asks second finds it done.
+- It is one command, however many variants there are: who asks second finds it done. Undone, it can be done again.
 """
 
 import contextlib
@@ -56,9 +56,10 @@ class CommandBracket:
 
     def take_away(self) -> None:
         """Runs `do` to its end. Raises RigError when it fails; it is undone by then, or is being."""
-        if self._begun:
+        if self._begun and not self._undone:
             return
-        self._begun = True
+        self._begun, self._undone = True, False
+        self._over.clear()
         self._tell("begin")
         try:
             self._expect("did", self._fault.do, self._fault.max_ms / 1000 + GRACE_S)
@@ -73,6 +74,7 @@ class CommandBracket:
         self._undone = True
         self._tell("undo")
         self._expect("undone", self._fault.undo, UNDO_LIMIT_S + GRACE_S)
+        self._over.clear()  # whatever it had said before
 
     def is_over(self) -> bool:
         """Whether `done_when` has come true, or the longest time has passed."""

@@ -398,7 +398,7 @@ class Command(Struct, frozen=True, kw_only=True, tag_field="kind", tag="command"
     """From `after_ms` of load on something is done by a command, for `max_ms` at most, and undone by another.
 
     Words in a list, run without a shell; a word `env:NAME` is looked up when it runs. It is over when `done_when` ends
-    with 0, asked five times a second. `shows` says what streams show of it: connections that break, or a silence. What
+    with 0, asked five times a second. With `every` and `times` it is done again, from one begin to the next. `shows` says what streams show of it: connections that break, or a silence. What
     a command does nobody can keep from a part of the streams, so all of them meet it.
     """
 
@@ -411,11 +411,14 @@ class Command(Struct, frozen=True, kw_only=True, tag_field="kind", tag="command"
     shows: Shows
     undo: tuple[str, ...] = ()
     done_when: tuple[str, ...] = ()
+    every_ms: int | None = None
+    times: int = 1
 
     def __post_init__(self) -> None:
         _words("do", self.do, least=1)
         _within("after", self.after_ms, 0, LATEST_MS, "ms")
         _within("max", self.max_ms, 1, LONGEST_WINDOW_MS, "ms")
+        _check_times(self, "max", self.max_ms)
         _one_of("shows", self.shows, get_args(Shows))
         _words("undo", self.undo)
         _words("done_when", self.done_when)
@@ -526,7 +529,8 @@ def windows_of(fault: Fault) -> Iterator[tuple[int, int]]:
         for number in range(fault.times):
             yield fault.after_ms + number * (fault.down_ms + fault.up_ms), fault.down_ms
     elif isinstance(fault, Command):
-        yield fault.after_ms, fault.max_ms
+        for number in range(fault.times):
+            yield fault.after_ms + number * (fault.every_ms or 0), fault.max_ms
     elif isinstance(fault, Windowed):
         yield from _times_of(fault)
     elif isinstance(fault, Standing) and fault.when is not None:
@@ -554,8 +558,8 @@ def parse_fault(table: Mapping[str, Any]) -> Fault:
             continue
         if key not in keys and kind == _COMMAND and key in _TIMING | {"when"}:
             raise FaultError(
-                f"The fault {kind!r} is done once, at after, and lasts until done_when says so, for max at most: "
-                f"leave out {key}."
+                f"The fault {kind!r} is done at after, and lasts until done_when says so, for max at most; every and times do "
+                f"it again: leave out {key}."
             )
         if key not in keys and key in _TIMING and "when" in keys:
             raise FaultError(f"The times of the fault {kind!r} belong into one key: {EXAMPLE_WHEN}.")
@@ -665,6 +669,13 @@ def _check_when(when: When | None, by: CutBy = "fin") -> None:
 def _check_windows(fault: When | Stall | BlackHole | Refused | ServerRestart) -> None:
     _within("after", fault.after_ms, 0, LATEST_MS, "ms")
     _within("duration", fault.duration_ms, 1, LONGEST_WINDOW_MS, "ms")
+    _check_times(fault, "duration", fault.duration_ms)
+
+
+def _check_times(
+    fault: When | Stall | BlackHole | Refused | ServerRestart | Command, length: str, length_ms: int
+) -> None:
+    """How often it acts, each time for a length of that name."""
     _within("times", fault.times, 1, MOST_WINDOWS, "")
     if fault.every_ms is None:
         if fault.times > 1:
@@ -672,8 +683,8 @@ def _check_windows(fault: When | Stall | BlackHole | Refused | ServerRestart) ->
         return
     if fault.times == 1:
         raise FaultError("every needs times: how often the fault acts in all.")
-    least = fault.duration_ms + SHORTEST_REST_MS
-    _within("every (its duration and 200ms of rest at least)", fault.every_ms, least, LATEST_MS, "ms")
+    least = length_ms + SHORTEST_REST_MS
+    _within(f"every (its {length} and 200ms of rest at least)", fault.every_ms, least, LATEST_MS, "ms")
 
 
 def _words(what: str, value: object, *, least: int = 0) -> None:

@@ -58,6 +58,23 @@ def test_it_is_done_and_undone_once(tmp_path: Path) -> None:
     assert told(path) == ["done", "undone"]
 
 
+def test_it_is_done_again_and_over_anew(tmp_path: Path) -> None:
+    path, flag = tmp_path / "told", tmp_path / "flag"
+    with bracket(path, done_when=("/usr/bin/test", "-e", str(flag))) as command:
+        for _ in range(2):
+            command.take_away()
+            command.take_away()
+            assert not command.is_over()
+            flag.touch()
+            assert until(command.is_over)
+            flag.unlink()
+            command.bring_back()
+            command.bring_back()
+            assert not command.is_over()
+        command.take_away()
+    assert told(path) == ["done", "undone"] * 3, "the last by leaving"
+
+
 def test_what_was_never_begun_is_not_undone(tmp_path: Path) -> None:
     with bracket(tmp_path / "told") as command:
         command.bring_back()

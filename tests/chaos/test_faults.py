@@ -201,14 +201,13 @@ BAD = [
     (COMMAND | {"max": "0s"}, "max lies between 1"),
     (COMMAND | {"shows": "nothing"}, "shows is breaks or silence"),
     *(
-        (COMMAND | {key: value}, f"is done once, at after, .* for max at most: leave out {key}")
-        for key, value in (
-            ("every", "5s"),
-            ("times", 2),
-            ("duration", "1s"),
-            ("when", {"after": "1s", "duration": "1s"}),
-        )
+        (COMMAND | {key: value}, f"is done at after, .* every and times do it again: leave out {key}")
+        for key, value in (("duration", "1s"), ("when", {"after": "1s", "duration": "1s"}))
     ),
+    (COMMAND | {"every": "5s"}, "every needs times"),
+    (COMMAND | {"times": 2}, "times above 1 needs every"),
+    (COMMAND | {"times": 0}, "times lies between 1"),
+    (COMMAND | {"times": 2, "every": "1.1s"}, "its max and 200ms of rest at least. lies between 1200"),
     (COMMAND | {"undoes": ["true"]}, "did you mean 'undo'"),
 ]
 
@@ -255,6 +254,9 @@ def test_a_bad_value_is_refused_in_python_too() -> None:
 def test_windows_repeat() -> None:
     fault = Refused(after_ms=100, duration_ms=50, every_ms=300, times=3)
     assert list(windows_of(fault)) == [(100, 50), (400, 50), (700, 50)]
+    command = Command(do=("true",), after_ms=100, max_ms=50, every_ms=300, times=3, shows="breaks")
+    assert list(windows_of(command)) == [(100, 50), (400, 50), (700, 50)]
+    assert list(windows_of(parse_fault(COMMAND))) == [(1_000, 1_000)]
     flap = Flapping(after_ms=100, down_ms=50, up_ms=250, times=3)
     assert list(windows_of(flap)) == [(100, 50), (400, 50), (700, 50)]
     assert kind_of(Clean()) == "clean"

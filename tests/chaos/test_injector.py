@@ -688,6 +688,46 @@ def test_a_server_that_ends_while_errands_wait_holds_nobody_up(
     assert [row.ok for row in rows(tmp_path) if row.step == "healed" and row.window == 1] == [True, True]
 
 
+def test_a_command_is_done_again_and_its_longest_time_begins_anew(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """Once for two variants each time: the first is over when it says so, the second after its longest time."""
+    told, flag = tmp_path / "told", tmp_path / "flag"
+    fault = Command(
+        do=("sh", "-c", f"echo done >> {told}"),
+        undo=("sh", "-c", f"echo undone >> {told}; rm -f {flag}"),
+        done_when=("test", "-e", str(flag)),
+        after_ms=0,
+        max_ms=1_200,
+        every_ms=1_400,
+        times=2,
+        shows="breaks",
+    )
+    spec = GroupSpec(name="g", share="100%", fault=fault)
+    places = {"a": "127.0.0.1:9", "b": "127.0.0.1:9"}
+    plan = plan_faults([spec], run="x", seed=1, upstreams=places, connect_ns=0, at_once=1)
+    plan = with_ports(plan, lease.ports[: len(plan.proxies)])
+    command = CommandBracket(fault, say=lambda line: None, environ=os.environ)
+    appender = journal(tmp_path)
+    try:
+        with Injector(plan, server, appender, {"a": command, "b": command}) as injector:
+            injector.setup()
+            injector.begin()
+            await_row(tmp_path, "applied", 1)
+            flag.touch()
+            deadline = time.monotonic() + 20
+            while not any(row.step == "verified" and row.window == 2 for row in rows(tmp_path)):
+                assert injector.check() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+    finally:
+        command.close()
+        appender.close()
+    assert told.read_text().split() == ["done", "undone"] * 2
+    healed, applied = row_of(tmp_path, "healed", 2), row_of(tmp_path, "applied", 2)
+    assert healed.call_answered_ns - applied.call_sent_ns > 600_000_000, "not over because the first one was"
+
+
 def await_problem(injector: Injector) -> RigError:
     """As the experiment asks, from the main thread, again and again."""
     deadline = time.monotonic() + 30
