@@ -94,10 +94,14 @@ def _digest(text: str) -> str:
 
 def render_check(report: CheckReport, *, capture: str) -> bytes:
     """The page of `sseproof check`, as UTF-8; pure but for the templates, which are read once."""
+    return _without_script("check.html.jinja", build_check(report, capture))
+
+
+def _without_script(name: str, page: object) -> bytes:
+    """A page whose style element is all that it is allowed."""
     style = _asset("report.css")
     policy = f"default-src 'none'; style-src {_digest(style)}"
-    template = _environment().get_template("check.html.jinja")
-    text = template.render(page=build_check(report, capture), policy=policy, style=style)
+    text = _environment().get_template(name).render(page=page, policy=policy, style=style)
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -110,9 +114,9 @@ def render_comparison(
     command: Sequence[str],
 ) -> bytes:
     """The page of a comparison, as UTF-8; pure but for the templates, which are read once."""
-    page = build_comparison(comparison, before, after, left_out, command)
-    template = _environment().get_template("compare.html.jinja")
-    return template.render(page=page).encode("utf-8", "backslashreplace")
+    return _without_script(
+        "compare.html.jinja", build_comparison(comparison, before, after, left_out, command)
+    )
 
 
 def pieces(text: str) -> list[str]:

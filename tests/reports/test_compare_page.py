@@ -1,5 +1,8 @@
 """The page of a comparison: everything that was asked for is on it, and it is like the report in make and manner."""
 
+import base64
+import hashlib
+import html
 import re
 
 import pytest
@@ -39,6 +42,10 @@ def pages(tmp_path_factory):
 def test_a_page_is_one_file_that_needs_nothing(pages, kind):
     page = pages[kind]
     assert "<script" not in page
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', page)
+    assert html.unescape(policy) == f"default-src 'none'; style-src 'sha256-{digest}'"
     assert not re.search(r"(?:src|href)=\"(?!#)", page)
     assert "style=" not in page
     assert len(page) < 200_000
