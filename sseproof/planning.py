@@ -41,6 +41,8 @@ from sseproof.scenario import Resolved, Variant
 
 DEVIATIONS: Final = 3
 """Fewer breaks than the mean less so many standard deviations come about once in 700 runs."""
+SPAWNED_S: Final = 2.0
+"""All users of a closed loop have begun by then: Locust is told to start them within a second."""
 OPEN_HEADROOM: Final = 2.0
 """Streams at once of an open loop, over rate times length: a Poisson schedule and slow answers pile some up."""
 
@@ -195,7 +197,7 @@ def _over_by_s(resolved: Resolved, variant: Variant) -> float | None:
         return None
     workers = scenario.all_workers
     rounds = math.ceil(math.ceil(load.streams / workers) / max(1, load.users // workers))
-    return rounds * (variant.client.timeouts.total.seconds + load.think.seconds)
+    return SPAWNED_S + rounds * (variant.client.timeouts.total.seconds + load.think.seconds)
 
 
 def fixed_units(resolved: Resolved, claim: Claim) -> int | None:

@@ -127,11 +127,11 @@ WHEN = (
         ("duration = '20s'", 19.1, "would end 20.1 s after the begin of load, which lasts 20 s"),
         (
             "users = 5\nstreams = 25",
-            50,
-            "would begin 50 s .* whose 25 streams are over after 50 s at the latest",
+            52,
+            "would begin 52 s .* whose 25 streams are over after 52 s at the latest",
         ),
-        ("users = 25\nstreams = 25", 10, "over after 10 s at the latest, by their total time-out"),
-        ("users = 5\nstreams = 25\nthink = '1s'", 55, "would begin 55 s"),
+        ("users = 25\nstreams = 25", 12, "over after 12 s at the latest, by their total time-out"),
+        ("users = 5\nstreams = 25\nthink = '1s'", 57, "would begin 57 s"),
     ],
 )
 def test_a_fault_after_the_end_of_the_load_is_refused_before_anything_starts(load, after_s, words, tmp_path):
@@ -144,6 +144,6 @@ def test_a_fault_after_the_end_of_the_load_is_refused_before_anything_starts(loa
 
 def test_a_phase_after_the_last_stream_is_refused_before_anything_starts(tmp_path):
     text = '[load]\nusers = 5\nstreams = 5\n[phases]\nbaseline = "{}s"\nrecovery = "1s"\n'
-    with pytest.raises(UsageError, match="the phase 'recovery' would begin 10 s"):
-        check_faults(planned(text.format(10), tmp_path))
-    check_faults(planned(text.format(9), tmp_path))
+    with pytest.raises(UsageError, match="the phase 'recovery' would begin 12 s"):
+        check_faults(planned(text.format(12), tmp_path))
+    check_faults(planned(text.format(11), tmp_path))
