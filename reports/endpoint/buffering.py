@@ -472,7 +472,7 @@ def _compression(case: Case) -> Outcome:
         return unknown("There was no answer when compression was offered.", "Try again.")
     if not squeezed.decoded.coding:
         return passed("Not compressed, also when that was offered.")
-    if squeezed.decoded.damaged:
+    if squeezed.damaged:
         return unknown(
             "The compressed answer can't be read (H07), so not how its events come.", "Mend that first."
         )

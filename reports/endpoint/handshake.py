@@ -257,7 +257,7 @@ def _content_encoding(case: Case) -> Outcome:
     if not coding:
         return passed("Not compressed, also when that was offered.")
     offered = f"Compressed with {printable(coding, 40)} when that is offered"
-    if squeezed.decoded.damaged:
+    if squeezed.damaged:
         return failed(f"{offered}, and nobody can read it: {printable(squeezed.decoded.problem)}.", fix)
     if compression_bursty(case):
         return failed(f"{offered}, and then held back.", fix)

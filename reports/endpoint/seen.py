@@ -107,6 +107,11 @@ class Seen:
         parts = [whole[start:end] for start, end in zip([0, *sizes], sizes, strict=False)]
         return Decoded(self.get("content-encoding"), parts)
 
+    @property
+    def damaged(self) -> bool:
+        """Nobody can read the body; where a secret in it was overwritten by us, that may have damaged it."""
+        return self.decoded.damaged and not self.probed.echoed
+
     @cached_property
     def body(self) -> bytes:
         """The body as it was meant."""

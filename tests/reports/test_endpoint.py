@@ -539,6 +539,8 @@ def test_a_compressed_answer_that_nobody_can_read_fails(coding: str) -> None:
     said = {each.id: each for each in report.findings}
     assert (said["H07"].verdict, said["B06"].verdict, report.exit_code) == ("fail", "unknown", 1)
     assert f"Compressed with {coding} when that is offered, and nobody can read it" in said["H07"].sentence
+    ours = probed([b"\xff" * 30] * 40, start=head(content_encoding=coding), probe="gzip", echoed=[300])
+    assert verdicts(judged(probed(events()), ours))["H07"] == "warn", "a secret that we overwrote"
 
 
 def test_a_first_burst_that_had_to_fill_is_found() -> None:
