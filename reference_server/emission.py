@@ -202,23 +202,26 @@ class ScriptEmission(Emission):
         before_ns = now_ns()
         frames: list[bytes] = []
         token = False
-        while True:
-            step = self._step
-            due = self._due(step)
-            waits = due - now > EARLY_S
-            if waits or len(frames) == BURST or self._broken(step):
-                break
-            if step.number == self._acts.loss:
-                self._connection.misbehaved("loss")
-            else:
-                frames.append(self._frame(step, before_ns))
-                self._shown = step.number
-                token = token or step.type == "delta"
-            if step.type == "done":
-                break
-            self._step = self._script.step(step.number + 1)
-        if frames:
-            self._hand_over(b"".join(frames), now, before_ns, token=token)
+        try:
+            while True:
+                step = self._step
+                due = self._due(step)
+                waits = due - now > EARLY_S
+                if waits or len(frames) == BURST or self._broken(step):
+                    break
+                if step.number == self._acts.loss:
+                    self._connection.misbehaved("loss")
+                else:
+                    frames.append(self._frame(step, before_ns))
+                    self._connection.wrote(step.number, len(step.text))
+                    self._shown = step.number
+                    token = token or step.type == "delta"
+                if step.type == "done":
+                    break
+                self._step = self._script.step(step.number + 1)
+        finally:  # what was due before a failure is written, as the witness says
+            if frames:
+                self._hand_over(b"".join(frames), now, before_ns, token=token)
         if step.number == self._shown == self._script.last:
             self.stop("done")
         elif not waits and self._broken(step):
@@ -237,7 +240,6 @@ class ScriptEmission(Emission):
 
     def _frame(self, step: Step, sent_ns: int) -> bytes:
         sent_at_ns = sent_ns if self._options.sent_at else None
-        self._connection.wrote(step.number, len(step.text))
         if step.type == "hello":
             return wire.hello_frame(
                 self._key, self._stream.key, self._options.retry_ms, self._options.details

@@ -773,13 +773,20 @@ def test_an_error_of_its_own_ends_the_stream_in_band_and_without_details(tmp_pat
     ) as process:
         port = int(process.stdout.readline().split(":")[2].split("/")[0])
         with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
-            peer.sendall(f"GET {CHAT}?first_token_ms=0&interval_ms=5 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            peer.sendall(f"GET {CHAT}?first_token_ms=0&interval_ms=0 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             raw = b""
             while data := peer.recv(65536):
                 raw += data
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+            peer.sendall(b"GET /witness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            witnessed = b""
+            while data := peer.recv(65536):
+                witnessed += data
         process.terminate()
         _, err = process.communicate(timeout=20)
     assert b'event: error\ndata: {"message":"internal error"}\n\n' in raw
-    assert b"-4\nevent" in raw
+    assert b"-4\nevent" in raw, "what was due before it, in the same turn, was written"
+    assert b'"written":[[1,4]]' in witnessed
+    assert b'"end":"failed"' in witnessed
     assert b"secret" not in raw
     assert "a secret path" in err
