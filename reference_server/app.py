@@ -73,6 +73,8 @@ BACKLOG: Final = 4_096
 BODY_LIMIT_BYTES: Final = 64 * 1024
 """The longest question in four-byte characters, escaped, with room for its frame."""
 WITNESS_BATCH_BYTES: Final = 256 * 1024
+BEATS_A_TURN: Final = 256
+"""Heartbeats in one turn of the loop, a few milliseconds: those of 9,000 streams at once would hold up everybody else."""
 HEARTBEAT_STEPS: Final = 20
 """A heartbeat comes at most a twentieth late."""
 LONGEST_STEP_S: Final = 1.0
@@ -319,14 +321,22 @@ class Service:
 
     def beat(self, loop: asyncio.AbstractEventLoop) -> None:
         """The one timer behind all heartbeats and limits."""
+        self._beat_some(list(self._emissions), 0, loop)
+
+    def _beat_some(self, emissions: list[Emission], first: int, loop: asyncio.AbstractEventLoop) -> None:
+        """A part of the streams, then all others in the process have their turn, then the next part."""
         settings = self.settings
         heartbeat_s = settings.heartbeat.seconds
         limits_s = [each.seconds for each in (settings.total_limit, settings.idle_limit) if each is not None]
         now = loop.time()
-        for emission in list(self._emissions):
+        after = first + BEATS_A_TURN
+        for emission in emissions[first:after]:
             self._end_over_limit(emission, now)
             if self.robust:
                 emission.ping(now, heartbeat_s)
+        if after < len(emissions):
+            loop.call_soon(self._beat_some, emissions, after, loop)
+            return
         step_s = min(max(min([heartbeat_s, *limits_s]) / HEARTBEAT_STEPS, SHORTEST_STEP_S), LONGEST_STEP_S)
         loop.call_later(step_s, self.beat, loop)
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from sseproof.reference_server.app import _is_loopback
+from sseproof.reference_server.app import BEATS_A_TURN, Service, _is_loopback
 from sseproof.reference_server.script import Script
 from sseproof.reference_server.settings import ServerSettings, settings_from_json, settings_to_json
 from sseproof.rundir.errors import EXIT_RIG, EXIT_USAGE
@@ -347,6 +347,48 @@ def test_heartbeats_come_in_silence_only_and_move_no_id(serve):
     assert row.written == [(1, 4)]
     assert row.written_bytes == len(reply.body)
     assert server.get(QUICK).types.count("ping") == 0
+
+
+class Turns:
+    """A loop that notes what is to come."""
+
+    def __init__(self):
+        self.soon = []
+        self.later = []
+
+    def time(self):
+        return 1.0
+
+    def call_soon(self, call, *arguments):
+        self.soon.append((call, arguments))
+
+    def call_later(self, _delay_s, call, *arguments):
+        self.later.append((call, arguments))
+
+
+@pytest.mark.parametrize("streams", [0, 1, BEATS_A_TURN, 2 * BEATS_A_TURN, 2 * BEATS_A_TURN + 1])
+def test_heartbeats_of_many_streams_leave_turns_to_others(streams):
+    beaten = []
+
+    class Silent:
+        def ping(self, now, heartbeat_s):
+            beaten.append((self, now, heartbeat_s))
+
+    service = Service(ServerSettings(port=0))
+    service._emissions = {Silent(): None for _ in range(streams)}
+    loop = Turns()
+    service.beat(loop)
+    turns = [len(beaten)]
+    while loop.soon:
+        assert loop.later == []
+        [(call, arguments)] = loop.soon
+        loop.soon.clear()
+        call(*arguments)
+        turns.append(len(beaten) - sum(turns))
+    assert max(turns) <= BEATS_A_TURN
+    assert len(turns) == max(1, -(-streams // BEATS_A_TURN))
+    assert beaten == [(each, 1.0, 20.0) for each in service._emissions]
+    assert loop.later == [(service.beat, (loop,))]
 
 
 def test_legacy_has_no_heartbeat(serve):
