@@ -82,7 +82,7 @@ def test_a_normal_end_accuses_nobody(tmp_path):
     """Healthy 10 s streams are still open when admission ends: they drain, and all of them are good."""
     with served() as url:
         address = f"{url}?events=102&interval_ms=100"
-        options = ["--users", "20", "--duration", "20s", "--set", "target.kind=answer"]
+        options = ["--users", "20", "--duration", "8s", "--set", "target.kind=answer"]
         done = sseproof(
             "run", "--target", address, *options, *claims("success >= 90%", "lost = 0"), cwd=tmp_path
         )
