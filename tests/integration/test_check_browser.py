@@ -11,7 +11,7 @@ from tests.reports.test_endpoint_page import hostile
 assert axe_playwright_python
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402  # only where it is installed
 
-pytestmark = [pytest.mark.integration, pytest.mark.alone]
+pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1280, "dark")])
