@@ -219,39 +219,37 @@ class Side(Struct, kw_only=True):
 
 
 class _AbortWatch:
-    """The run's condition for giving up, by this process's clock; without one it is never met."""
+    """The run's condition for giving up, by this process's clock."""
 
-    def __init__(self, abort: Abort | None, variant: str | None) -> None:
-        self._abort = abort
+    def __init__(self, abort: Abort, variant: str | None) -> None:
+        self._stop = abort.stop
         self._variant = variant
-        self._condition = None if abort is None else parse_condition(abort.when)
-        self._watch = None if self._condition is None else Watch(self._condition)
-        self.aborted: Aborted | None = None
+        self._condition = parse_condition(abort.when)
+        self._watch = Watch(self._condition)
+        self._is_over = False
 
     def ended(self, variant: str | None, good: bool) -> None:  # what RowCounter says
         """A stream's row came in."""
-        if self._watch is not None and variant == self._variant:
+        if variant == self._variant:
             self._watch.ended(time.monotonic(), good=good)
 
-    def is_met(self, *, begun: bool) -> bool:
-        """Whether it is met now, for the first time."""
-        if self._watch is None or self._condition is None or self._abort is None or not begun:
-            return False
+    def look(self) -> Aborted | None:
+        """What is to be put on record, when it is met for the first time; the load has begun."""
         now_s = time.monotonic()
         self._watch.began(now_s)
-        met = self._watch.look(now_s) if self.aborted is None else None
+        met = None if self._is_over else self._watch.look(now_s)
         if met is None:
-            return False
-        self.aborted = Aborted(
+            return None
+        self._is_over = True
+        return Aborted(
             when=self._condition.text,
-            stop=self._abort.stop,
+            stop=self._stop,
             at_ns=now_ns(),
             load_ns=round(self._watch.elapsed_s(now_s) * 1e9),
             n=met.n,
             k=met.k,
             over_ns=self._condition.length.ns,
         )
-        return True
 
 
 class Experiment:
@@ -737,7 +735,7 @@ class Experiment:
         """Waits for the masters' end; notes lost workers; ends early on a signal or a rig error."""
         watch = self._watch_for_abort()
         looks = self._watch_for_looks()
-        rows = RowCounter(self._directory, watch.ended)
+        rows = RowCounter(self._directory) if watch is None else RowCounter(self._directory, watch.ended)
         begun = False
         with Progress(
             expected_s=self._expected_s(), streams=self._all_streams(), quiet=self._quiet
@@ -760,9 +758,11 @@ class Experiment:
                     self._injector.check()  # what it finds is told at the end; the load goes on
                     if self._injector.is_lost:
                         return str(self._injector.problem)
-                if watch.is_met(begun=counts.started > 0) and self._abort(watch):
-                    self._end_load(masters, workers)
-                    return ""
+                if watch is not None and counts.started and (aborted := watch.look()) is not None:
+                    self._abort(aborted)
+                    if aborted.stop == "load":
+                        self._end_load(masters, workers)
+                        return ""
                 if looks is not None and looks.enough(counts) and not self._quiet:
                     say(f"Decided after {count_of(counts.ended, 'stream')}: no further one is started.")
                 self._note_lost(masters, workers)
@@ -802,14 +802,15 @@ class Experiment:
                 add_witness(history, [msgspec.convert(row, Witnessed, from_attributes=True) for row in rows])
         return history
 
-    def _watch_for_abort(self) -> "_AbortWatch":
+    def _watch_for_abort(self) -> _AbortWatch | None:
+        if self._scenario.abort is None:
+            return None
         variant = next(each.name for each in self._plan.variants if each.judged)
         return _AbortWatch(self._scenario.abort, variant)
 
-    def _abort(self, watch: "_AbortWatch") -> bool:
-        """Puts on record that the run gives up, heals what is broken, and says whether the load ends too."""
-        self._info.aborted = aborted = watch.aborted
-        assert aborted is not None
+    def _abort(self, aborted: Aborted) -> None:
+        """Puts on record that the run gives up, and heals what is broken."""
+        self._info.aborted = aborted
         sentence = aborted_text(aborted)
         if self._injector is not None:
             self._injector.abort(sentence)
@@ -817,7 +818,6 @@ class Experiment:
             say(sentence)
         # Whatever becomes of this process, what came afterwards must not be judged as if it had been planned.
         write_document(self._directory / RUN_NAME, self._info)
-        return aborted.stop == "load"
 
     def _say_what_follows(self) -> None:
         """One line after the bar, which would else leave the terminal silent for some seconds."""
