@@ -45,7 +45,7 @@ kind = "refused"
 name = "away"
 share = "40%"
 after = "500ms"
-duration = "1s"
+duration = "1500ms"
 """
 TOLD = re.compile(r"Live metrics: (http://127\.0\.0\.1:(\d+)/metrics)")
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -331,7 +331,7 @@ def test_the_documentation_names_all_of_them_and_its_queries_parse(live: Live):
 
 def test_faults_alone_tell_which_of_them_acts(tmp_path: Path):
     (tmp_path / "plan.toml").write_text(
-        'duration = "1800ms"\n[[fault]]\nkind = "refused"\nname = "away"\nafter = "500ms"\nduration = "800ms"\n'
+        'duration = "2500ms"\n[[fault]]\nkind = "refused"\nname = "away"\nafter = "500ms"\nduration = "1500ms"\n'
     )
     with socket.create_server(("127.0.0.1", 0)) as upstream:
         place = f"127.0.0.1:{upstream.getsockname()[1]}"
