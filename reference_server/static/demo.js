@@ -125,7 +125,7 @@ class Column {
     if (state === "complete" && (exact === false || lost || doubled)) this.state("failed", (word = "damaged: it ended, but not as it was sent"));
     this.#figures();
     const verdict = exact === null ? ["not compared", ""] : exact ? ["exact", "good"] : ["differs", "bad"];
-    this.#figure("text", `${this.record.text.length} chars, ${verdict[0]}`, verdict[1]);
+    this.#figure("text", this.record.text ? `${this.record.text.length} chars, ${verdict[0]}` : "none", verdict[1]);
     say(`${this.#name}: ${word}; text ${verdict[0]}.`);
   }
 

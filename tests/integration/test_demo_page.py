@@ -38,12 +38,20 @@ class Demo:
         page.goto(self.origin)
         page.wait_for_selector("body[data-ready]")
 
-    def ask(self, *, example: str = "", script: str = "", question: str = "", token: str = "") -> None:
+    def ask(
+        self,
+        *,
+        example: str = "",
+        script: str = "",
+        pace: str = "fast",
+        question: str = "",
+        token: str = "",
+    ) -> None:
         if example:
             self.page.get_by_role("button", name=example).click()
         if script:
             self.page.get_by_label("Script of the answer").select_option(script)
-        self.page.get_by_label("Pace of the answer").select_option("fast")
+        self.page.get_by_label("Pace of the answer").select_option(pace)
         if question:
             self.page.get_by_label("Question").fill(question)
         if token:
@@ -58,7 +66,7 @@ class Demo:
         for reader in READERS:
             self.until(reader, ENDED)
             self.page.wait_for_selector(
-                f"#{reader} [data-figure=text]:text-matches('exact|differs|compared')"
+                f"#{reader} [data-figure=text]:text-matches('exact|differs|compared|none')"
             )
 
     def state(self, reader: str) -> str:
@@ -122,7 +130,7 @@ def test_both_readers_show_the_same_whole_answer(browser: Any, serve: Serve) -> 
 def test_what_the_server_does_wrong_is_told_apart(browser: Any, serve: Serve) -> None:
     """A cut, and a resume that begins anew: the careful reader leaves out what it has, the other one shows it twice."""
     with demo(browser, serve(misbehave="cut,no-resume", misbehave_share=1.0)) as page:
-        page.ask(script="emoji")
+        page.ask(script="emoji", pace="ordinary")
         page.ended()
         assert page.state("careful") == "complete"
         assert page.figure("careful", "text").endswith("chars, exact")
@@ -131,8 +139,9 @@ def test_what_the_server_does_wrong_is_told_apart(browser: Any, serve: Serve) ->
         assert int(page.figure("native", "doubled")) > 10
         assert page.figure("native", "text").endswith("chars, differs")
         for reader in READERS:
-            assert page.figure(reader, "connections") == "2"
-            assert page.figure(reader, "reconnected").startswith("1 ×, ")
+            # A browser too busy to read anything before the cut throws it all away, and begins another answer.
+            assert int(page.figure(reader, "connections")) in {2, 3}
+            assert re.match("[12] ×, ", page.figure(reader, "reconnected"))
             assert page.figure(reader, "lost") == "0"
 
 
@@ -171,7 +180,9 @@ def test_a_stalled_answer_can_be_stopped_and_asked_again(browser: Any, serve: Se
         page.ask()
         for reader in READERS:
             page.until(reader, "[data-state=open]")
-            assert "compared" not in page.figure(reader, "text"), "what was asked before is over"
+            assert not re.search("compared|none", page.figure(reader, "text")), (
+                "what was asked before is over"
+            )
         assert page.page.locator("#said").inner_text() == "Asked."
 
 
@@ -250,6 +261,32 @@ def test_what_was_chosen_is_what_is_asked_for(browser: Any, serve: Serve) -> Non
             assert {key: str(value) for key, value in careful.items()} == native
             del careful["seed"]
             assert careful == {"question": "a & b?", "script": "mixed", **wanted}
+
+
+def test_a_model_is_asked_for_no_script(browser: Any, serve: Serve) -> None:
+    with demo(browser, serve()) as page:
+        about = {"answers": "upstream", "login": False}
+        page.page.route("**/page.json", lambda route: route.fulfill(json=about))
+        bodies: list[str] = []
+        page.page.route(
+            CHAT, lambda route: (bodies.append(route.request.post_data or ""), route.fulfill(status=204))
+        )
+        page.page.reload()
+        page.page.wait_for_selector("body[data-ready]")
+        assert page.page.get_by_text("each reader asks for an answer of its own").is_visible()
+        assert not page.page.get_by_label("Script of the answer").is_visible()
+        assert not page.page.get_by_label("Pace of the answer").is_visible()
+        page.page.get_by_role("button", name="بالعربية").click()
+        page.page.get_by_role("button", name="Ask", exact=True).click()
+        page.ended()
+        assert {body for body in bodies if body} == {'{"question":"لماذا تصل الإجابة على شكل أجزاء؟"}'}
+        assert (
+            sum(
+                f"{page.origin}api/v1/stream/chat?question=" in url and "seed" not in url
+                for url in page.asked
+            )
+            == 1
+        )
 
 
 # --- what a stranger sends -------------------------------------------------------------------------------------------------
