@@ -45,6 +45,8 @@ REQUIRED = {
     "WitnessRow": "run truth_id connection profile accepted",
     "GeneratorRow": "at_ns worker",
     "AddressPlan": "host port",
+    "BrowserPlan": "name client at_once",
+    "BrowserRow": "variant at_ns resolution_ns length_ns frames",
     "PreflightResult": "ok",
     "VariantPlan": "target load client",
     "AbortPlan": "when stop",
