@@ -28,6 +28,7 @@ from tests.integration.suite import claims, directory_of, rows, sseproof, starte
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 ANSWERS = 4
+QUICKER = ("--set", "target.url=/api/v1/stream/chat?events=60&interval_ms=60&script=mixed")
 CUTS = 3
 S = 1_000_000_000
 USUALLY_BACK_S = 2.5
@@ -62,8 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "lost = 0 in variant chromium-sseconsumer over 4",
         "reconnect p95 < 2s in variant chromium-eventsource-default",
     )
-    quicker = ("--set", "target.url=/api/v1/stream/chat?events=60&interval_ms=60&script=mixed")
-    done = sseproof("browsers", "--answers", str(ANSWERS), "--seed", "5", *quicker, *asked, cwd=folder)
+    done = sseproof("browsers", "--answers", str(ANSWERS), "--seed", "5", *QUICKER, *asked, cwd=folder)
     directory = directory_of(folder)
     return Run(done.returncode, done.stdout, directory, verdict_of(directory), rows(directory, STREAMS))
 
@@ -172,6 +172,7 @@ def waiting(tmp_path: Path) -> Iterator["tuple[subprocess.Popen[str], str]"]:
         *("--client", "sseconsumer", "--client", "eventsource"),
         # After each break the server sends three events once more: only one of the clients knows them again.
         *("--set", "server.misbehave=duplicate", "--set", "server.misbehave_share=1"),
+        *QUICKER,
         *claims("success >= 20%"),
         cwd=tmp_path,
     )
