@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,11 +61,20 @@ def test_an_interrupt_before_the_first_row(tmp_path):
         run = started(
             "run", "--target", f"{url}?script=endless", "--users", "2", "--duration", "60s", cwd=tmp_path
         )
-        time.sleep(0.5)  # somewhere in start-up or the first look: there is no event to wait for
+        while not catches(run.pid, signal.SIGTERM):  # it has taken over both, and has not looked yet
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.01)
         run.send_signal(signal.SIGINT)
         _, err = run.communicate(timeout=30)
     assert run.returncode == 130
     assert "Traceback" not in err
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process handles a signal itself, by the kernel's own word."""
+    status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def test_killed_at_random_moments(tmp_path):
