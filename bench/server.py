@@ -113,13 +113,18 @@ def _windows(servers: Sequence[str], interval_ms: int, streams: int) -> dict[str
     with contextlib.ExitStack() as opened, contextlib.closing(select.epoll()) as poll:
         pids: dict[str, int] = {}
         owners: dict[int, tuple[socket.socket, str]] = {}
+        ways: dict[str, tuple[int, str]] = {}
         for server in servers:
             start, path = command(server, interval_ms)
             pids[server], port = opened.enter_context(served(start))
-            for _ in range(streams):
-                stream = opened.enter_context(ask(port, path))
+            ways[server] = port, path
+        for _ in range(streams):
+            for server in servers:
+                stream = opened.enter_context(ask(*ways[server]))
                 poll.register(stream, select.EPOLLIN)
                 owners[stream.fileno()] = stream, server
+            # Even over the interval: streams that begin together share a server's wake-ups for ever.
+            _read(poll, owners, interval_ms / 1e3 * (1 + 1 / streams))
         _read(poll, owners, SETTLE_S)
         before = {server: scheduled_s(pid) for server, pid in pids.items()}
         began_s = time.monotonic()
