@@ -14,7 +14,7 @@ VENV := .venv
 SERVICES := .venv/services
 # pytest's exit code when ARGS chose no test of one half
 NOTHING_CHOSEN := 5
-SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
+SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
 # Where it is set, each of the hundreds of processes of a test run would compile all of our modules again.
