@@ -42,6 +42,11 @@ class Peer(web.RequestHandler):
         response.force_close()
         return response
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A body that can't be decoded is its sender's fault: who was refused without reading it has had the answer."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
 
 async def listen(server: web.Server, host: str, port: int, backlog: int) -> asyncio.Server:
     """Listens for peers of this server. Raises OSError when that can't be."""
