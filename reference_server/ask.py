@@ -79,6 +79,8 @@ def _object(body: bytes) -> dict[str, object]:
         return msgspec.json.decode(body, type=dict[str, object])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"the body has to be a JSON object: {error}") from error
+    except RecursionError:
+        raise ValueError("the body has to be a JSON object: this one goes too deep") from None
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

@@ -88,7 +88,10 @@ def test_a_long_question_is_told_from_a_wrong_one():
             parse_ask(query, body, 7)
 
 
-@pytest.mark.parametrize("body", [b"[1]", b"{", b'"x"', b"\xff", b'{"question": "\xff"}', b"null"])
+DEEP = b'{"question":' * 5_000
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"{", b'"x"', b"\xff", b'{"question": "\xff"}', b"null", DEEP])
 def test_a_body_that_is_no_object(body):
     with pytest.raises(ValueError, match="JSON object"):
         parse_ask({}, body)

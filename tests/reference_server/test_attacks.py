@@ -161,6 +161,7 @@ def test_half_open_connections_are_ended_by_the_server(serve):
         POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}",
         POST + b"Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot gzip!",
         POST + b"Content-Length: 9\r\n\r\n[" + b"[" * 8,
+        POST + b"Content-Length: 60000\r\n\r\n" + b'{"a":' * 12_000,
         b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
