@@ -225,6 +225,8 @@ class Service:
         connection = self._connection(request, admission, accepted_ns, visitor)
         with contextlib.ExitStack() as held:
             if admission.kind == "serve" and admission.stream is not None:
+                if continued is None:  # else one name, asked for again and again, would hold one place
+                    admission.stream.begun = admission.stream.connections
                 held.enter_context(self.gate.holding(visitor, _place(admission.stream)))
             try:
                 return await self._answer(
@@ -797,8 +799,8 @@ def _refused(refusal: Refusal) -> web.Response:
 
 
 def _place(stream: Stream) -> str:
-    """What tells a stream from all others, those of the same topic too."""
-    return f"{stream.key} {stream.name.truth_id}"
+    """What tells a stream from all others, those of the same topic too, and from itself when it was begun anew."""
+    return f"{stream.key} {stream.name.truth_id} {stream.begun}"
 
 
 @web.middleware

@@ -4,6 +4,7 @@ Rules:
 - Draining (503), login (401), role (403), rate (429): by the head alone, so that nobody without a token has his body read.
   Then the body is read and parsed (408, 413, 400), then the visitor's open streams are counted (429).
 - A visitor is a user, or without a login the peer's address. Streams belong to their user and to nobody else.
+- Who asks for the same stream anew, and continues nothing, has one more open.
 - To continue a stream of one's own costs no request of the rate: how often that can be done is the stream's own limit.
 """
 

@@ -88,6 +88,7 @@ class Stream:
 
     __slots__ = (
         "acts",
+        "begun",
         "connections",
         "first_token",
         "greets",
@@ -115,6 +116,8 @@ class Stream:
         """When its timeline began, on the event loop's clock."""
         self.connections = 0
         """Connections so far, those refused included."""
+        self.begun = 0
+        """Which of them was the last that continued nothing."""
         self.opened = 0
         """Connections open now."""
         self.left = 0.0

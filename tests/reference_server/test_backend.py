@@ -207,6 +207,25 @@ def test_open_streams_of_one_user(serve):
         assert time.monotonic() < deadline
 
 
+@pytest.mark.parametrize("path", [f"{CHAT}?{ENDLESS}", f"{FEED}?topic=x&interval_ms=5"])
+def test_one_stream_begun_again_and_again_is_as_many_open_ones(serve, path):
+    server = serve(login=True, streams_per_user=2, tokens=TOKENS)
+    named = bearer(ANN, **{"Sseproof-Stream": "again/-/1"})
+    clients = [server.client().send(path, named) for _ in range(2)]
+    for client in clients:
+        client.read_until(b"event: delta")
+    last_id = clients[0].raw.decode().split("id: ")[-1].split("\n")[0]
+    more = {} if path.startswith(CHAT) else {"Last-Event-ID": last_id}  # a topic belongs to nobody
+    for headers in (named, {**named, **more}):
+        refused = server.client().send(path, headers)
+        assert refused.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 429 ")
+    for client in clients:
+        client.close()
+    deadline = time.monotonic() + 20
+    while server.get(QUICK, bearer(ANN)).status == 429:
+        assert time.monotonic() < deadline
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_long_question(serve, method):
     server = serve(question_limit_chars=10)
