@@ -7,6 +7,7 @@ Rules:
 - Loss and damage do not hide each other: the text is compared with the text of exactly the events that came. Streams
   without ids are compared as a prefix of what was meant, then of what was written.
 - A live answer has no script: its loss is judged by the numbers that the server wrote, its text by the digest of the whole.
+  Whether a length limit or a content filter ended it is the model's word, which the server passes on.
 - A stream that ended well but in which something is known to be lost, doubled, out of order or ill-formed is `damaged`;
   one that ended cleanly before the last number the server meant is `truncated`.
 - A character that a cut connection left unfinished was never handed to the user and is no damage.
@@ -20,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from sseproof.loadtests.dialects import PLAIN
+from sseproof.loadtests.dialects.models import OPENAI_DECLINED, OPENAI_LIMITED
 from sseproof.loadtests.settings import Target
 from sseproof.loadtests.sse import ILL_FORMED
 from sseproof.reference_server.script import Script
@@ -314,6 +316,11 @@ def _add_live_truth(facts: Facts, witness: Sequence[Witnessed], target: Target) 
     last_meant = None if end is None else end.last
     if not written:
         return
+    if end is not None and record.end == "terminal" and facts.outcome == "complete":
+        if end.said in OPENAI_DECLINED:
+            facts.outcome = "declined"
+        elif end.said in OPENAI_LIMITED:
+            facts.outcome = "complete-limited"
     if target.sequence == SERVER_SEQUENCE and record.ids:
         if record.ids_capped or record.ids[-1][1] > written[-1][1]:
             return

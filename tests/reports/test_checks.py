@@ -760,6 +760,29 @@ class TestLiveAnswers:
         facts = only(run)
         assert (facts.lost, facts.text_exact, facts.outcome) == (0, True, "complete")
 
+    @pytest.mark.parametrize(
+        ("said", "outcome", "verdict"),
+        [
+            ("stop", "complete", "pass"),
+            ("length", "complete-limited", "pass"),
+            ("content_filter", "declined", "fail"),
+        ],
+    )
+    def test_why_the_model_stopped_is_how_it_ended(self, run, said, outcome, verdict):
+        """The event `done` is the same for the client, which reads no reason in it."""
+        digest = hashlib.sha256(self.TEXT.encode()).hexdigest()
+        for _ in range(80):
+            end = LiveEnd(last=10, text_sha256=digest, said=said)
+            self.live(run, (1, 10), connections=[{"written": [(1, 10)], "live": end}])
+        assert {each.outcome for each in facts_of(run)} == {outcome}
+        assert run.one("success >= 90%").verdict == verdict
+
+    def test_a_reason_that_never_arrived_says_nothing_of_a_stream(self, run):
+        end = LiveEnd(last=10, said="content_filter")
+        rows = [{"written": [(1, 10)], "live": end}]
+        self.live(run, (1, 7), connections=rows, lost=None, outcome="cut", end="rst")
+        assert only(run).outcome == "cut"
+
     def test_numbers_that_were_never_written_are_not_vouched_for(self, run):
         rows = [{"written": [(1, 5)], "end": "client-gone"}]
         self.live(run, (1, 7), connections=rows, lost=None, outcome="cut", end="rst")
