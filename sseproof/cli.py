@@ -760,6 +760,7 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
       LLM_BASE_URL=http://127.0.0.1:11434/v1 LLM_MODEL=small sseproof serve --answers upstream
     """
     from sseproof.reference_server.app import run_server
+    from sseproof.reference_server.auth import TOKENS_VARIABLE
     from sseproof.reference_server.settings import BACKEND_RULES, ServerSettings
     from sseproof.rundir.units import parse_duration
 
@@ -782,6 +783,10 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
             raise UsageError(
                 f"--{name.replace('_', '-')} is 0: nothing lives that long. Leave it out, or name a time."
             )
+    if os.environ.get(TOKENS_VARIABLE, "").strip() and not settings.login:
+        _aside(
+            f"{TOKENS_VARIABLE} is set, and nobody is asked for a token: a login takes --backend or --tokens FILE."
+        )
     run_server(settings, _aside)
     return 0
 

@@ -174,6 +174,15 @@ def test_the_backend_says_who_answers_and_asks_for_a_login(model, tmp_path, envi
     assert KEY not in errors.read_text("utf-8")
 
 
+def test_tokens_that_nobody_is_asked_for_are_named_and_not_shown(tmp_path):
+    errors = tmp_path / "errors"
+    command = ["-m", "sseproof", "serve", "--port", "0"]
+    with child(command, errors, SSEPROOF_TOKENS="ann:long-secret") as line:
+        assert READY.search(line), line
+    assert errors.read_text("utf-8").startswith("SSEPROOF_TOKENS is set, and nobody is asked for a token")
+    assert "long-secret" not in errors.read_text("utf-8")
+
+
 FAULTS = """
 [target]
 url = "{url}?question=hi"
