@@ -325,6 +325,7 @@ class LiveEmission(Emission):
         answer = self._answer
         before_ns = now_ns()
         first = self._next
+        tokens = self._connection.tokens
         data = bytearray()
         while self._next <= answer.newest and self._next < first + BURST:
             if len(data) > self._options.write_limit_bytes:
@@ -333,7 +334,7 @@ class LiveEmission(Emission):
             self._shown = self._next
             self._next += 1
         if data:
-            self._hand_over(bytes(data), self._loop.time(), before_ns, token=self._shown > 1)
+            self._hand_over(bytes(data), self._loop.time(), before_ns, token=self._connection.tokens > tokens)
         answer.taken(self._next)
         if self._shown == answer.last:
             self._connection.answered(answer.last, answer.sha256(), answer.finish_reason or "")

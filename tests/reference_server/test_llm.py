@@ -99,6 +99,17 @@ def test_answers_that_look_odd_and_are_whole(ask, question, text, reason):
     assert done_of(reply)["finish_reason"] == reason
 
 
+def test_an_answer_without_a_word_has_no_first_token(ask):
+    server, client = ask("declined", {"Sseproof-Stream": "mute/-/1"}, fresh=True)
+    reply = client.reply()
+    assert (reply.types, done_of(reply)["finish_reason"]) == (["hello", "done"], "content_filter")
+    (row,) = server.ended_rows("mute", 1)
+    assert row.first_write is not None
+    assert row.first_token_write is None
+    scraped = server.client().send("/metrics", {"Connection": "close"}).reply().body.decode()
+    assert 'time_to_first_token_seconds_count{endpoint="/api/v1/stream/chat"} 0.0' in scraped
+
+
 def test_an_upstream_that_goes_on_behind_its_answer_is_left(ask, model):
     before = len(model.calls)
     reply = ask("talks_on")[1].reply()

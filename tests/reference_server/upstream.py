@@ -61,6 +61,11 @@ def length(call: Call) -> None:
     call.send(HEAD + answer("x", finish="length"))
 
 
+def declined(call: Call) -> None:
+    """Not one word."""
+    call.send(HEAD + answer(finish="content_filter"))
+
+
 def halves(call: Call) -> None:
     """Cut inside characters, by bytes and by surrogate halves."""
     call.send(HEAD)
@@ -184,7 +189,7 @@ def hung_up(call: Call) -> None:
 BEHAVIOURS: dict[str, Callable[[Call], None]] = {
     behave.__name__: behave
     for behave in (
-        whole, length, halves, zipped, without_done, after_done, talks_on, quiet, slow, slow_headers, cut, half_an_event, reset,
+        whole, length, declined, halves, zipped, without_done, after_done, talks_on, quiet, slow, slow_headers, cut, half_an_event, reset,
         moved, inband, no_json, garbage, page, long_line, bomb, flood, hung_up,
     )
 }  # fmt: skip  # one name a line helps nobody
