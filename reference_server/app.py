@@ -209,9 +209,16 @@ class Service:
             visitor = self._visitor(request, admins_only=admins_only)
             header = request.headers.get(TRUTH_HEADER) or request.query.get(STREAM_PARAMETER)
             name = None if header is None else parse_name(header)
-            if admitter.continued(name, last_event_id, loop.time(), visitor.owner) is None:
+            free = admitter.continued(name, last_event_id, loop.time(), visitor.owner) is not None
+            if not free:
                 _heed(self.gate.rate(visitor, loop.time()))
-            ask = parse(await self._body(request))
+            body = await self._body(request)
+            try:
+                ask = parse(body)
+            except ValueError:
+                if free:  # nothing was continued in the end
+                    _heed(self.gate.rate(visitor, loop.time()))
+                raise
             _heed(self.gate.draining(loop.time()))  # which may have begun while the body came
             continued = admitter.continued(name, last_event_id, loop.time(), visitor.owner)
             _heed(self.gate.room(visitor, None if continued is None else _place(continued)))

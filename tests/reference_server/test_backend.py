@@ -187,6 +187,15 @@ def test_an_id_that_is_not_ones_own_is_not_free(serve):
     assert guesses == [200, 200, 429, 429, 429]
 
 
+def test_what_can_not_be_read_is_not_free_because_it_names_a_stream(serve):
+    server = serve(login=True, rate_per_minute=1, rate_burst=3, tokens=TOKENS)
+    last_id = server.get(QUICK, bearer(ANN)).last_id
+    headers = bearer(ANN, **{"Last-Event-ID": last_id})
+    bad = [server.get(headers=headers, method="POST", body=b"{").status for _ in range(4)]
+    assert bad == [400, 400, 429, 429]
+    assert server.get(QUICK, headers).status == 204
+
+
 def test_open_streams_of_one_user(serve):
     server = serve(login=True, streams_per_user=2, tokens=TOKENS)
     first, second = (server.open(ENDLESS, bearer(ANN)) for _ in range(2))
