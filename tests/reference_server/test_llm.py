@@ -149,7 +149,8 @@ def test_a_post_with_the_send_time_in_each_delta(serve, model):
 )
 def test_what_goes_wrong_is_one_error_with_a_code_and_no_secret(ask, question, code):
     name = question.replace(" ", "-")
-    server, client = ask(question, {"Sseproof-Stream": f"{name}/-/1"}, llm_silence=SHORT)
+    limits = {"llm_silence": SHORT} if code == "upstream-timeout" else {}  # which a busy machine may break
+    server, client = ask(question, {"Sseproof-Stream": f"{name}/-/1"}, **limits)
     reply = client.reply()
     error = error_of(reply)
     assert set(error) == {"message", "code"}
