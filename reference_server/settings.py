@@ -36,7 +36,8 @@ RETRY_MS: Final = 300
 class ServerSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     """Everything `run_server` needs."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Never empty: that would be every address of the machine."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8765
     """0 takes a free one; the ready line says which."""
     profile: Profile = "robust"

@@ -765,6 +765,9 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
     from sseproof.rundir.units import parse_duration
 
     given = {name: value for name, value in options.items() if value is not None}
+    address = host.strip("[] ")
+    if not address:  # which the system takes for every address of this machine
+        raise UsageError("--host is empty: leave it out for 127.0.0.1, or name the address to listen on.")
     if "tokens_file" in given:
         given["login"] = True
     try:
@@ -772,13 +775,13 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
             if name in given:
                 given[name] = parse_duration(given[name])
         settings = ServerSettings(
-            host=host.strip("[]"),
+            host=address,
             heartbeat=parse_duration(heartbeat),
             **{**(BACKEND_RULES if backend else {}), **given},
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    for name in ("request_limit", "total_limit", "idle_limit"):
+    for name in ("request_limit", "total_limit", "idle_limit", "llm_silence", "llm_total"):
         if name in given and not given[name].ns:
             raise UsageError(
                 f"--{name.replace('_', '-')} is 0: nothing lives that long. Leave it out, or name a time."

@@ -88,6 +88,8 @@ def refused(
         (["judge", "nowhere"], ["nowhere", "not a run directory"]),
         (["judge", "nowhere", "--export", "xls"], ["--export", "xls", "hgrm"]),
         (["serve", "--misbehave", "los"], ["los", "loss"]),
+        (["serve", "--host", ""], ["--host is empty"]),
+        (["serve", "--answers", "upstream", "--llm-total", "0s"], ["--llm-total is 0"]),
         (["serve", "--heartbeat", "soon"], ["soon", "duration"]),
         (["serve", "--llm-window", "soon"], ["soon", "duration"]),
         (["serve", "--answers", "upstream", "--misbehave", "loss"], ["--misbehave", "--answers script"]),
