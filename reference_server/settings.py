@@ -29,6 +29,8 @@ DROPPED_HEADER: Final = "Sseproof-Witness-Dropped"
 """On the answer of /witness: rows of that run that were dropped because too many were kept."""
 
 QUESTION_LIMIT_CHARS: Final = 4_000
+RATE_BURST: Final = 10
+"""A page that asks several things at once, and somebody who tries again, are no flood."""
 RETRY_MS: Final = 300
 """Sent with hello: a client that obeys is back well inside a second, and a thousand of them are no stampede."""
 
@@ -80,7 +82,7 @@ class ServerSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     tokens_file: str | None = None
     rate_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     """Requests a minute and user, or peer without a login; continuing one's own stream is not counted."""
-    rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
+    rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = RATE_BURST
     """So many of them at once."""
     question_limit_chars: Annotated[int, Meta(ge=1, le=QUESTION_LIMIT_CHARS)] = QUESTION_LIMIT_CHARS
     streams_per_user: Annotated[int, Meta(ge=1)] | None = None

@@ -726,7 +726,12 @@ def check(url: str | None, **options: Any) -> int:
     metavar="FILE",
     help="Asks for a login; lines of user:token[:role][:expires], else in SSEPROOF_TOKENS.",
 )
-@click.option("--rate-limit", "rate_per_minute", type=click.IntRange(1), help="Requests a minute and user.")
+@click.option(
+    "--rate-limit",
+    "rate_per_minute",
+    type=click.IntRange(1),
+    help="Requests a minute and user, 10 of them at once at most.",
+)
 @click.option("--question-limit", "question_limit_chars", type=click.IntRange(1, 4000), help="In characters.")
 @click.option("--streams-per-user", type=click.IntRange(1), help="Open at once.")
 @click.option("--request-limit", metavar="TIME", help="For a request's head, and for its body.")
@@ -761,7 +766,7 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
     """
     from sseproof.reference_server.app import run_server
     from sseproof.reference_server.auth import TOKENS_VARIABLE
-    from sseproof.reference_server.settings import BACKEND_RULES, ServerSettings
+    from sseproof.reference_server.settings import BACKEND_RULES, RATE_BURST, ServerSettings
     from sseproof.rundir.units import parse_duration
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -770,6 +775,8 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
         raise UsageError("--host is empty: leave it out for 127.0.0.1, or name the address to listen on.")
     if "tokens_file" in given:
         given["login"] = True
+    if "rate_per_minute" in given:  # what is allowed a minute is not given all the more at once
+        given["rate_burst"] = min(RATE_BURST, given["rate_per_minute"])
     try:
         for name in _SERVE_TIMES:
             if name in given:

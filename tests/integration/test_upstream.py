@@ -183,6 +183,19 @@ def test_tokens_that_nobody_is_asked_for_are_named_and_not_shown(tmp_path):
     assert "long-secret" not in errors.read_text("utf-8")
 
 
+def test_a_rate_is_not_allowed_many_times_over_at_once():
+    with child(["-m", "sseproof", "serve", "--rate-limit", "2", "--port", "0"]) as line:
+        found = READY.search(line)
+        assert found, line
+        quick = f"{found[1]}?events=1&first_token_ms=0&interval_ms=0"
+        for _ in range(2):
+            urllib.request.urlopen(quick, timeout=20).close()
+        with pytest.raises(urllib.error.HTTPError, match="429") as caught:
+            urllib.request.urlopen(quick, timeout=20)
+        with caught.value as refused:
+            assert b"2 a minute are allowed, 2 of them at once" in refused.read()
+
+
 FAULTS = """
 [target]
 url = "{url}?question=hi"
