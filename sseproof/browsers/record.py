@@ -189,7 +189,8 @@ class _Reader:
             self._newest = at
         if said:
             row.first_token = row.first_token or at
-        if self._is_new(meaning) and meaning.kind != "error":
+        # A page is told the stream's last id with each event: that of an error, which has none of its own, is no number.
+        if meaning.kind != "error" and self._is_new(meaning):
             row.new_events += 1
             self._mend(at)
             if said:

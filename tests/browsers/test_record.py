@@ -167,6 +167,20 @@ def test_heartbeats_are_no_events_of_the_answer() -> None:
     assert (record.heartbeats, record.doubled, record.tokens) == (1, 0, 2)
 
 
+def test_an_error_doubles_nothing() -> None:
+    """It has no id: what the page is told with it is that of the event before."""
+    error = PageEvent(T0_MS + 50, "error", "key-2", '{"message": "no"}')
+    record = read(attempt(0, 50, "inband-error", [delta(20, 1), delta(40, 2), error])).record
+    assert (record.outcome, record.doubled, record.events) == ("error-inband", 0, 3)
+    rows = read(
+        attempt(0, 50, "broken", [delta(20, 1), delta(40, 2), error]),
+        attempt(350, 500, "terminal", [error, delta(360, 3), done(500, 4)]),
+    )
+    assert (rows.record.outcome, rows.record.doubled) == ("complete", 0)
+    assert rows.breaks[0].first_new is not None
+    assert round(rows.breaks[0].first_new.ns / MS - T0_MS) == 360
+
+
 @given(
     ahead_ms=st.floats(-5_000, 5_000),
     trip_ms=st.floats(0.0, 50),
