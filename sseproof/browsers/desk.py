@@ -72,6 +72,7 @@ class Page(Struct, kw_only=True):
     """None before it was given any."""
     begun: set[tuple[str, int]] = msgspec.field(default_factory=set)
     ended: set[tuple[str, int]] = msgspec.field(default_factory=set)
+    drawn: set[str] = msgspec.field(default_factory=set)
     over: bool = False
     problem: str = ""
 
@@ -229,9 +230,12 @@ class Desk:
         if sink is None or page.over:
             raise _RefusedError(HTTPStatus.CONFLICT, "Nothing runs for this page.")
         if isinstance(post, Rendering):
-            if not any(job.variant == post.variant for job in page.jobs or []):
-                raise _RefusedError(HTTPStatus.CONFLICT, "This page was not given that client.")
+            if post.variant in page.drawn or not any(job.variant == post.variant for job in page.jobs or []):
+                raise _RefusedError(
+                    HTTPStatus.CONFLICT, "This page was not given that client, or has told of it."
+                )
             sink.drawn(page, post)
+            page.drawn.add(post.variant)
             return None
         assert isinstance(post, Start | Stream)
         key = (post.variant, post.stream)
