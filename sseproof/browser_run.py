@@ -522,10 +522,7 @@ class _Sink:
         self._variants = {variant.name: variant for variant in self._plan.variants}
         self._numbers = {variant.name: number for number, variant in enumerate(self._plan.variants)}
         self._rule = msgspec.json.decode(self._plan.groups, type=GroupRule | None)
-        self._clocks: dict[str, PageClock] = {}
-        self._open: dict[str, int] = {}
         self._widest: dict[str, int] = {}
-        self._is_open = True
 
     def job(self, side: Side) -> Job:
         """What a page is to do for one variant."""

@@ -169,8 +169,9 @@ class Desk:
         self._thread.join(5)
 
     def finish(self) -> None:
-        """Pages that ask now are told that the run is over."""
-        self._over = True
+        """Pages that ask now are told that the run is over, and nothing they tell is put on record any more."""
+        with self._lock:  # the record is closed next: whoever is writing to it ends before
+            self._over, self._sink = True, None
 
     # --- what pages ask; from the server's threads ---
 

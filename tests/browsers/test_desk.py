@@ -139,6 +139,18 @@ def test_a_page_joins_waits_runs_and_is_over(desk: Desk) -> None:
     assert post(desk, "/start", page=page, variant="firefox-eventsource", stream=0)[0] == 409
 
 
+def test_nothing_is_put_on_record_once_the_run_is_over(desk: Desk) -> None:
+    """Of an interrupted run, whose pages still read: its files are closed."""
+    sink = Kept()
+    page = begun(desk, sink)
+    where = {"page": page, "variant": "firefox-eventsource", "stream": 0}
+    assert post(desk, "/start", **where)[0] == 200
+    desk.finish()
+    assert post(desk, "/stream", **where, **STREAM)[0] == 409
+    assert post(desk, "/task", page=page) == (200, {"state": "over", "jobs": []})
+    assert sink.rows == [("started", 0)]
+
+
 def test_only_what_was_given_is_taken_and_once(desk: Desk) -> None:
     sink = Kept()
     page = begun(desk, sink)
