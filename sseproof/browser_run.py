@@ -522,6 +522,7 @@ class _Sink:
         self._variants = {variant.name: variant for variant in self._plan.variants}
         self._numbers = {variant.name: number for number, variant in enumerate(self._plan.variants)}
         self._rule = msgspec.json.decode(self._plan.groups, type=GroupRule | None)
+        self._begun_ns: dict[tuple[str, int], int] = {}
         self._widest: dict[str, int] = {}
 
     def job(self, side: Side) -> Job:
@@ -545,6 +546,7 @@ class _Sink:
 
     def started(self, _page: Page, post: Start) -> None:
         """A stream begins; the post's arrival is the latest that this can have been."""
+        self._begun_ns[post.variant, post.stream] = begun_ns = now_ns()
         self._starts.append(
             StartRow(
                 stream=post.stream,
@@ -552,12 +554,12 @@ class _Sink:
                 name=post.variant,
                 variant=post.variant,
                 group=self._group(post.stream),
-                dispatched=Instant(now_ns()),
+                dispatched=Instant(begun_ns),
             )
         )
 
     def ended(self, page: Page, post: Stream) -> None:
-        """A stream is over. Raises ValueError for an account whose clock can't be."""
+        """A stream is over. Raises ValueError for an account that can't be."""
         variant = self._variants[post.variant]
         clock = PageClock(post.exchanges, page.joined.resolution_ms)
         target = from_raw(variant.target, Target)
@@ -569,6 +571,7 @@ class _Sink:
             address=self._address(post.variant, post.stream),
             truth_id=self._truth_id(post.variant, post.stream),
             gap_edges_ns=self._plan.gap_edges_ns,
+            read_ns=(self._begun_ns[post.variant, post.stream], now_ns()),
         )
         rows = rows_of(place, clock, post.attempts, dialect_of(target))
         for row in rows.breaks:

@@ -7,6 +7,8 @@ Rules:
 - The move is bounded as NTP does it: our clock was read between the page's sending and receiving (`loadtests.offset`).
 - A page can't tell FIN from RST, nor 204 from an error: a connection that broke is `fin`, and its detail says so. When a
   browser reconnects by itself the beginning lies between the end of the connection before and the answer.
+- An account lies within the time in which its stream was read, give or take what a clock may step: else it is refused, since
+  one instant of another century would stretch every axis of the report.
 - What events mean, which numbers they have and what the text is, is read as in a load run: by the target's dialect.
 """
 
@@ -32,6 +34,8 @@ from sseproof.rundir.text import printable
 
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_US: Final = 1_000
+SLACK_NS: Final = 30_000_000_000
+"""What a clock may be unknown by, or step meanwhile."""
 NOT_TOLD: Final = "the browser does not tell FIN from RST"
 _ENDS: Final[dict[PageEnd, AttemptEnd]] = {
     "terminal": "terminal",
@@ -65,6 +69,8 @@ class Place(Struct, kw_only=True, frozen=True):
     """host:port that the page was given."""
     truth_id: str
     gap_edges_ns: list[int]
+    read_ns: tuple[int, int]
+    """By our clock: when the page said that it begins, and when it told the account."""
 
 
 class Rows(Struct, kw_only=True):
@@ -104,8 +110,23 @@ class PageClock:
 
 
 def rows_of(place: Place, clock: PageClock, attempts: Sequence[PageAttempt], dialect: Dialect) -> Rows:
-    """The rows of one stream."""
+    """The rows of one stream. Raises ValueError for an account of another time."""
+    _check_times(place.read_ns, clock, attempts)
     return _Reader(place, clock, dialect).rows(attempts)
+
+
+def _check_times(read_ns: tuple[int, int], clock: PageClock, attempts: Sequence[PageAttempt]) -> None:
+    if clock.offset.error_ns > SLACK_NS:
+        raise ValueError("nobody knows what its clock shows")
+    told_ms = [
+        at_ms
+        for each in attempts
+        for at_ms in (each.started_ms, each.ended_ms, each.opened_ms, *(event.at_ms for event in each.events))
+        if at_ms is not None
+    ]
+    first, last = clock.instant(min(told_ms)), clock.instant(max(told_ms))
+    if first.ns < read_ns[0] - SLACK_NS or last.ns > read_ns[1] + SLACK_NS:
+        raise ValueError("it tells of another time than that in which the stream was read")
 
 
 class _Reader:

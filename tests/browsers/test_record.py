@@ -23,6 +23,7 @@ PLACE = Place(
     address="127.0.0.1:20001",
     truth_id="run/chromium-sseconsumer/3",
     gap_edges_ns=list(GAP_GRID_NS),
+    read_ns=(round(T0_MS) * MS, round(T0_MS + 10_000) * MS),
 )
 
 
@@ -219,6 +220,26 @@ def test_the_tightest_exchange_counts() -> None:
 def test_an_exchange_that_ends_before_it_began_is_refused() -> None:
     with pytest.raises(ValueError, match="no exchange"):
         PageClock([Exchange(T0_MS + 50, T0_MS * 1e3, T0_MS)], 0.0)
+
+
+@pytest.mark.parametrize("ms", [-31_000.0, 41_000.0])
+def test_an_account_of_another_time_is_refused(ms: float) -> None:
+    """One instant of it would stretch every axis of the report."""
+    ends = sorted((ms, 50.0))
+    with pytest.raises(ValueError, match="another time"):
+        read(attempt(ends[0], ends[1], "broken", opened_ms=None))
+    with pytest.raises(ValueError, match="another time"):
+        read(attempt(0, 50, "terminal", [delta(ms, 1)]))
+    assert read(attempt(-29_000, 39_000, "terminal", [delta(0, 1)])).record.events == 1
+
+
+def test_a_clock_of_which_nobody_knows_what_it_shows_is_refused() -> None:
+    wide = PageClock([exchange(0, trip_ms=61_000)], 0.0)
+    with pytest.raises(ValueError, match="clock"):
+        read(attempt(0, 50, "terminal", [delta(20, 1)]), by=wide)
+    beyond = PageClock([Exchange(0.0, 1e16, 1e13)], 0.0)
+    with pytest.raises(ValueError, match="clock"):
+        read(attempt(0, 50, "terminal", [delta(20, 1)]), by=beyond)
 
 
 def test_a_coarse_clock_makes_gaps_uncertain() -> None:

@@ -97,7 +97,9 @@ class Account {
   }
 
   ended(at, end, more = {}) {
-    Object.assign(this.current, { ended_ms: at, end }, more);
+    // A connection that was still being waited for did not begin.
+    const started_ms = Math.min(this.current.started_ms, at);
+    Object.assign(this.current, { started_ms, ended_ms: at, end }, more);
   }
 }
 
