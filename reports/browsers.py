@@ -58,6 +58,7 @@ class BrowserResult(Struct, kw_only=True, forbid_unknown_fields=True):
     mended: Count = 0
     """Breaks after which something new came."""
     ttft_p50_ns: Count | None = None
+    """None where it never came."""
     ttft_p95_ns: Count | None = None
     reconnect_p50_ns: Count | None = None
     reconnect_p95_ns: Count | None = None
@@ -207,7 +208,7 @@ def cells(result: BrowserResult) -> list[str]:
         CLIENTS.get(result.client, result.client),
         f"{result.good}/{result.streams} {share_text(result.good / max(result.streams, 1))}",
         f"{result.exact}/{known}",
-        " / ".join(map(_length, (result.ttft_p50_ns, result.ttft_p95_ns))),
+        " / ".join(map(duration_text, (result.ttft_p50_ns, result.ttft_p95_ns))),
         " / ".join(map(duration_text, back)) if result.breaks else NOT_MEASURED,
         f"{result.mended}/{result.breaks}",
         NOT_MEASURED if result.lost is None else f"{result.lost:,}",

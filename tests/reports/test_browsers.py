@@ -53,6 +53,7 @@ def test_figures_of_one_browser(run: RunBuilder) -> None:
     row = " | ".join(cells(result))
     assert "3/6 50 %" in row
     assert "300 ms / 1 s / 1 s" in row
+    assert "70 ms / never" in row
     assert "2, 142 ms" in drawn_cells(result)
 
 
