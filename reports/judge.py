@@ -427,9 +427,11 @@ def _browser_rows(history: History) -> list[RigRow]:
         _rig("page's timer late, longest", _worst(history.generator, lambda row: _ms(row.loop_lag_max_ns)), "ms", 100.0,
              "How late a 10 ms timer of the page fired: its code could not run for so long.", less),
         _rig("page's clock uncertain, most",
-             _Found(max((_ms(row.offset_error_ns) or 0.0 for row in history.browsers), default=None)), "ms", 25.0,
+             _Found(max((_ms(each) or 0.0 for row in history.browsers if (each := row.offset_error_ns) is not None),
+                        default=None)), "ms", 25.0,
              "How far its clock may lie from ours to either side; it is in every bracket.", less),
-        _rig("pages not in front", _Found(float(sum(row.hidden for row in history.browsers))), "count", 0.0,
+        _rig("pages not in front",
+             _Found(float(sum(row.hidden for row in history.browsers)) if history.browsers else None), "count", 0.0,
              "Browsers slow down pages that nobody sees.", "Leave the page in front until it says that it is over."),
     ]  # fmt: skip  # a table
 

@@ -151,6 +151,18 @@ def test_a_page_behind_others_and_a_clock_that_is_not_known_are_said(run: RunBui
     }
 
 
+def test_of_a_page_that_told_nothing_no_figure_is_made_up(run: RunBuilder) -> None:
+    """It went away before it could say how it was drawn, or what its clock shows."""
+    variant = browser(run, "chromium")
+    run.start(variant=variant)
+    indicators = ["page's clock uncertain, most", "pages not in front"]
+    rig = {row.indicator: (row.value, row.within) for row in run.judge().rig}
+    assert [rig[each] for each in indicators] == [(None, None), (None, None)]
+    drawn(run, variant)
+    rig = {row.indicator: (row.value, row.within) for row in run.judge().rig}
+    assert [rig[each] for each in indicators] == [(None, None), (0.0, True)]
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [("chromium", "Chromium 9"), ("mobile-firefox", "Mobile-firefox 9"), ("firefox-2", "Firefox-2 9")],
