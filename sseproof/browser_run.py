@@ -33,7 +33,7 @@ from sseproof.children import Child, RunLog
 from sseproof.experiment import Experiment, Interruption, RunResult, Side, say
 from sseproof.live_metrics import endpoint
 from sseproof.loadtests.dialects import ERROR_TYPES, HEARTBEAT_TYPES, OTHER_TYPES, TERMINAL_TYPES, dialect_of
-from sseproof.loadtests.settings import Target
+from sseproof.loadtests.settings import Client, Load, Target, Timeouts
 from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import STREAM_PARAMETER, ServerSettings
 from sseproof.reports.words import joined
@@ -71,6 +71,14 @@ LATE_S: Final = 5.0
 POLL_S: Final = 0.1
 TYPES: Final = sorted({"message", "delta", *HEARTBEAT_TYPES, *ERROR_TYPES, *OTHER_TYPES, *TERMINAL_TYPES})
 """EventSource hands out only what it was told to listen for."""
+_OWN_CLIENT: Final = [
+    (name, getattr(Client(), name)) for name in ("profile", "retries", "backoff", "backoff_max", "on_cut")
+]
+_OWN_TIMEOUTS: Final = [
+    (name, getattr(Timeouts(), name)) for name in ("connect", "headers", "first_event", "idle")
+]
+_OWN_LOAD: Final = [(name, getattr(Load(), name)) for name in ("payloads", "think", "max_requests", "drain")]
+"""What of a scenario no page is told, with what it is where nobody asks for it."""
 _CLAIMS: Final = ("success = 100%", "utf8 = 100%", "lost = 0", "doubled = 0", "reconnect p95 < 1s")
 
 
@@ -239,6 +247,19 @@ def _check(resolved: Resolved) -> None:
                 f"{source}: load.users is from 1 to {AT_ONCE}: over HTTP/1.1 a page has six connections to one place, and a "
                 "further stream would wait for one."
             )
+        for key, told in (
+            *((f"client.{name}", getattr(variant.client, name) != default) for name, default in _OWN_CLIENT),
+            *(
+                (f"client.timeouts.{name}", getattr(variant.client.timeouts, name) != default)
+                for name, default in _OWN_TIMEOUTS
+            ),
+            *((f"load.{name}", getattr(load, name) != default) for name, default in _OWN_LOAD),
+        ):
+            if told:
+                raise UsageError(
+                    f"{source}: {key} is for Locust's users; a page's clients have their own ways, and of their limits only "
+                    "client.timeouts.total holds: leave it out."
+                )
         if target.method != "GET" or target.headers or target.body:
             raise UsageError(
                 f"{source}: EventSource sends a GET without headers or body of its own: leave target.method, headers and "
