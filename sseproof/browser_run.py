@@ -26,7 +26,7 @@ from sseproof.browsers import programs
 from sseproof.browsers.desk import CLIENT_FOLDER, CLIENT_NAME, Desk, Page
 from sseproof.browsers.posts import Job, Rendering, Start, Stream
 from sseproof.browsers.record import PageClock, Place, rows_of
-from sseproof.chaos.faults import OnFirst, kind_of
+from sseproof.chaos.faults import OnFirst, ServerRestart, kind_of
 from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
 from sseproof.chaos.processes import LOOPBACK
 from sseproof.children import Child, RunLog
@@ -266,6 +266,11 @@ def _check(resolved: Resolved) -> None:
                 "body out."
             )
     for spec in resolved.groups:
+        if isinstance(spec.fault, ServerRestart):
+            raise UsageError(
+                f"{source}: the fault {kind_of(spec.fault)} of group {spec.name!r} takes a variant's own server away, and "
+                "browsers share theirs: leave it out, or use refused, which takes the way to it away."
+            )
         if isinstance(spec.fault, OnFirst) and spec.fault.on == "first":
             raise UsageError(
                 f'{source}: the fault {kind_of(spec.fault)} of group {spec.name!r} has on = "first", and a browser '

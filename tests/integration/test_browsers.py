@@ -301,6 +301,10 @@ def test_bad_input_is_refused_before_a_browser_opens(
             '[server]\n[load]\nusers = 1\nstreams = 1\n[[fault]]\nkind = "cut"\nshare = "50%"\nafter_bytes = 99\n',
             'on = "every"',
         ),
+        (
+            '[server]\n[load]\nusers = 1\nstreams = 1\n[[fault]]\nkind = "server-restart"\nafter = "1s"\nduration = "1s"\nshare = "100%"\n',
+            "browsers share theirs",
+        ),
         ('[server]\n[load]\nusers = 1\nstreams = 1\n[[variant]]\nname = "a"\n', "[[variant]]"),
         ("[server]\n[load]\nrate = 5\n", "load.users"),
     ],
