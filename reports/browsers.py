@@ -112,7 +112,10 @@ def _result(
 ) -> BrowserResult:
     assert variant.browser is not None
     mine = [each for each in facts if each.record.variant == variant.name]
-    open_ = sum(1 for start in history.unfinished if start.variant == variant.name)
+    # What an interrupted run had not come to was asked for by nobody; claims count it, as was planned.
+    open_ = sum(
+        start.variant == variant.name and start.dispatched is not None for start in history.unfinished
+    )
     breaks = [each for each in history.breaks if each.variant == variant.name]
     ttft = [ttft_ns(each.record) for each in mine] + [None] * open_
     back = [_back_ns(each) for each in breaks]

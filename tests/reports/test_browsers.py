@@ -108,6 +108,26 @@ def test_a_page_that_ran_nothing_is_unknown(run: RunBuilder) -> None:
     assert (result.client, result.state, "run.log" in result.next) == ("eventsource", "unknown", True)
 
 
+@pytest.mark.parametrize("how", ["finished", "interrupted"])
+def test_answers_that_no_page_asked_for_are_none_that_failed(run: RunBuilder, how: str) -> None:
+    """Two pages went away: one before its first answer, one after its second. Claims know what was planned."""
+    from sseproof.loadtests.settings import Load
+    from sseproof.rundir.units import to_raw
+
+    for name in ("safari", "edge"):
+        browser(run, name)
+        run.plan.variants[-1].load = to_raw(Load(users=1, streams=60))
+    run.stream(variant="edge-sseconsumer")
+    run.start(variant="edge-sseconsumer", stream=1)
+    run.claims("success >= 20% in variant edge-sseconsumer")
+    verdict = run.judge(how)
+    gone, went = measured_or_not = verdict.browsers[:2]
+    assert [each.browser for each in measured_or_not] == ["safari", "edge"]
+    assert (gone.state, gone.streams, "run.log" in gone.next) == ("unknown", 0, True)
+    assert (went.state, went.streams, went.good) == ("measured", 2, 1)
+    assert [each.verdict for each in verdict.verdicts] == ["unknown"]
+
+
 def test_a_run_of_locust_s_users_has_no_such_table(run: RunBuilder) -> None:
     run.stream()
     verdict = run.judge()
