@@ -189,11 +189,15 @@ class Drawing {
     this.lag = 0;
     this.hidden = document.hidden;
     this.running = true;
+    // No frame is drawn of a hidden page, so that frames alone never tell of it.
+    this.seeHidden = () => {
+      if (document.hidden) this.hidden = true;
+    };
+    document.addEventListener("visibilitychange", this.seeHidden);
     let before = null;
     const frame = (at) => {
       if (before !== null) this.gaps.push(at - before);
       before = at;
-      if (document.hidden) this.hidden = true;
       if (this.running) requestAnimationFrame(frame);
     };
     requestAnimationFrame(frame);
@@ -219,6 +223,7 @@ class Drawing {
   over() {
     this.running = false;
     clearInterval(this.timer);
+    document.removeEventListener("visibilitychange", this.seeHidden);
     this.observer?.disconnect();
     const sorted = this.gaps.toSorted ? this.gaps.toSorted((a, b) => a - b) : [...this.gaps].sort((a, b) => a - b);
     const at = (share) => (sorted.length ? sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] : null);
