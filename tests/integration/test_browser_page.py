@@ -124,6 +124,18 @@ def test_a_page_that_was_out_of_sight_for_a_while_tells_it(browser: Any, hides: 
     assert [each.end for each in told.attempts] == ["terminal"]
 
 
+def test_a_service_that_has_nothing_more_to_say_did_not_end_the_answer(browser: Any) -> None:
+    def script(connection: Connection) -> None:
+        if connection.header("last-event-id") is None:
+            connection.send(part(event('{"text": "a"}', number=1)) + b"0\r\n\r\n")
+        else:
+            connection.send(NOTHING)
+
+    with reading(browser, script) as (_, told, over):
+        over()
+    assert [each.end for each in told.attempts] == ["ended", "no-content"]
+
+
 def test_a_wait_that_its_time_ends_is_no_connection_of_the_future(browser: Any) -> None:
     def script(connection: Connection) -> None:
         connection.send(part(b"retry: 60000\n" + event('{"text": "a"}', number=1)) + b"0\r\n\r\n")

@@ -150,12 +150,14 @@ async function bySSEConsumer(job, url, draw) {
   const account = new Account();
   const isEnd = endOf(job.terminal);
   let over = "";
+  let whole = false;
   let lastAt = now();
   const consumer = new SSEConsumer(url, {
     terminal: isEnd,
     onopen: ({ atMs }) => account.opened(atMs),
     onevent: ({ id, type, data, atMs }) => {
       lastAt = atMs;
+      whole ||= isEnd({ type, data });
       account.event(atMs, type, id ?? "", data);
       draw(type, data);
     },
@@ -170,10 +172,12 @@ async function bySSEConsumer(job, url, draw) {
   }, job.total_ms);
   const result = await consumer.start();
   clearTimeout(timer);
-  const { error, outcome } = result;
+  const { error } = result;
   const more = error ? { detail: error.message.slice(0, 400), ...(error.status ? { status: error.status } : {}) } : {};
-  if (over) account.ended(now(), over);
-  else account.ended(outcome === "complete" ? lastAt : now(), error ? (ENDS[error.reason] ?? error.reason) : "terminal", more);
+  if (whole) account.ended(lastAt, "terminal");
+  else if (over) account.ended(now(), over);
+  // Complete without the answer's end: the service had nothing more to say (204).
+  else account.ended(now(), error ? (ENDS[error.reason] ?? error.reason) : "no-content", more);
   return account;
 }
 
