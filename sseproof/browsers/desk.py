@@ -223,7 +223,7 @@ class Desk:
 
     def _taken(self, page: Page, post: Post) -> Struct | None:
         if isinstance(post, Question):
-            return self._work(page)
+            return self._work(page, again=post.again)
         if isinstance(post, Done):
             page.over, page.problem = True, printable(post.problem, 400)
             return None
@@ -255,10 +255,12 @@ class Desk:
         known.add(key)
         return None
 
-    def _work(self, page: Page) -> Work:
+    def _work(self, page: Page, *, again: bool) -> Work:
         if self._over or page.over:
             return Work(state="over")
-        return Work(state="wait") if page.jobs is None else Work(state="run", jobs=page.jobs)
+        if page.jobs is None:
+            return Work(state="wait")
+        return Work(state="run", jobs=[] if again else page.jobs)
 
 
 _POSTS: Final[Mapping[str, type[Join | Question | Start | Stream | Rendering | Done]]] = {

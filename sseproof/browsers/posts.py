@@ -138,6 +138,9 @@ class Rendering(Post, kw_only=True):
 class Question(Post, kw_only=True):
     """Asks what there is to do."""
 
+    again: bool = False
+    """It has its work, and says that it is there: thousands of addresses every two seconds would be work of their own."""
+
 
 class Done(Post, kw_only=True):
     """A page has run all that it was given, or gives up with a reason."""

@@ -125,6 +125,7 @@ def test_a_page_joins_waits_runs_and_is_over(desk: Desk) -> None:
     page = begun(desk, sink)
     status, work = post(desk, "/task", page=page)
     assert (status, work["state"], len(work["jobs"])) == (200, "run", 1)
+    assert post(desk, "/task", page=page, again=True) == (200, {"state": "run", "jobs": []})
     assert [each.id for each in desk.waiting_for()] == [page]
     where = {"page": page, "variant": "firefox-eventsource", "stream": 1}
     assert post(desk, "/start", **where)[0] == 200

@@ -144,3 +144,21 @@ def test_a_wait_that_its_time_ends_is_no_connection_of_the_future(browser: Any) 
         over()
     assert [each.end for each in told.attempts] == ["ended", "total-timeout"]
     assert all(each.started_ms <= each.ended_ms for each in told.attempts)
+
+
+def test_a_page_that_has_its_work_asks_for_no_addresses_again(browser: Any) -> None:
+    asked = threading.Event()
+
+    def script(connection: Connection) -> None:
+        connection.send(part(event('{"text": "a"}', number=1)))
+        asked.wait(20)
+        connection.send(chunk(event("{}", type_="done", number=2)) + b"0\r\n\r\n")
+
+    with reading(browser, script) as (page, told, over):
+        page.wait_for_selector("#streams li:has-text('a')")
+        with page.expect_request("**/task") as alive:
+            pass
+        asked.set()
+        over()
+    assert alive.value.post_data_json["again"] is True
+    assert len(told.streams) == 1

@@ -309,7 +309,7 @@ async function main() {
   let work;
   while ((work = await post("/task", {})).state === "wait") await later(ASK_MS);
   if (work.state === "over") return say("The run had no place for this browser: it began before.");
-  const alive = setInterval(() => post("/task", {}).catch(() => {}), ALIVE_MS);
+  const alive = setInterval(() => post("/task", { again: true }).catch(() => {}), ALIVE_MS);
   try {
     await run(work.jobs);
     await post("/done", {});
