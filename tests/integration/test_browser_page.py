@@ -162,3 +162,35 @@ def test_a_page_that_has_its_work_asks_for_no_addresses_again(browser: Any) -> N
         over()
     assert alive.value.post_data_json["again"] is True
     assert len(told.streams) == 1
+
+
+def test_a_record_whose_answer_was_lost_is_not_told_for_nothing(browser: Any) -> None:
+    """A phone's network: what was taken is refused the second time, and that is well."""
+    lost: list[str] = []
+    times: list[str] = []
+
+    def script(connection: Connection) -> None:
+        connection.send(part(event("{}", type_="done", number=1)) + b"0\r\n\r\n")
+
+    def lose(route: Any) -> None:
+        path = route.request.url.rpartition("/")[2]
+        if route.request.method != "POST" or path in lost:
+            route.continue_()
+        else:
+            lost.append(path)
+            assert route.fetch().status == 200
+            route.abort()
+
+    def lose_time(route: Any) -> None:
+        times.append(route.request.url)
+        route.continue_() if len(times) == 1 else route.abort()
+
+    def lossy(page: Any) -> None:
+        page.route("**/{start,stream,rendering}", lose)
+        page.route("**/clock?*", lose_time)
+
+    with reading(browser, script, before=lossy) as (_, told, over):
+        over()
+    assert lost == ["start", "stream", "rendering"]
+    assert (len(told.streams), len(told.drawings)) == (1, 1)
+    assert (len(times), len(told.streams[0].exchanges)) == (6, 1)
