@@ -236,7 +236,7 @@ def load_scenario(
         _refuse_of_schedules(variant.load, table, origin)
         _check_phases(variant.load, replay, written, origin)
         if condition is not None and variant.judged:
-            _check_abort(variant.load, replay, condition, origin)
+            _check_abort(_longest(variant.load, scenario), replay, condition, origin)
     secrets = Secrets()
     for variant in scenario.variant:
         _move_secrets(variant.target, secrets)
@@ -439,6 +439,13 @@ def _abort_condition(scenario: Scenario, origin: "_Origins") -> Condition | None
         )
     scenario.abort.when = condition.text
     return condition
+
+
+def _longest(load: Load, scenario: Scenario) -> Load:
+    """The load as long as it may become: one that goes on until its claims are decided has no number, and a longest time."""
+    if not scenario.until_decided or scenario.max_duration is None:
+        return load
+    return msgspec.structs.replace(load, duration=scenario.max_duration, streams=None)
 
 
 def _check_abort(load: Load, replay_ns: list[int], condition: Condition, origin: "_Origins") -> None:

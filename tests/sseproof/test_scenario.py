@@ -431,6 +431,16 @@ def test_an_abort_that_can_not_be_is_refused(tmp_path, text, words):
     assert sentence.count("\n") == 0
 
 
+@pytest.mark.parametrize("begins_with", ["streams = 10", "duration = '5s'"])
+def test_a_load_that_goes_on_can_meet_what_it_begins_too_short_for(tmp_path, begins_with):
+    """Until its claims are decided it may last for max_duration, with as many streams as come."""
+    text = 'until_decided = true\nmax_duration = "{}"\nclaims = ["success >= 90%"]\n'
+    text += f'[target]\nurl = "{URL}"\n[load]\nusers = 5\n{begins_with}\n'
+    text += '[abort]\nwhen = "success < 50% for 10s"\nstop = "load"\n'
+    assert load(text.replace("{}", "10m"), tmp_path).scenario.abort is not None
+    assert "watches 10 s, and the load lasts 9 s" in refused(text.replace("{}", "9s"), tmp_path)
+
+
 def test_a_phase_that_was_misspelt_is_offered(tmp_path):
     text = f"claims = ['success >= 98% in phase recovry']\n[target]\nurl = \"{URL}\"\n"
     assert "did you mean 'recovery'?" in refused(text + PHASES, tmp_path)
