@@ -37,7 +37,7 @@ from sseproof.reports.verdicts import Count, Verdict, unreadable_claim
 from sseproof.reports.words import aborted_text, count_of, most_first
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
 from sseproof.rundir.files import PLAN_NAME, VERDICT_NAME, write_document
-from sseproof.rundir.rows import SUCCESSES, GeneratorRow, PlannedClaim
+from sseproof.rundir.rows import SUCCESSES, BrowserRow, GeneratorRow, Plan, PlannedClaim
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import from_raw
 
@@ -406,32 +406,45 @@ def rig_table(history: History) -> list[RigRow]:
     unmade = [start for start in starts if start.dispatched is None]
     made = sum(record.variant in opened for record in history.streams) + len(starts) - len(unmade)
     lost = any(not start.dropped for start in unmade)
-    if any(variant.browser is not None for variant in history.plan.variants):
-        return _browser_rows(history)
+    if _is_of_browsers(history.plan):
+        return _browser_rows(history.generator, history.browsers)
     return rig_rows(
         history.generator,
         len(history.dropped),
         not_made=_share(len(unmade), len(unmade) + made),
         lost=lost,
         blurred=_blurred(history),
-        tightest_ns=_tightest_ns(history),
+        tightest_ns=_tightest_ns(history.plan),
     )
 
 
-def _browser_rows(history: History) -> list[RigRow]:
+def rig_table_so_far(
+    plan: Plan, rows: Sequence[GeneratorRow], browsers: Sequence[BrowserRow], dropped: int
+) -> list[RigRow]:
+    """Those of them, with the same limits, that can be told while the run lasts."""
+    if _is_of_browsers(plan):
+        return _browser_rows(rows, browsers) if browsers else []
+    return rig_rows(rows, dropped, tightest_ns=_tightest_ns(plan))
+
+
+def _is_of_browsers(plan: Plan) -> bool:
+    return any(variant.browser is not None for variant in plan.variants)
+
+
+def _browser_rows(rows: Sequence[GeneratorRow], browsers: Sequence[BrowserRow]) -> list[RigRow]:
     """What pages tell of how they kept up; the rest of the indicators are a generator's of ours."""
     less = (
         "Leave the machine to the browser: one at a time (--browser), or fewer answers at a time (--at-once)."
     )
     return [
-        _rig("page's timer late, longest", _worst(history.generator, lambda row: _ms(row.loop_lag_max_ns)), "ms", 100.0,
+        _rig("page's timer late, longest", _worst(rows, lambda row: _ms(row.loop_lag_max_ns)), "ms", 100.0,
              "How late a 10 ms timer of the page fired: its code could not run for so long.", less),
         _rig("page's clock uncertain, most",
-             _Found(max((_ms(each) or 0.0 for row in history.browsers if (each := row.offset_error_ns) is not None),
+             _Found(max((_ms(each) or 0.0 for row in browsers if (each := row.offset_error_ns) is not None),
                         default=None)), "ms", 25.0,
              "How far its clock may lie from ours to either side; it is in every bracket.", less),
         _rig("pages not in front",
-             _Found(float(sum(row.hidden for row in history.browsers)) if history.browsers else None), "count", 0.0,
+             _Found(float(sum(row.hidden for row in browsers)) if browsers else None), "count", 0.0,
              "Browsers slow down pages that nobody sees.", "Leave the page in front until it says that it is over."),
     ]  # fmt: skip  # a table
 
@@ -583,10 +596,10 @@ def _blurred(history: History) -> _Found:
     return _Found(wide / len(firsts), worst.first_event.ns, worst.worker)
 
 
-def _tightest_ns(history: History) -> int | None:
+def _tightest_ns(plan: Plan) -> int | None:
     """The shortest duration that a claim judges; None without any."""
     limits = []
-    for planned in history.plan.claims:
+    for planned in plan.claims:
         with contextlib.suppress(ClaimError):
             claim = parse_claim(planned.text)
             if claim.form == "quantile" and claim.value_kind == "duration":

@@ -27,7 +27,7 @@ from sseproof.chaos.faults import Clean, kind_of
 from sseproof.chaos.plan import FaultPlan
 from sseproof.progress import Tail
 from sseproof.reports.facts import client_facts
-from sseproof.reports.judge import rig_rows
+from sseproof.reports.judge import rig_table_so_far
 from sseproof.reports.openmetrics import Generators, StreamFigures, live_text
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import BREAKS, BROWSERS, FAULTS, GENERATOR, STARTS, STREAMS, RowFile
@@ -205,7 +205,7 @@ class LiveRun:
                 planned_faults=self._planned_faults,
                 generators=self._generators,
                 browsers=self._browsers,
-                rig=rig_rows(list(self._generators.rows), self._dropped),
+                rig=rig_table_so_far(self._plan, list(self._generators.rows), self._browsers, self._dropped),
             )
 
 

@@ -22,8 +22,8 @@ from sseproof.reports.history import read_history
 from sseproof.reports.judge import judge
 from sseproof.reports.openmetrics import openmetrics_text
 from sseproof.rundir.errors import UsageError
-from sseproof.rundir.files import FAULTS, PLAN_NAME, Appender, read_document
-from sseproof.rundir.rows import FaultRow, Plan
+from sseproof.rundir.files import BROWSERS, FAULTS, PLAN_NAME, Appender, read_document
+from sseproof.rundir.rows import BrowserPlan, BrowserRow, FaultRow, Plan
 from tests.reports import made_runs
 from tests.reports.conftest import RunBuilder
 
@@ -138,6 +138,33 @@ class TestRows:
         assert total(found, "sse_streams_total") == 2
         assert total(found, "sse_breaks_total") == total(found, "sse_reconnect_seconds_count") == 1
         assert total(found, "sse_reconnections_total") == 3
+
+    @pytest.mark.parametrize("browser", [False, True])
+    def test_the_generator_is_held_to_what_the_file_holds_it_to(self, tmp_path, browser):
+        """A claim on short times narrows a limit, and pages have indicators of their own."""
+        run = RunBuilder(tmp_path)
+        run.claims("gap p99 <= 250ms")
+        run.stream()
+        run.generator(read_lag_p99_ns=13_000_000, loop_lag_max_ns=20_000_000)
+        if browser:
+            run.plan.variants[0].name = "firefox"
+            run.plan.variants[0].browser = BrowserPlan(name="firefox", client="eventsource", at_once=1)
+            run.append(
+                BROWSERS,
+                BrowserRow(variant="firefox", at_ns=1, resolution_ns=1, length_ns=1, frames=1, hidden=True),
+            )
+        history = read_history(run.write())
+        run.close()
+        facts = all_facts(history)
+        file = samples(openmetrics_text(history, facts, judge(history, facts)))
+        live = live_of(run.directory)
+        live.update()
+        found = samples(live.text())
+        name = "sse_generator_within_limit"
+        there = {labels: value for (told, labels), value in found.items() if told == name}
+        assert there == {labels: file[name, labels] for labels in there}
+        late = "pages not in front" if browser else "read lag p99, worst second"
+        assert there[(("indicator", late),)] == 0
 
     def test_damage_is_passed_over(self, made, tmp_path):
         for path in made.iterdir():
