@@ -670,7 +670,8 @@ def missing_files(claim: Claim, history: History) -> list[str]:
 def _heed_missing_files(verdict: Verdict, claim: Claim, history: History) -> None:
     """Without its files a record can hide what failed: no pass, and no share that others could have lifted."""
     missing = missing_files(claim, history)
-    if not missing or (verdict.verdict == "fail" and claim.form in {"all", "none"}):
+    ours = "faults" in missing and _may_have_ended_streams(history)  # then a violation may be our own doing
+    if not missing or (verdict.verdict == "fail" and claim.form in {"all", "none"} and not ours):
         return
     verdict.verdict, verdict.code = "unknown", "not-measured"
     verdict.sentence = (
@@ -694,6 +695,11 @@ def _holed(history: History) -> set[str]:
     return {name for name in ("generator", "witness") if history.how == "finished" and history.torn.get(name)}
 
 
+def _may_have_ended_streams(history: History) -> bool:
+    """Healing in the middle of the load, or a fault engine that broke: only the faults' rows say whose streams that met."""
+    return history.run is None or history.run.aborted is not None or history.how == "failed"
+
+
 def _needed_files(claim: Claim, history: History) -> set[str]:
     """The row files without which this claim could pass by accident."""
     needed = {"starts", "streams"}
@@ -702,8 +708,10 @@ def _needed_files(claim: Claim, history: History) -> set[str]:
     if METRICS[claim.metric].value in _TIMED or claim.metric in {"goodput", "connected"}:
         needed.add("generator")
     if claim.scope.after is not None or (
-        (claim.scope.phase is not None or claim.metric in _FROM_HEALING)
-        and bytes(history.plan.faults) != b"null"
+        bytes(history.plan.faults) != b"null"
+        and (
+            claim.scope.phase is not None or claim.metric in _FROM_HEALING or _may_have_ended_streams(history)
+        )
     ):
         needed.add("faults")
     if claim.metric in _TOLD_BY_WITNESS and any(

@@ -12,7 +12,7 @@ from sseproof.reports.figures import run_figures
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import judge, judge_directory
 from sseproof.reports.summary import summary_text
-from sseproof.rundir.files import RUN_NAME
+from sseproof.rundir.files import FAULTS, RUN_NAME
 from sseproof.rundir.rows import Aborted, AbortPlan, AddressPlan
 from sseproof.rundir.units import parse_duration, to_raw
 from tests.reports.conftest import MS, T0, at
@@ -233,3 +233,28 @@ def test_a_damaged_word_about_it_is_no_crash(aborted):
 def test_a_run_that_did_not_give_up_says_nothing(run):
     run.stream()
     assert run.judge().aborted == ""
+
+
+@pytest.mark.parametrize("claim", ["success >= 90%", "success = 100%"])
+def test_nobody_is_accused_of_what_our_healing_ended_where_its_rows_are_gone(aborted, claim):
+    """To heal in the middle of the load proxies are made anew; that it was us stands in faults.jsonl alone."""
+    aborted.claims(claim)
+    aborted.fault(
+        "healed",
+        fault="cut",
+        kind="cut",
+        group="cut",
+        ended_connections=True,
+        call_sent_ns=T0 + 6_010 * MS,
+        call_answered_ns=T0 + 6_050 * MS,
+        ok=True,
+    )
+    lived(aborted, 60, "baseline", 1_000)
+    lived(aborted, 60, "fault", 6_000, good=False)
+    assert aborted.judge().verdicts[0].code == "interrupted"
+    journal = aborted.directory / FAULTS.name
+    whole = journal.read_bytes().splitlines(keepends=True)
+    for left in (whole[:-1], []):
+        journal.write_bytes(b"".join(left))
+        (verdict,) = judge_directory(aborted.directory).verdicts
+        assert verdict.verdict == "unknown", verdict.sentence
