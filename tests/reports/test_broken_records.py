@@ -17,6 +17,7 @@ from sseproof.loadtests.settings import Load
 from sseproof.reports.judge import RunVerdict, judge_directory
 from sseproof.rundir.files import (
     BREAKS,
+    BROWSERS,
     FAULTS,
     GENERATOR,
     LOG_NAME,
@@ -33,7 +34,7 @@ from sseproof.rundir.files import (
     WITNESS,
     write_document,
 )
-from sseproof.rundir.rows import MarkRow, OpenRow, PreflightResult
+from sseproof.rundir.rows import BrowserPlan, BrowserRow, MarkRow, OpenRow, PreflightResult
 from sseproof.rundir.series import Interval, encoded
 from sseproof.rundir.series_file import SeriesFile
 from sseproof.rundir.units import to_raw
@@ -247,11 +248,18 @@ def test_a_sentence_the_rest_judged_and_no_pass_by_accident(planted, tmp_path, c
         assert result.verdicts == judge_directory(source).verdicts
 
 
-@pytest.mark.parametrize("file", [WITNESS, GENERATOR, FAULTS], ids=lambda file: file.schema)
+@pytest.mark.parametrize("file", [WITNESS, GENERATOR, FAULTS, BROWSERS], ids=lambda file: file.schema)
 def test_a_file_cut_between_two_rows_is_told_by_the_end_of_the_run(run, file):
     """And only by it: a run recorded before lines were counted is judged as it always was."""
     healthy(run)
     run.fault("applied")
+    if file is BROWSERS:
+        run.plan.variants[0].browser = BrowserPlan(name="firefox", client="eventsource", at_once=1)
+        for hidden in (False, True):
+            run.append(
+                BROWSERS,
+                BrowserRow(variant="", at_ns=1, resolution_ns=1, length_ns=1, frames=1, hidden=hidden),
+            )
     directory = run.write()
     lines = (directory / file.name).read_bytes().splitlines(keepends=True)
     (directory / file.name).write_bytes(b"".join(lines[:-1]))
