@@ -16,6 +16,7 @@ import pytest
 
 from sseproof.chaos.processes import PortLease
 from sseproof.rundir.files import STREAMS
+from tests.chaos.wire import Upstream, answer, at_once
 from tests.integration.suite import directory_of, rows, sseproof, verdict_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -33,6 +34,14 @@ def demo():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_demo_asks_no_proxy_for_its_own_server(demo, monkeypatch):
+    """Those who have one in their environment were told that gunicorn gave no sign of life."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(demo, "START_LIMIT_S", 5.0)
+    with Upstream(at_once(answer(1))) as service:
+        demo.wait_for("sync", int(service.place.partition(":")[2]))
 
 
 def test_check_and_load_show_the_failure_and_the_way_out(demo, tmp_path):
