@@ -180,6 +180,8 @@ class _Examination:
                 f"--also {method} is how the URL is asked anyway: write --also {other}, or leave it out."
             )
         self._body = body.encode()
+        self._secret_body_for = endpoint.origin if found else None
+        """Who alone may get the body, where that holds a value of the environment; None where anybody may."""
         sent = b"" if asked.also == "POST" else self._body
         accept = self._dialect_of(asked.dialect).accept
         if accept is not None:
@@ -355,7 +357,9 @@ class _Examination:
             self._cuts()
         if asked.bad_request:
             self._bad_request()
-        if asked.also is not None:
+        if asked.also == "POST" and self._secret_body_for not in {None, self._request.endpoint.origin}:
+            self._skipped["method"] = "a redirect led elsewhere, and the body has a secret for the typed URL"
+        elif asked.also is not None:
             look = Look(headers_s=asked.headers_s, total_s=GZIP_LOOK_S, enough=_enough)
             extra_s = GZIP_LOOK_S + asked.headers_s
             self._probe("method", self._by_method(asked.also), look, extra_s=extra_s)

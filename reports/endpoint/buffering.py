@@ -525,7 +525,8 @@ def _by_hop(case: Case) -> Outcome:
     ways = bool(case.all("origin") or case.all("path"))
     other = case.one("method")
     if not ways and other is None:
-        return not_applicable("no second way was asked for (--origin, --via, --also)")
+        why = case.capture.skipped.get("method", "no second way was asked for (--origin, --via, --also)")
+        return not_applicable(why)
     if (closed := _stream(case)) is not None:
         return closed
     found = [] if other is None else [_by_method(case.main, other)]

@@ -607,6 +607,23 @@ def test_the_other_method_is_asked_once_and_the_body_is_the_posts_alone(also: st
     assert sum(each[0] == "GET" for each in asked) >= 1
 
 
+def test_a_secret_in_the_body_does_not_follow_a_redirect_by_another_method() -> None:
+    """As secret headers don't; a POST that the service itself sends on by 307 is what was asked for."""
+    with serving(steady) as other:
+
+        def elsewhere(connection: Connection) -> None:
+            location = b"Location: " + other.url.encode()
+            connection.send(b"HTTP/1.1 302 Found\r\n" + location + b"\r\nContent-Length: 0\r\n\r\n")
+
+        with serving(elsewhere) as server:
+            capture = looked(server.url, {"KEY": "hush"}, also="POST", body='{"key": "{env:KEY}"}')
+            finding = next(each for each in judge_capture(capture).findings if each.id == "B08")
+            assert (finding.verdict, probes(capture, "method")) == ("n/a", [])
+            assert "redirect led elsewhere" in finding.sentence
+            looked(server.url, also="POST", body="{}")
+        assert [each.body for each in other.connections if each.body] == [b"{}"]
+
+
 @pytest.mark.parametrize(("also", "options"), [("GET", {}), ("POST", {"method": "post"})])
 def test_the_same_method_once_more_is_refused(also: str, options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=rf"--also {also} is how the URL is asked anyway"):
