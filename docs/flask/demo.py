@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from sseproof.chaos.processes import LOOPBACK, Child, PortLease
-from sseproof.rundir.errors import RigError
+from sseproof.rundir.errors import EXIT_INTERRUPTED, RigError
 
 HERE: Final = Path(__file__).resolve().parent
 CHAT: Final = "/api/v1/stream/chat"
@@ -48,10 +48,12 @@ def main() -> int:
             wait_for(worker, port)
         code = 0
         if chosen.only != "run":
-            check(ports["sync"], chosen.timeout, chosen.seconds)
+            code = check(ports["sync"], chosen.timeout, chosen.seconds)
+        if code == EXIT_INTERRUPTED:
+            return code
         if chosen.only != "check":
-            code = load(ports, chosen.seconds, chosen.out)
-    return code
+            return load(ports, chosen.seconds, chosen.out)
+    return 0
 
 
 def started(worker: str, port: int, timeout_s: int) -> Child:
@@ -92,11 +94,11 @@ def wait_for(worker: str, port: int) -> None:
     raise RigError(f"gunicorn with {worker} workers gave no sign of life within {START_LIMIT_S:g} s.")
 
 
-def check(port: int, timeout_s: int, seconds: int) -> None:
+def check(port: int, timeout_s: int, seconds: int) -> int:
     """What `sseproof check` says of the sync workers: an answer watched beyond their time-out, and eight at once."""
     url = f"http://{LOOPBACK}:{port}{CHAT}?seconds={seconds}"
     options = ["--terminal", "event:done", "--look", "5s", "--idle", str(timeout_s + 5), "--parallel"]
-    sseproof("check", url, *options)
+    return sseproof("check", url, *options)
 
 
 def load(ports: dict[str, int], seconds: int, out: str) -> int:
@@ -111,10 +113,21 @@ def load(ports: dict[str, int], seconds: int, out: str) -> int:
 
 
 def sseproof(*arguments: str) -> int:
-    """One command, in the open."""
+    """One command, in the open; a Ctrl-C is its own, and it says how it ends."""
     print(f"\n$ sseproof {' '.join(arguments)}\n", flush=True)
-    return subprocess.run([sys.executable, "-m", "sseproof", *arguments], check=False).returncode
+    with subprocess.Popen([sys.executable, "-m", "sseproof", *arguments]) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except RigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -5,6 +5,8 @@ gunicorn's time-out is shortened, so that this takes seconds; everything else is
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +44,26 @@ def test_the_demo_asks_no_proxy_for_its_own_server(demo, monkeypatch):
     monkeypatch.setattr(demo, "START_LIMIT_S", 5.0)
     with Upstream(at_once(answer(1))) as service:
         demo.wait_for("sync", int(service.place.partition(":")[2]))
+
+
+def test_an_interrupt_is_left_to_the_command_that_runs(tmp_path):
+    """It was killed a quarter of a second later, with neither verdicts nor an answer."""
+    code = f"import runpy; print('code', runpy.run_path({str(DEMO)!r})['sseproof']('serve', '--port', '0'))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if "on http://" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (out.split(), process.returncode) == (["code", "0"], 0), out + err
+    assert "Traceback" not in err
 
 
 def test_check_and_load_show_the_failure_and_the_way_out(demo, tmp_path):
