@@ -1,8 +1,8 @@
 """A run as OpenMetrics text: what its streams measured, how they ended, which faults acted, what was decided.
 
 There are two of them: the file of a run that is over, and what a run answers while it lasts. The same fold counts both, so a
-name means the same in either. While it lasts there is no verdict yet, and nobody has asked a witness: what only a witness
-can tell is damaged is still complete there.
+name means the same in either. While it lasts there is no verdict yet, nobody has asked a witness, and nobody has looked whose
+streams our own healing ended: outcomes are there what the client saw.
 
 Rules (measurement.md 6):
 - Base units, the unit last in the name, counters in `_total`; no stream ids among the labels.
