@@ -22,6 +22,8 @@ from sseproof.rundir.rows import Instant, LiveEnd, WitnessRow
 
 ROWS_KEPT: Final = 100_000
 """At about 600 bytes a row 60 MB; more streams than one run of this size of suite makes."""
+BYTES_KEPT: Final = 128 * 1024 * 1024
+"""Of their lines: whoever fills the headers that a row repeats makes it twenty times as long."""
 RUNS_COUNTED: Final = 1_000
 """Runs whose dropped rows are counted; the oldest count goes first."""
 
@@ -118,8 +120,12 @@ class Witness:
     Raises RigError when a directory is given and can't be written.
     """
 
-    def __init__(self, directory: Path | None = None, limit: int = ROWS_KEPT) -> None:
+    def __init__(
+        self, directory: Path | None = None, limit: int = ROWS_KEPT, limit_bytes: int = BYTES_KEPT
+    ) -> None:
         self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._kept_bytes = 0
         self._rows: deque[tuple[str, str | None, bytes]] = deque()
         """Run, owner and line."""
         self._open: dict[Connection, None] = {}
@@ -182,10 +188,13 @@ class Witness:
 
     def _keep(self, run: str, owner: str | None, line: bytes) -> None:
         self._rows.append((run, owner, line))
-        if len(self._rows) > self._limit:
-            self._drop(self._rows.popleft()[0])
+        self._kept_bytes += len(line)
+        while len(self._rows) > self._limit or self._kept_bytes > self._limit_bytes:
+            self._drop()
 
-    def _drop(self, run: str) -> None:
+    def _drop(self) -> None:
+        run, _, line = self._rows.popleft()
+        self._kept_bytes -= len(line)
         self._dropped[run] = self._dropped.get(run, 0) + 1
         if len(self._dropped) > RUNS_COUNTED:
             del self._dropped[next(iter(self._dropped))]

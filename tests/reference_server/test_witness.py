@@ -111,6 +111,22 @@ def test_the_oldest_rows_go_first_and_are_counted_for_their_run():
     assert (witness.dropped("a"), witness.dropped("b"), witness.dropped()) == (2, 0, 2)
 
 
+def test_long_rows_take_the_place_of_several():
+    witness = Witness(limit_bytes=8_500)
+    for number in range(6):
+        made = connection("a", number)
+        made.row.user_agent = "x" * (8_000 if number == 3 else 10)
+        witness.opened(made)
+        witness.closed(made, "done")
+    assert [row.truth_id for row in rows(witness)] == ["a/-/3", "a/-/4", "a/-/5"]
+    assert witness.dropped("a") == 3
+    made = connection("b")
+    made.row.user_agent = "x" * 8_350
+    witness.opened(made)
+    witness.closed(made, "done")
+    assert [row.truth_id for row in rows(witness)] == ["b/-/1"], "no more are kept than fit"
+
+
 def test_the_count_of_dropped_rows_is_bounded(monkeypatch):
     monkeypatch.setattr(module, "RUNS_COUNTED", 2)
     witness = Witness(limit=0)
