@@ -28,7 +28,7 @@ ErrorCode = Literal[
     "upstream-cut",
     "upstream-timeout",
     "upstream-malformed",
-    "upstream-too-long",
+    "reader-slow",
     "internal",
 ]
 

@@ -63,6 +63,12 @@ _NO_UPSTREAM: Final = CompletionError(
 )
 
 
+_SLOW_MODEL: Final = CompletionError("upstream-timeout", "The language model took too long for its answer.")
+_SLOW_READER: Final = CompletionError(
+    "reader-slow", "The answer took too long: its reader is far behind, and the language model waits."
+)
+
+
 class Upstream:
     """Where the language model is; its repr shows no key."""
 
@@ -293,7 +299,7 @@ class LiveAnswers:
         except CompletionError as error:
             answer.fail(error)
         except TimeoutError:
-            answer.fail(_error("upstream-timeout", "The language model took too long for its answer."))
+            answer.fail(_SLOW_READER if answer.full else _SLOW_MODEL)
         except aiohttp.ClientConnectorError:
             answer.fail(_error("upstream-unreachable", "The language model can't be reached."))
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError):

@@ -169,6 +169,18 @@ def test_an_answer_that_takes_longer_than_allowed_in_all(ask):
     assert reply.text == "before "
 
 
+def test_a_model_that_waits_for_its_reader_is_not_the_slow_one(ask, model):
+    before = len(model.calls)
+    limits = {
+        "llm_buffer_bytes": 64 * 1024,
+        "write_limit_bytes": 16 * 1024,
+        "slow_reader": parse_duration("1h"),
+    }
+    client = ask("flood", {"Sseproof-Stream": "lags/-/1"}, llm_total=parse_duration("1s"), **limits)[1]
+    assert model.call(before).gone.wait(20), "nothing of the answer is read before its time is over"
+    assert error_of(client.reply())["code"] == "reader-slow"
+
+
 def test_an_upstream_that_nobody_runs(serve):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
