@@ -1,13 +1,18 @@
 """`sseproof serve --backend` by its own command, and the suite as one of its users."""
 
+import contextlib
+import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from sseproof.reference_server.settings import BACKEND_RULES
 from tests.integration.suite import claims, directory_of, serving, sseproof, verdicts_of
 
 pytestmark = pytest.mark.integration
@@ -85,3 +90,48 @@ def test_ctrl_c_with_nobody_there_ends_at_once() -> None:
     assert process.returncode == 0, err
     assert "open streams" not in err
     assert "Traceback" not in err
+
+
+def test_the_rules_are_those_of_the_table() -> None:
+    """What can be seen at once of those that docs/server.md names; how each works is tested with the server."""
+    with contextlib.ExitStack() as opened:
+        url, pid = opened.enter_context(serving("--backend"))
+        parts = urlsplit(url)
+
+        def asked(query: str, path: str = parts.path, token: str = TOKEN) -> tuple[int, str]:
+            """Status, and the sentence of a refusal; a stream stays open."""
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+            opened.callback(connection.close)
+            connection.request("GET", f"{path}?{query}", headers={"Authorization": f"Bearer {token}"})
+            reply = connection.getresponse()
+            return reply.status, "" if reply.status == 200 else json.loads(reply.read())["error"]
+
+        assert asked("", token="another-token")[0] == 401
+        assert asked("", "/admin/api/chat/stream") == (403, "This path is for admins.")
+        endless = "script=endless&first_token_ms=0&interval_ms=100"
+        assert [asked(endless)[0] for _ in range(8)] == [200] * 8
+        assert asked(endless) == (429, "Too many open streams: 8 streams are allowed at once.")
+        long = f"question={'x' * 4_001}"
+        assert asked(long) == (413, "The question has 4,001 characters, and 4,000 are the most.")
+        sentences = {asked(long)[1] for _ in range(40)}  # some are let through, one a second
+        assert "Too many requests: 60 a minute are allowed, 10 of them at once." in sentences
+        os.kill(pid, signal.SIGTERM)
+        while (told := asked("", "/api/v1/stream/chat"))[0] != 503:
+            assert told[0] in {413, 429, 200}, told
+        assert "about to stop" in told[1]
+
+
+def test_what_takes_longer_is_as_the_table_says() -> None:
+    table = (Path(__file__).parents[2] / "docs/server.md").read_text("utf-8")
+    told = {row.split(" | ")[-1].rstrip(" |"): row for row in table.splitlines() if row.startswith("| ")}
+    for option, rule, words in (
+        ("`--request-limit`", "request_limit", "| 10 s for the head"),
+        ("`--total-limit`", "total_limit", "| 1 h |"),
+        ("`--idle-limit`", "idle_limit", "| 2 min |"),
+        ("`--replay-window`, `--replays`", "replay_window", "| 10 min after"),
+        ("`--drain`", "drain", "| 10 s |"),
+    ):
+        seconds = {"s": 1, "min": 60, "h": 3_600}[words.split(" ")[2]] * int(words.split(" ")[1])
+        assert words in told[option]
+        assert BACKEND_RULES[rule].seconds == seconds, option
+    assert f"{BACKEND_RULES['replays']} times" in told["`--replay-window`, `--replays`"]
