@@ -788,6 +788,10 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if not settings.heartbeat.ns:
+        raise UsageError(
+            "--heartbeat is 0: pings would never pause. Name a time, such as 20s, or 24h for as good as none."
+        )
     for name in ("request_limit", "total_limit", "idle_limit", "llm_silence", "llm_total"):
         if name in given and not given[name].ns:
             raise UsageError(

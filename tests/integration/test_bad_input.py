@@ -91,6 +91,7 @@ def refused(
         (["serve", "--host", ""], ["--host is empty"]),
         (["serve", "--answers", "upstream", "--llm-total", "0s"], ["--llm-total is 0"]),
         (["serve", "--heartbeat", "soon"], ["soon", "duration"]),
+        (["serve", "--heartbeat", "0s"], ["--heartbeat is 0"]),
         (["serve", "--llm-window", "soon"], ["soon", "duration"]),
         (["serve", "--answers", "upstream", "--misbehave", "loss"], ["--misbehave", "--answers script"]),
     ],
