@@ -16,7 +16,8 @@ from msgspec import Meta, Struct
 BODY_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """The record of one answer: 10,000 events of some hundred bytes."""
 MOST_EVENTS: Final = 20_000
-MOST_ATTEMPTS: Final = 200
+MOST_ATTEMPTS: Final = 2_000
+"""An EventSource that gets nowhere tries three times a second until the answer's time is over."""
 MOST_EXCHANGES: Final = 64
 LARGEST_DATA_CHARS: Final = 256 * 1024
 LATEST_MS: Final = 1e13

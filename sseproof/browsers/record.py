@@ -34,6 +34,8 @@ from sseproof.rundir.text import printable
 
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_US: Final = 1_000
+ATTEMPTS_IN_ROW: Final = 100
+"""As of a load run's streams; the last one matters more than the one before it."""
 SLACK_NS: Final = 30_000_000_000
 """What a clock may be unknown by, or step meanwhile."""
 NOT_TOLD: Final = "the browser does not tell FIN from RST"
@@ -176,6 +178,8 @@ class _Reader:
         previous: Instant | None = None
         for event in page.events:
             previous = self._event(row, event, previous)
+        if len(self._attempts) >= ATTEMPTS_IN_ROW:
+            self._attempts.pop()
         self._attempts.append(row)
         self._events += row.events
         self._new += row.new_events
@@ -304,7 +308,7 @@ class _Reader:
             end=last.end,
             status=last.status,
             attempts=self._attempts,
-            attempts_total=len(self._attempts),
+            attempts_total=len(pages),
             breaks=len(self._breaks),
             events=self._events,
             tokens=self._tokens,

@@ -190,7 +190,7 @@ def test_another_key_or_page_is_refused(desk: Desk) -> None:
         {"attempts": [{**ATTEMPT, "path": "/etc/passwd"}]},
         {"attempts": [{**ATTEMPT, "events": [[1.0, "x" * 300, "", ""]]}]},
         {"attempts": [{**ATTEMPT, "events": [["1", "x", "", ""]]}]},
-        {"attempts": [ATTEMPT] * 201},
+        {"attempts": [ATTEMPT] * 2_001},
         {"exchanges": []},
         {"exchanges": [[1.0, 1.0]]},
         {"stream": -1},
@@ -206,6 +206,15 @@ def test_a_record_out_of_bounds_is_refused(desk: Desk, fields: dict[str, Any]) -
     assert post(desk, "/start", **where)[0] == 200
     assert post(desk, "/stream", **{**where, **STREAM, **fields})[0] == 400
     assert sink.rows == [("started", 0)]
+
+
+def test_an_eventsource_that_gets_nowhere_is_taken(desk: Desk) -> None:
+    """The service's failure is none of the rig's: three tries a second for some minutes."""
+    sink = Kept()
+    where = {"page": begun(desk, sink), "variant": "firefox-eventsource", "stream": 0}
+    assert post(desk, "/start", **where)[0] == 200
+    assert post(desk, "/stream", **{**where, **STREAM, "attempts": [ATTEMPT] * 2_000})[0] == 200
+    assert sink.rows == [("started", 0), ("ended", 0)]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff\xfe", b"null", b"[" * 100_000])

@@ -168,6 +168,16 @@ def test_heartbeats_are_no_events_of_the_answer() -> None:
     assert (record.heartbeats, record.doubled, record.tokens) == (1, 0, 2)
 
 
+def test_an_eventsource_that_gets_nowhere_has_as_many_attempts_as_it_made() -> None:
+    first = attempt(0, 10, "broken", [delta(5, 1)])
+    tries = [attempt(10 + number, 11 + number, "refused", opened_ms=None) for number in range(1_998)]
+    rows = read(first, *tries, attempt(2_010, 2_020, "total-timeout", opened_ms=None))
+    record, (row,) = rows.record, rows.breaks
+    assert (record.attempts_total, len(record.attempts), row.attempts) == (2_000, 100, 1_999)
+    assert [each.number for each in record.attempts[-2:]] == [99, 2_000]
+    assert (record.outcome, record.first_token is None) == ("stalled", False)
+
+
 def test_an_error_doubles_nothing() -> None:
     """It has no id: what the page is told with it is that of the event before."""
     error = PageEvent(T0_MS + 50, "error", "key-2", '{"message": "no"}')
