@@ -140,7 +140,7 @@ def test_a_wait_that_its_time_ends_is_no_connection_of_the_future(browser: Any) 
     def script(connection: Connection) -> None:
         connection.send(part(b"retry: 60000\n" + event('{"text": "a"}', number=1)) + b"0\r\n\r\n")
 
-    with reading(browser, script, total_ms=1_000) as (_, told, over):
+    with reading(browser, script, total_ms=3_000) as (_, told, over):
         over()
     assert [each.end for each in told.attempts] == ["ended", "total-timeout"]
     assert all(each.started_ms <= each.ended_ms for each in told.attempts)
