@@ -14,7 +14,7 @@ import dataclasses
 import ipaddress
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -358,10 +358,10 @@ class _Opened:
         """Of the browsers that were opened."""
         return [each.found.name for each in self._browsers]
 
-    def dead(self) -> str:
-        """A browser that ended by itself, in a sentence; empty while all run."""
+    def dead(self, among: Collection[str] | None = None) -> str:
+        """A browser (of these) that ended by itself, in a sentence; empty while all run."""
         for each in self._browsers:
-            if each.ended is not None:
+            if each.ended is not None and (among is None or each.found.name in among):
                 return f"{each.found.name.capitalize()} ended by itself with exit code {each.ended}."
         return ""
 
@@ -519,9 +519,7 @@ class _BrowserRun(Experiment):
                     self._injector.check()
                     if self._injector.is_lost:
                         return str(self._injector.problem)
-                if (problem := self._opened.dead()) and any(
-                    page.name in self._opened.names for page in waiting
-                ):
+                if problem := self._opened.dead([page.name for page in waiting]):
                     return problem
         for page in self._desk.pages:
             if page.problem:

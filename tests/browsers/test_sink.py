@@ -1,4 +1,4 @@
-"""What the desk is told, down to the rows of a run directory."""
+"""A run of browsers, without any: what the desk is told, down to the rows of a run directory, and who is missed."""
 
 import time
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from sseproof.browser_run import _Sink
+from sseproof.browser_run import _Opened, _Sink
 from sseproof.browsers.desk import Page
 from sseproof.browsers.posts import Exchange, Join, PageAttempt, Start, Stream
+from sseproof.browsers.programs import Found
 from sseproof.rundir.files import STARTS, STREAMS
 from sseproof.rundir.rows import AddressPlan, BrowserPlan
 from tests.integration.suite import rows
@@ -47,3 +48,13 @@ def test_an_account_is_taken_for_the_time_in_which_its_stream_was_read(sink: Any
     sink.ended(page, account(1, time.time() * 1e3))
     assert [row.stream for row in rows(tmp_path, STARTS)] == [0, 1]
     assert [(row.stream, row.outcome) for row in rows(tmp_path, STREAMS)] == [(1, "unreachable")]
+
+
+def test_a_browser_that_ends_when_its_page_is_through_breaks_nothing() -> None:
+    opened = _Opened({}, quiet=True)
+    ended: Any = SimpleNamespace(found=Found("chromium", "/usr/bin/chromium"), ended=-11)
+    runs: Any = SimpleNamespace(found=Found("firefox", "/usr/bin/firefox"), ended=None)
+    opened._browsers = [ended, runs]
+    assert opened.dead(["firefox", "safari"]) == ""
+    assert opened.dead(["chromium", "firefox"]) == "Chromium ended by itself with exit code -11."
+    assert opened.dead() == opened.dead(["chromium"])
