@@ -141,7 +141,11 @@ def _result(
         at_once=variant.browser.at_once,
     )
     if not mine and not open_:
-        result.state, result.next = "unknown", "unknown: its page ran no answer; see run.log"
+        # Nobody of its name joined, or its page went away before it began.
+        what = "its page ran no answer; see run.log"
+        if not variant.browser.started_by_us:
+            what += f", or {HOW_TO_OPEN}"
+        result.state, result.next = "unknown", f"unknown: {what}"
     if row is not None:
         result.resolution_ns = row.resolution_ns
         result.offset_error_ns = row.offset_error_ns

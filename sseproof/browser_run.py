@@ -12,8 +12,10 @@ Rules:
 import contextlib
 import dataclasses
 import ipaddress
+import re
 import socket
 import time
+import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +26,7 @@ from msgspec import Struct
 
 from sseproof.browsers import programs
 from sseproof.browsers.desk import CLIENT_FOLDER, CLIENT_NAME, Desk, Page
-from sseproof.browsers.posts import Job, Rendering, Start, Stream
+from sseproof.browsers.posts import NAME, Job, Join, Rendering, Start, Stream
 from sseproof.browsers.record import PageClock, Place, rows_of
 from sseproof.chaos.faults import OnFirst, ServerRestart, kind_of
 from sseproof.chaos.hops import HOW_TO_GET_NGINX, find_nginx
@@ -79,6 +81,7 @@ _OWN_TIMEOUTS: Final = [
 ]
 _OWN_LOAD: Final = [(name, getattr(Load(), name)) for name in ("payloads", "think", "max_requests", "drain")]
 """What of a scenario no page is told, with what it is where nobody asks for it."""
+_IN_VARIANT: Final = re.compile(r"\bin\s+variant\s+(\S+)")
 _CLAIMS: Final = ("success = 100%", "utf8 = 100%", "lost = 0", "doubled = 0", "reconnect p95 < 1s")
 
 
@@ -136,14 +139,36 @@ def choose(scenario: Path | None, options: Mapping[str, Any]) -> Choice:
 
 def dry(choice: Choice, *, environ: Mapping[str, str], sets: list[str], flags: dict[str, Any]) -> Resolved:
     """The scenario as it would run with the browsers of this machine. Raises UsageError or RigError."""
-    names = _planned(choice, check_choice(choice, environ))
+    names = _planned(choice, check_choice(choice, environ), flags)
     return resolve_for(choice, names, environ=environ, sets=sets, flags=flags)
 
 
-def _planned(choice: Choice, browsers: Sequence[programs.Found]) -> list[tuple[str, BrowserClient]]:
-    """The variants of our own browsers; where there are none, of one that may join."""
+def _planned(
+    choice: Choice, browsers: Sequence[programs.Found], flags: Mapping[str, Any]
+) -> list[tuple[str, BrowserClient]]:
+    """The variants of our own browsers and of those that are claimed; where there are none, of one that may join."""
     names: list[str] = [each.name for each in browsers]
-    return [(f"{name}-{client}", client) for name in names or ["other"] for client in choice.clients]
+    claimed = _claimed(choice, flags)
+    known = [(f"{name}-{client}", client) for name in names for client in choice.clients]
+    known += [each for each in claimed.items() if each not in known]
+    return known or [(f"other-{client}", client) for client in choice.clients]
+
+
+def _claimed(choice: Choice, flags: Mapping[str, Any]) -> dict[str, BrowserClient]:
+    """Variants of browsers that may join, as claims name them: who makes a claim can't know yet who will."""
+    if not choice.wait_s:
+        return {}
+    texts = flags.get("claims")
+    if texts is None and choice.scenario is not None:
+        with contextlib.suppress(OSError, ValueError):  # what is wrong with it is said where it is read
+            texts = tomllib.loads(choice.scenario.read_text("utf-8")).get("claims")
+    found: dict[str, BrowserClient] = {}
+    for text in texts if isinstance(texts, list) else ():
+        for name in _IN_VARIANT.findall(str(text)):
+            for client in choice.clients:
+                if name.endswith(f"-{client}") and NAME.fullmatch(name.removesuffix(f"-{client}")):
+                    found[name] = client
+    return found
 
 
 def check_choice(choice: Choice, environ: Mapping[str, str]) -> list[programs.Found]:
@@ -293,7 +318,7 @@ def run_browsers(
     """
     browsers = check_choice(choice, environ)
     # What can be refused is refused before a browser opens.
-    planned = resolve_for(choice, _planned(choice, browsers), environ=environ, sets=sets, flags=flags)
+    planned = resolve_for(choice, _planned(choice, browsers, flags), environ=environ, sets=sets, flags=flags)
     interruption = Interruption()
     interruption.install()
     with contextlib.ExitStack() as parts:
@@ -305,6 +330,7 @@ def run_browsers(
         for found in browsers:
             opened.open(found, desk.address)
         users = _joined(desk, opened, choice, interruption, quiet=quiet)
+        users += _missing(_claimed(choice, flags), users)
         resolved = resolve_for(
             choice, [(user.name, user.client) for user in users], environ=environ, sets=sets, flags=flags
         )
@@ -404,6 +430,21 @@ def _joined(
     return [User(f"{page.name}-{client}", page, client) for page in pages for client in choice.clients]
 
 
+def _missing(claimed: Mapping[str, BrowserClient], users: Sequence[User]) -> list[User]:
+    """Variants that are claimed and that nobody opened: they stay in the plan, and their claims unknown."""
+    known = {user.name for user in users}
+    nobody = Join(key="", page="", user_agent="", resolution_ms=0.0)
+    return [
+        User(
+            name,
+            Page(id="", name=name.removesuffix(f"-{client}"), version="", joined=nobody, seen_s=0.0),
+            client,
+        )
+        for name, client in claimed.items()
+        if name not in known
+    ]
+
+
 def print_address(address: str, choice: Choice) -> None:
     """Where people open the page; on standard error also of a quiet run, which would else wait for nobody."""
     say(
@@ -485,7 +526,8 @@ class _BrowserRun(Experiment):
         try:
             jobs: dict[str, list[Job]] = {}
             for side in self._sides:
-                jobs.setdefault(self._user(side).page.id, []).append(sink.job(side))
+                if page := self._user(side).page.id:  # a browser that nobody opened has none
+                    jobs.setdefault(page, []).append(sink.job(side))
             self._desk.begin(jobs, sink)
             problem = self._watch_pages()
         except SuiteError as error:

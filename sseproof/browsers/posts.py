@@ -192,6 +192,8 @@ _ORDER: Final = (
     ("chromium", re.compile(r"\b(?:HeadlessChrome|Chrome|Chromium|CriOS)/([\d.]+)")),
     ("safari", re.compile(r"\bVersion/([\d.]+).*\bSafari/")),
 )
+NAME: Final = re.compile(rf"(?:mobile-)?(?:{'|'.join(name for name, _ in _ORDER)}|other)(?:-[1-9][0-9]*)?")
+"""What `browser_of` and `unique` call browsers."""
 _MOBILE: Final = re.compile(r"\b(?:Mobile|Android|iPhone|iPad)\b")
 
 
