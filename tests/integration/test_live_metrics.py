@@ -297,6 +297,23 @@ def test_rates_are_of_counters_and_quantiles_of_histograms():
             assert "le" in inner, title
 
 
+SPARSE = {"sse_streams_total": "outcome", "sse_server_errors_total": "endpoint"}
+"""Counters that are not there before the first of a kind, and the label that chooses among them."""
+
+
+def test_a_share_of_none_is_drawn_as_0():
+    """Where nothing succeeded there is no success to be divided: a panel without data would look as before the run."""
+    shares = []
+    for title, query, _ in queries():
+        part = getattr(parsed(query), "lhs", None)
+        for each in [] if part is None else selectors(part):
+            if SPARSE.get(each.name) in {matcher.name for matcher in each.matchers.matchers}:
+                shares.append(title)
+                assert " or 0 * sum by (" in query, title
+                break
+    assert shares == ["Error rate per endpoint", "Connection success"]
+
+
 def test_it_can_be_imported_anywhere():
     """No server's own names: the source of the data is asked for, and nothing else is."""
     (source, *others) = DASHBOARD["templating"]["list"]
