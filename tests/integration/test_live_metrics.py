@@ -314,6 +314,12 @@ def test_a_share_of_none_is_drawn_as_0():
     assert shares == ["Error rate per endpoint", "Connection success"]
 
 
+@pytest.mark.parametrize("counter", ["sse_streams_total", "sse_attempts_total", "sse_defects_total"])
+def test_a_single_error_is_drawn(counter):
+    """A counter that begins at 1 has no rate: what came once in a run would be on no panel."""
+    assert not [title for title, query, _ in queries() if re.search(rf"\brate\({counter}\b", query)]
+
+
 def test_it_can_be_imported_anywhere():
     """No server's own names: the source of the data is asked for, and nothing else is."""
     (source, *others) = DASHBOARD["templating"]["list"]
