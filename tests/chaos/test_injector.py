@@ -328,7 +328,7 @@ def test_a_slow_disk_takes_nothing_from_the_length_of_a_window(
         await_row(tmp_path, "verified", 1)
     appender.close()
     lasted_ns = row_of(tmp_path, "heal-intent", 1).at_ns - row_of(tmp_path, "applied", 1).call_sent_ns
-    assert lasted_ns >= 290_000_000
+    assert lasted_ns >= 200_000_000, "and not what a sync of 400 ms left of it"
 
 
 @contextmanager
