@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from sseproof.rundir.text import printable
+
 DECODED_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """A bomb makes a thousand bytes of each; what a look received is 4 MiB at most."""
 _BROTLI_BYTES: Final = 65_536
@@ -45,14 +47,14 @@ class Decoded:
         self.data = bytearray()
         self.sizes: list[int] = []
         self.problem = ""
-        """Why the rest is missing: an unknown coding, damage, or the limit."""
+        """Why the rest is missing: an unknown coding, damage, or the limit; printable."""
         self.damaged = False
         """It is the body's fault: nobody can read it."""
         coding = coding.strip().lower()
         self.coding = "" if coding == "identity" else coding
         coder = _coder(self.coding)
         if self.coding and coder is None:
-            self.problem = f"Content-Encoding {self.coding} can't be read here"
+            self.problem = f"Content-Encoding {printable(self.coding, 40)} can't be read here"
         for part in parts:
             if not self.problem:
                 if coder is None:

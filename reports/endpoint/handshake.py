@@ -262,11 +262,11 @@ def _content_encoding(case: Case) -> Outcome:
     if compression_bursty(case):
         return failed(f"{offered}, and then held back.", fix)
     if squeezed.decoded.problem:
-        return warned(f"{offered}; {_PIECES}.", fix)
+        return warned(f"{offered}; {squeezed.decoded.problem}, {_PIECES}.", fix)
     return warned(f"{offered}; it came in time here.", fix)
 
 
-_PIECES: Final = "that can't be read here, and its pieces came about as often as those of the plain answer"
+_PIECES: Final = "and its pieces came about as often as those of the plain answer"
 
 
 def _content_length(case: Case) -> Outcome:

@@ -131,6 +131,9 @@ def test_content_codings() -> None:
     assert Decoded("identity", [b"ab"]).coding == ""
     zstd = Decoded("zstd", [b"ab"])
     assert (zstd.problem, zstd.damaged) == ("Content-Encoding zstd can't be read here", False)
+    hostile = Decoded("\u202e\x1b[2J" + "x" * 9_000, [b"ab"]).problem
+    assert hostile.isprintable()
+    assert len(hostile) < 120
 
 
 TEXT = 'data: {"text": "نجاح 100٪"}\n\n'.encode() * 9

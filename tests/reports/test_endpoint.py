@@ -531,6 +531,18 @@ def test_brotli_is_read_as_any_other_coding() -> None:
     assert (found["H07"], found["B06"]) == ("fail", "fail")
 
 
+def test_more_than_we_decode_is_no_coding_that_we_can_not_read() -> None:
+    squeeze = zlib.compressobj(wbits=31)
+    parts = [
+        squeeze.compress(each + b": " + b"x" * 200_000 + b"\n\n") + squeeze.flush(zlib.Z_SYNC_FLUSH)
+        for each in events()
+    ]
+    report = judged(probed(events()), probed(parts, start=head(content_encoding="gzip"), probe="gzip"))
+    said = {each.id: each for each in report.findings}
+    assert (said["H07"].verdict, said["B06"].verdict) == ("warn", "pass")
+    assert "can't be read here" not in said["H07"].sentence + said["B06"].sentence
+
+
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate"])
 def test_a_compressed_answer_that_nobody_can_read_fails(coding: str) -> None:
     """It comes in time, and a browser shows nothing of it."""
