@@ -11,6 +11,7 @@
 - Events with an age and attempts after breaks come as they come.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -170,14 +171,17 @@ def check_faults(resolved: Resolved) -> None:
 
 
 def _check_begins(resolved: Resolved, variant: Variant) -> None:
-    """Raises UsageError for what would begin when the streams of a closed loop are over whatever they do."""
+    """Raises UsageError for what would begin when the streams of a closed loop are over whatever they do.
+
+    Of a fault that comes several times the first time counts: how often it comes is an upper limit there.
+    """
     latest_s = _over_by_s(resolved, variant)
     if latest_s is None:
         return
     begins = [
         (f"the fault of group {spec.name!r}", start_ms / 1e3)
         for spec in resolved.groups
-        for start_ms, _ in windows_of(spec.fault)
+        for start_ms, _ in itertools.islice(windows_of(spec.fault), 1)
     ]
     if resolved.scenario.phases:  # those of the faults' own times end with the load
         begins += [(f"the phase {phase.name!r}", phase.start_ms / 1e3) for phase in resolved.phases]

@@ -199,7 +199,7 @@ def test_the_buffer_of_nginx_is_a_page(nginx: Path, tmp_path: Path) -> None:
 
     def serve(connection: socket.socket) -> None:
         connection.sendall(HEAD)
-        for number in range(300):
+        for number in range(1_500):
             connection.sendall(b"data: %050d\n\n" % number)
             threading.Event().wait(0.0005)  # or all would lie in the socket, and nginx take it in one
 

@@ -142,6 +142,11 @@ def test_a_fault_after_the_end_of_the_load_is_refused_before_anything_starts(loa
     check_faults(planned(text + WHEN.format(after_s - 0.1), tmp_path))
 
 
+def test_a_fault_that_begins_in_time_may_come_more_often_than_streams_last(tmp_path):
+    again = WHEN.format(5).replace('duration = "1s"', 'duration = "1s", every = "5s", times = 4')
+    check_faults(planned(f"[load]\nusers = 25\nstreams = 25\n{again}", tmp_path))
+
+
 def test_a_phase_after_the_last_stream_is_refused_before_anything_starts(tmp_path):
     text = '[load]\nusers = 5\nstreams = 5\n[phases]\nbaseline = "{}s"\nrecovery = "1s"\n'
     with pytest.raises(UsageError, match="the phase 'recovery' would begin 12 s"):
