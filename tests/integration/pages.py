@@ -112,7 +112,7 @@ def streams(
 
     def script(connection: Connection) -> None:
         connection.send(CHUNKED_HEAD)
-        for part in parts:
+        for part in filter(None, parts):  # an empty chunk is the last one
             connection.send(b"%x\r\n%b\r\n" % (len(part), part))
         if taken:
             attempts = connection.server.script

@@ -622,7 +622,7 @@ class TestOurSide:
         """
         attempts = stage.play(script)
         found = stage.page.evaluate(slow)
-        assert found["result"]["outcome"] == "complete"
+        assert found["result"]["outcome"] == "complete", (found["result"], attempts.last_ids)
         assert found["seen"] == list(range(1, 301))
         assert found["most"] == 1, "one at a time"
         assert len(attempts.seen) == found["result"]["attempts"]
