@@ -96,6 +96,22 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--seed", type=int, metavar="N", help="Reproduces the inputs of a run; ends its folder's name."
+    )(command)
+
+
+def _run_folder_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")(command)
+
+
+def _toxiproxy_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
+    )(command)
+
+
 def _on_unknown_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--on-unknown",
@@ -209,12 +225,10 @@ def _outputs(options: dict[str, Any]) -> "Outputs":
     "--remote-workers", type=int, metavar="N", help="Further ones on other machines; see `sseproof worker`."
 )
 @click.option("--master-bind", metavar="HOST:PORT", help="Where those join (default: loopback, a free port).")
-@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; ends its folder's name.")
-@click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")
+@_seed_option
+@_run_folder_option
 @click.option("--label", "labels", metavar="K=V", multiple=True, help="Kept with the run.")
-@click.option(
-    "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
-)
+@_toxiproxy_option
 @click.option(
     "--locustfile", metavar="FILE", help="Your own Locust users (SSEUser) instead of the scenario's."
 )
@@ -356,14 +370,12 @@ def _repeatable(secrets: dict[str, str]) -> list[str]:
 
 
 @cli.command(context_settings=SETTINGS)
-@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; ends its folder's name.")
+@_seed_option
 @click.option(
     "--misbehave", default="", metavar="MODES", help="Plant defects in the robust service: loss,utf8,slow…"
 )
-@click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")
-@click.option(
-    "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
-)
+@_run_folder_option
+@_toxiproxy_option
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: load.streams=840.")
 @_metrics_port_option
 @_on_unknown_option
@@ -466,12 +478,10 @@ def demo(
     multiple=True,
     help='Such as "success >= 98% in variant firefox-sseconsumer".',
 )
-@click.option("--seed", type=int, metavar="N", help="Reproduces the inputs of a run; ends its folder's name.")
-@click.option("--out", metavar="DIR", help="Folder of run directories (default: runs).")
+@_seed_option
+@_run_folder_option
 @click.option("--label", "labels", metavar="K=V", multiple=True, help="Kept with the run.")
-@click.option(
-    "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
-)
+@_toxiproxy_option
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any scenario key: hop=nginx-plain.")
 @_metrics_port_option
 @_on_unknown_option
@@ -1212,9 +1222,7 @@ def chaos() -> None:
 @click.option("--duration", metavar="TIME", help="How long, instead of what the plan says.")
 @click.option("--seed", type=int, metavar="N", help="Reproduces the plan; ends its folder's name.")
 @click.option("--out", default="runs", show_default=True, metavar="DIR", help="Folder of run directories.")
-@click.option(
-    "--toxiproxy", metavar="PATH|URL", help="A Toxiproxy server, instead of the one we find or build."
-)
+@_toxiproxy_option
 @click.option(
     "--allow-target", "allow", metavar="HOST", multiple=True, help="You may break this host's link."
 )
