@@ -51,6 +51,7 @@ from sseproof.rundir.rows import (
     BrowserRow,
     GeneratorRow,
     Instant,
+    Plan,
     StartRow,
     StreamRecord,
     VariantPlan,
@@ -522,7 +523,7 @@ class _BrowserRun(Experiment):
 
     def _loaded(self) -> str:
         self._opened.log = self._log
-        sink = _Sink(self)
+        sink = _Sink(self._directory, self._run_id, self._plan)
         try:
             jobs: dict[str, list[Job]] = {}
             for side in self._sides:
@@ -576,10 +577,9 @@ class _BrowserRun(Experiment):
 class _Sink:
     """Puts on record what pages tell; called by the desk, one at a time."""
 
-    def __init__(self, run: _BrowserRun) -> None:
-        directory, run_id = run._directory, run._run_id  # noqa: SLF001  # one class in two parts
+    def __init__(self, directory: Path, run_id: str, plan: Plan) -> None:
         self._run_id = run_id
-        self._plan = run._plan  # noqa: SLF001  # as above
+        self._plan = plan
         self._starts: Appender[StartRow] = Appender(directory, STARTS, run_id)
         self._streams: Appender[StreamRecord] = Appender(directory, STREAMS, run_id)
         self._breaks: Appender[BreakRow] = Appender(directory, BREAKS, run_id)

@@ -27,7 +27,7 @@ def sink(tmp_path: Path) -> Any:
     planned = run.plan.variants[0]
     planned.browser = BrowserPlan(name="safari", client="sseconsumer", at_once=1)
     planned.addresses = [AddressPlan(host="127.0.0.1", port=20_001)]
-    made = _Sink(SimpleNamespace(_directory=tmp_path, _run_id=RUN, _plan=run.plan))  # type: ignore[arg-type]  # all it asks for
+    made = _Sink(tmp_path, RUN, run.plan)
     yield made
     made.close()
 
