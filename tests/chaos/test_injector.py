@@ -659,11 +659,9 @@ def test_a_server_that_ends_by_itself_is_noticed(server: Server, lease: PortLeas
     assert "failed" in steps(tmp_path)
 
 
-def test_a_server_that_ends_while_errands_wait_holds_nobody_up(
-    server: Server, lease: PortLease, tmp_path: Path
-) -> None:
-    """A window of two variants ends by two errands of the main thread, which finds the dead server in between."""
-    fault = Command(do=("true",), undo=("true",), after_ms=0, max_ms=300, shows="breaks")
+@contextmanager
+def commanding(fault: Command, server: Server, lease: PortLease, tmp_path: Path) -> Iterator[Injector]:
+    """An injector that does and undoes a command for two variants, and has begun."""
     spec = GroupSpec(name="g", share="100%", fault=fault)
     places = {"a": "127.0.0.1:9", "b": "127.0.0.1:9"}
     plan = plan_faults([spec], run="x", seed=1, upstreams=places, connect_ns=0, at_once=1)
@@ -674,17 +672,26 @@ def test_a_server_that_ends_while_errands_wait_holds_nobody_up(
         with Injector(plan, server, appender, {"a": command, "b": command}) as injector:
             injector.setup()
             injector.begin()
-            await_row(tmp_path, "heal-intent", 1, 2)
-            server.kill()
-            # A main thread that waits for the timer, which waits for it, is freed by this and the test fails.
-            freed = threading.Timer(10, injector._over.set)
-            freed.start()
-            await_problem(injector)
-            assert freed.is_alive()
-            freed.cancel()
+            yield injector
     finally:
         command.close()
         appender.close()
+
+
+def test_a_server_that_ends_while_errands_wait_holds_nobody_up(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """A window of two variants ends by two errands of the main thread, which finds the dead server in between."""
+    fault = Command(do=("true",), undo=("true",), after_ms=0, max_ms=300, shows="breaks")
+    with commanding(fault, server, lease, tmp_path) as injector:
+        await_row(tmp_path, "heal-intent", 1, 2)
+        server.kill()
+        # A main thread that waits for the timer, which waits for it, is freed by this and the test fails.
+        freed = threading.Timer(10, injector._over.set)
+        freed.start()
+        await_problem(injector)
+        assert freed.is_alive()
+        freed.cancel()
     assert [row.ok for row in rows(tmp_path) if row.step == "healed" and row.window == 1] == [True, True]
 
 
@@ -703,26 +710,14 @@ def test_a_command_is_done_again_and_its_longest_time_begins_anew(
         times=2,
         shows="breaks",
     )
-    spec = GroupSpec(name="g", share="100%", fault=fault)
-    places = {"a": "127.0.0.1:9", "b": "127.0.0.1:9"}
-    plan = plan_faults([spec], run="x", seed=1, upstreams=places, connect_ns=0, at_once=1)
-    plan = with_ports(plan, lease.ports[: len(plan.proxies)])
-    command = CommandBracket(fault, say=lambda line: None, environ=os.environ)
-    appender = journal(tmp_path)
-    try:
-        with Injector(plan, server, appender, {"a": command, "b": command}) as injector:
-            injector.setup()
-            injector.begin()
-            await_row(tmp_path, "applied", 1)
-            flag.touch()
-            deadline = time.monotonic() + 20
-            while not any(row.step == "verified" and row.window == 2 for row in rows(tmp_path)):
-                assert injector.check() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-    finally:
-        command.close()
-        appender.close()
+    with commanding(fault, server, lease, tmp_path) as injector:
+        await_row(tmp_path, "applied", 1)
+        flag.touch()
+        deadline = time.monotonic() + 20
+        while not any(row.step == "verified" and row.window == 2 for row in rows(tmp_path)):
+            assert injector.check() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
     assert told.read_text().split() == ["done", "undone"] * 2
     healed, applied = row_of(tmp_path, "healed", 2), row_of(tmp_path, "applied", 2)
     assert healed.call_answered_ns - applied.call_sent_ns > 600_000_000, "not over because the first one was"
