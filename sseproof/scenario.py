@@ -304,6 +304,8 @@ def _lay_out_variants(tree: Tree, above: Tree, origin: "_Origins") -> None:
 
 _LOADS: Final = ("users", "rate", "stages", "replay")
 """Keys of [load] that say how much load there is: each stands alone."""
+_ENDS: Final = ("streams", "duration")
+"""Keys of [load] that say where it ends: each stands alone."""
 _OF_SCHEDULES: Final = ("arrivals", "max_open")
 """Keys of [load] that only an open loop has."""
 
@@ -311,6 +313,7 @@ _OF_SCHEDULES: Final = ("arrivals", "max_open")
 def _give_way(below: Tree, layer: Tree, *, written: bool = True) -> None:
     """A layer that says how much load there is says it instead of what lies below, the kind of loop included.
 
+    So does one that says where it ends: a number of streams or a duration.
     `written`: what lies below is a file, whose keys of a schedule go with it; beside a closed loop of the same command
     they are a mistake.
     """
@@ -319,6 +322,9 @@ def _give_way(below: Tree, layer: Tree, *, written: bool = True) -> None:
         return  # a wrong kind of value is refused, with its name, where values are converted
     if any(key in load for key in _LOADS):
         for key in (*_LOADS, "model"):
+            lower.pop(key, None)
+    if any(key in load for key in _ENDS):
+        for key in _ENDS:
             lower.pop(key, None)
     stages = load.get("stages")
     of_users = isinstance(stages, list) and any(isinstance(each, dict) and "users" in each for each in stages)

@@ -142,6 +142,30 @@ def test_every_leaf_key_can_be_set_by_a_variable():
     assert len(names) == len(keys)
 
 
+@pytest.mark.parametrize(
+    ("file", "sets", "flags", "streams", "duration"),
+    [
+        ('duration = "60s"', [], {"streams": 149}, 149, None),
+        ("streams = 300", [], {"duration": "5s"}, None, "5s"),
+        ("streams = 300", ["load.duration=5s"], {}, None, "5s"),
+        ("", ["load.duration=5s"], {"streams": 149}, 149, None),
+        ('duration = "60s"\nrate = 5', [], {"streams": 20}, 20, None),
+    ],
+)
+def test_a_number_of_streams_or_a_duration_stands_instead_of_what_lies_below(
+    tmp_path, file, sets, flags, streams, duration
+):
+    text = f'[target]\nurl = "{URL}"\n[load]\n{file}\n[[variant]]\nname = "one"\n'
+    loaded = load(text, tmp_path, sets=sets, flags={"load": flags}).scenario.variant[0].load
+    assert (loaded.streams, loaded.duration and str(loaded.duration)) == (streams, duration)
+
+
+def test_a_variants_own_end_stands_instead_of_that_of_all(tmp_path):
+    text = f'[target]\nurl = "{URL}"\n[load]\nduration = "60s"\n[[variant]]\nname = "one"\nload = {{ streams = 7 }}\n'
+    loaded = load(text, tmp_path).scenario.variant[0].load
+    assert (loaded.streams, loaded.duration) == (7, None)
+
+
 @pytest.mark.parametrize("text", ["load.users", "=3", ""])
 def test_set_wants_key_and_value(text):
     assert "KEY=VALUE" in refused(sets=[text], flags={"target": {"url": URL}})
