@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from sseproof.reports.words import count_of
 from sseproof.rundir.errors import RigError
 
 DESCRIPTORS_A_PROCESS: Final = 200
@@ -112,8 +113,8 @@ def check_descriptors(demand: Demand) -> None:
     if allowed is not None and needed > allowed:
         room = max(1, allowed - DESCRIPTORS_A_PROCESS)
         raise RigError(
-            f"{largest} streams over {demand.workers} worker(s) need {needed} file descriptors a process, {allowed} are "
-            f"allowed: use --workers {-(-largest // room)} or more, at most {room * demand.workers} users, or raise "
+            f"{largest} streams over {count_of(demand.workers, 'worker')} need {needed} file descriptors a process, {allowed} "
+            f"are allowed: use --workers {-(-largest // room)} or more, or at most {room * demand.workers} users, or raise "
             "`ulimit -n`."
         )
     most = max(most, needed)
