@@ -26,6 +26,7 @@ from sseproof.planning import (
     expected_streams,
     expected_units,
     fixed_units,
+    judged_variant,
     most_at_once,
     planned_load,
     share_covered,
@@ -77,6 +78,8 @@ class PlannedVerdict(Struct):
     """The plan fixes n; otherwise it is what is to be expected."""
     phase: str | None = None
     """The phase that it speaks of."""
+    not_fixed: str = ""
+    """Why n is not known, and what would fix it; empty where it is."""
     at_looks: Chance | None = None
     """How likely each verdict is at some look before the end, in a run that goes on until it is decided."""
 
@@ -156,7 +159,7 @@ class DryRun(Struct):
                 planned.claim,
                 *(
                     f"  {line}"
-                    for line in _claim_lines(planned.plan, fixed=planned.fixed, phase=planned.phase)
+                    for line in _claim_lines(planned.plan, fixed=planned.fixed, not_fixed=planned.not_fixed)
                 ),
             ]
             if (later := planned.at_looks) is not None:
@@ -287,13 +290,16 @@ def _at_first_look(resolved: Resolved, claim: Claim, expected_rate: float | None
     n = int((first.streams or 0) * share_covered(resolved, claim)) if claim.unit == "stream" else None
     judged = structs.replace(claim, confidence=confidence_at(claim, first))
     plan = plan_claim(judged, n, expected_rate)
+    not_fixed = _not_fixed(resolved, claim) if n is None else ""
     at_looks = None
     if n and claim.form not in {"all", "none"}:
         numbered = [look for look in resolved.looks if look.streams is not None]
         sizes = [int((look.streams or 0) * share_covered(resolved, claim)) for look in numbered]
         confidences = [confidence_at(claim, look) for look in numbered]
         at_looks = chance_at_looks(sizes, confidences, plan.p0, plan.expected_rate)
-    return PlannedVerdict(claim=claim.text, plan=plan, fixed=n is not None, at_looks=at_looks)
+    return PlannedVerdict(
+        claim=claim.text, plan=plan, fixed=n is not None, not_fixed=not_fixed, at_looks=at_looks
+    )
 
 
 def _planned(resolved: Resolved, claim: Claim, expected_rate: float | None) -> PlannedVerdict:
@@ -306,7 +312,22 @@ def _planned(resolved: Resolved, claim: Claim, expected_rate: float | None) -> P
         plan=plan_claim(claim, n, expected_rate),
         fixed=fixed is not None,
         phase=claim.scope.phase,
+        not_fixed=_not_fixed(resolved, claim) if n is None else "",
     )
+
+
+def _not_fixed(resolved: Resolved, claim: Claim) -> str:
+    """Why the plan says nothing about the number of units, and what would."""
+    variant = judged_variant(resolved)
+    if claim.unit != "stream":
+        return f"{claim.unit}s come as they come"
+    if claim.scope.phase is not None:
+        return "how many streams a phase gets is known only of the schedule of an open loop (--rate)"
+    if variant.load.is_staged:
+        return "under stages of users it depends on how long an answer lasts"
+    if variant.target.kind == "subscription":
+        return "those of the warm-up are not judged, and a subscription lasts as long as the load (--users)"
+    return "fix it with --streams"
 
 
 def _wrapped(line: str) -> str:
@@ -317,7 +338,7 @@ def _wrapped(line: str) -> str:
     )
 
 
-def _claim_lines(plan: ClaimPlan, *, fixed: bool, phase: str | None = None) -> list[str]:
+def _claim_lines(plan: ClaimPlan, *, fixed: bool, not_fixed: str) -> list[str]:
     unit = f"{plan.unit}s"
     need = f"A pass needs at least {plan.needed_n} {unit}"
     advice = (
@@ -325,10 +346,7 @@ def _claim_lines(plan: ClaimPlan, *, fixed: bool, phase: str | None = None) -> l
     )
     rate = f"if {share_text(plan.expected_rate)} of them are good"
     if plan.n is None or plan.chance_if_good is None:
-        reason = f"{unit} come as they come" if plan.unit != "stream" else "fix it with --streams"
-        if phase is not None:
-            reason = "how many streams a phase gets is known only of the schedule of an open loop (--rate)"
-        return [f"{need}{advice}, {rate}.", f"The plan does not fix their number: {reason}."]
+        return [f"{need}{advice}, {rate}.", f"The plan does not fix their number: {not_fixed}."]
     chance = plan.chance_if_good
     allowed = "no pass is possible" if plan.allowed_failures is None else f"{plan.allowed_failures} may fail"
     return [

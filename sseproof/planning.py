@@ -230,6 +230,8 @@ def expected_units(resolved: Resolved, claim: Claim) -> int | None:
         return None if streams is None else _share_of(streams, _groups(resolved, claim))
     if claim.unit == "stream":
         streams = expected_streams(resolved)
+        if streams is None:
+            streams = _held_subscriptions(judged_variant(resolved))
         return None if streams is None else _share_of(streams, _groups(resolved, claim))
     if claim.unit != "break":
         return fixed_units(resolved, claim)
@@ -261,6 +263,14 @@ def expected_streams(resolved: Resolved, *, warmup: bool = False) -> int | None:
     fixed = fixed_streams(resolved, warmup=warmup)
     load = judged_variant(resolved).load
     return expected_starts(load, warmup=warmup) if fixed is None and load.is_open else fixed
+
+
+def _held_subscriptions(variant: Variant) -> int | None:
+    """In a closed loop by duration each user holds one, from the begin of load to its end; None elsewhere."""
+    load = variant.load
+    if variant.target.kind != "subscription" or load.is_open or load.is_staged or load.warmup is not None:
+        return None
+    return load.users
 
 
 def _streams_in(resolved: Resolved, name: str) -> int | None:

@@ -50,6 +50,32 @@ def test_a_schedule_fixes_its_streams_and_leaves_its_warm_up_out():
     assert "by schedule" in constant.to_text()
 
 
+def test_subscriptions_are_as_many_as_their_users():
+    held = ("target.kind=subscription", "load.duration=10s", "load.users=70", 'claims=["success >= 90%"]')
+    (success,) = planned(*held).claims
+    assert (success.plan.n, success.fixed, success.not_fixed) == (70, False, "")
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["load.duration=10s"], "fix it with --streams"),
+        (['load.stages=[{duration="9s", users=5}]'], "depends on how long an answer lasts"),
+        (["target.kind=subscription", "load.duration=10s", "load.warmup=1s"], "(--users)"),
+        (["load.duration=9s", "phases.one=4s", "phases.two=5s"], "open loop (--rate)"),
+        (
+            ["load.rate=5", "phases.one=4s", "phases.two=5s", 'claims=["gap p99 <= 1s in phase two"]'],
+            "gaps come",
+        ),
+    ],
+)
+def test_what_is_not_fixed_says_why_and_names_only_what_such_a_load_takes(sets, words):
+    scope = " in phase two" if "phases.two=5s" in sets else ""
+    text = " ".join(planned(f'claims=["success >= 90%{scope}"]', *sets).to_text().split())
+    _, said = text.split("The plan does not fix their number: ")
+    assert words in said
+
+
 def test_a_limit_that_would_refuse_the_run_is_said_before(monkeypatch):
     assert planned("load.users=3").refusal is None
     monkeypatch.setattr(limits, "ephemeral_range", lambda: (1000, 1001))
