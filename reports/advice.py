@@ -3,8 +3,10 @@
 Rules:
 - How many more units would decide is exact at the observed share (`statistics.further_units`); that such units come at
   the same pace as before is the only assumption, and the words say "about".
-- A run is made longer by its own measure: a number of streams by more of them, a duration by a longer one. Where faults
-  act at planned times, more of their kind come only with a longer plan, which the user has to write.
+- A run is made longer by its own measure: a number of streams by more of them, a duration by a longer one, subscriptions
+  that are held for the whole run by more users. Where faults act at planned times, more of their kind come only with a
+  longer plan, which the user has to write.
+- The option is one of the command that made the run, and outranks what else that command said.
 - The effort is that of the judged load alone, without the look before it and without other variants.
 """
 
@@ -61,8 +63,20 @@ def length_text(seconds: float) -> str:
     return f"{math.ceil(minutes)} min" if minutes < _MINUTES_IN_HOURS else f"{digits(minutes / 60.0)} h"
 
 
-def effort_of(history: History, variant: str | None, factor: float = 1.0) -> Effort | None:
-    """What the same run takes again, so many times as long; None where nothing shows it.
+class Further(Struct, kw_only=True):
+    """How many more units would decide, in words, and by how much the run has to grow for them."""
+
+    text: str
+    factor: float = 0.0
+    """0 where no run is proposed."""
+    wider: bool = False
+    """By more streams at once, and not by a longer load."""
+
+
+def effort_of(
+    history: History, variant: str | None, factor: float = 1.0, *, wider: bool = False
+) -> Effort | None:
+    """What the same run takes again, so many times as long (or as wide); None where nothing shows it.
 
     An interrupted run is taken for whole: at its pace until its planned end.
     """
@@ -86,7 +100,7 @@ def effort_of(history: History, variant: str | None, factor: float = 1.0) -> Eff
     )
     return Effort(
         streams=math.ceil(made * factor),
-        seconds=seconds * factor / scale,
+        seconds=seconds if wider else seconds * factor / scale,
         requests=math.ceil(requests * factor),
     )
 
@@ -114,10 +128,10 @@ def _whole_of(history: History, variant: str | None) -> float:
 
 
 def with_effort(
-    advice: str, history: History, variant: str | None, factor: float = 1.0
+    advice: str, history: History, variant: str | None, factor: float = 1.0, *, wider: bool = False
 ) -> tuple[str, Effort | None]:
     """The advice, with what its run takes before the full stop."""
-    effort = effort_of(history, variant, factor)
+    effort = effort_of(history, variant, factor, wider=wider)
     if effort is None or not advice.endswith("."):
         return advice, effort
     return f"{advice[:-1]} ({effort.to_text()}).", effort
@@ -130,50 +144,87 @@ def repeat_text(history: History) -> str:
     return text if len(text) <= _COMMAND_CHARS else ""
 
 
-def further(
-    claim: Claim, history: History, good: int, n: int, variant: str | None
-) -> tuple[str, float] | None:
-    """How many more units would decide and the option that makes them; with the factor by which the run grows.
+def further(claim: Claim, history: History, good: int, n: int, variant: str | None) -> Further | None:
+    """How many more units would decide and the option that makes them.
 
-    None when no more units are missing, and a factor of 0 where no number decides. `good` of `n` units are good.
+    None when no more units are missing. `good` of `n` units are good.
     """
     if claim.form in {"all", "none"}:
         more: int | None = max(claim.needed_units() - n, 0)
     else:
         more = statistics.further_units(good, n, claim.required_share(), claim.confidence)
     if more is None:
-        return CLOSE, 0.0
+        return Further(text=CLOSE)
     if more == 0:
         return None
     text = f"{more:,} more {claim.unit if more == 1 else plural(claim.unit)} like these would decide"
     if not n:
-        return f"{text}.", 0.0
+        return Further(text=f"{text}.")
     factor = (n + more) / n / _whole_of(history, variant)
     if factor <= 1.0:  # the plan holds as many, had it not been interrupted
-        return f"{text}: run it to its end.", 1.0
+        return Further(text=f"{text}: run it to its end.", factor=1.0)
     if claim.scope.phase is not None:  # a longer run has no more of any phase but the last
         longer = math.ceil(factor * 10) / 10
         phase = printable(claim.scope.phase)
-        return (
-            f"{text}: make phase {phase} {longer:g} times as long ([phases], or the times of the faults).",
-            0.0,
+        return Further(
+            text=f"{text}: make phase {phase} {longer:g} times as long ([phases], or the times of the faults)."
         )
-    option = _longer_run(history, variant, factor)
-    return f"{text}{f': {option}' if option else ''}.", factor
-
-
-def _longer_run(history: History, variant: str | None, factor: float) -> str:
-    """The option that makes the run so many times as long."""
     found = _load_of(history, variant)
-    if found is None:
+    wider = found is not None and claim.unit == "stream" and _held_throughout(history, variant, found[0])
+    option = "" if found is None else _larger_run(history, variant, *found, factor, wider=wider)
+    return Further(text=f"{text}{f': run with {option}' if option else ''}.", factor=factor, wider=wider)
+
+
+def _held_throughout(history: History, variant: str | None, load: Load) -> bool:
+    """Whether each user of a closed loop holds a subscription until the end: a longer load has no more streams."""
+    records = [record for record in history.streams if record.variant == variant]
+    return not load.is_open and load.streams is None and all(each.kind == "subscription" for each in records)
+
+
+def _larger_run(
+    history: History,
+    variant: str | None,
+    load: Load,
+    replay_ns: Sequence[int],
+    factor: float,
+    *,
+    wider: bool,
+) -> str:
+    """The option that makes the run so many times as long, or as wide; empty where only the scenario can."""
+    if load.stages or load.replay is not None:
         return ""
-    load = found[0]
+    if wider:
+        return _option(history, "users", f"{math.ceil(load.users * factor)}")
     if load.streams is not None:
-        return f"run with --set load.streams={math.ceil(load.streams * factor)}"
-    if load.duration is not None and not load.stages:
-        admitted_s = _admitted_s(history, variant, *found) or load.duration.seconds
-        return f"run with --duration {math.ceil(admitted_s * factor)}s"
-    return ""
+        return _option(history, "streams", f"{math.ceil(load.streams * factor)}")
+    if load.duration is None:
+        return ""
+    admitted_s = _admitted_s(history, variant, load, replay_ns) or load.duration.seconds
+    if not history.plan.looks:
+        return _option(history, "duration", f"{math.ceil(admitted_s * factor)}s")
+    if admitted_s * factor > load.duration.seconds:  # it went on for as long as it was allowed to
+        return _option(history, "max_duration", f"{math.ceil(admitted_s * factor)}s")
+    return _option(history, "streams", f"{math.ceil(_made(history, variant) * factor)}")
+
+
+_OPTIONS: Final = {
+    "run": {
+        "streams": "--streams",
+        "users": "--users",
+        "duration": "--duration",
+        "max_duration": "--max-duration",
+    },
+    "browsers": {"streams": "--answers"},
+}
+"""By the command that made the run. A flag outranks --set: beside --streams another number there would be ignored."""
+
+
+def _option(history: History, key: str, value: str) -> str:
+    command = [] if history.run is None else history.run.command
+    flag = _OPTIONS.get(command[1] if len(command) > 1 else "run", {}).get(key)
+    if flag is not None:
+        return f"{flag} {value}"
+    return f"--set {key if key == 'max_duration' else f'load.{key}'}={value}"
 
 
 def _load_of(history: History, variant: str | None) -> tuple[Load, Sequence[int]] | None:

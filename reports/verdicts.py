@@ -1041,10 +1041,11 @@ def _further(verdict: Verdict, claim: Claim, history: History, tally: _Tally) ->
     """How many more units would decide, and what run gives them; else what kept the missing ones open."""
     found = further(claim, history, tally.worst, tally.n, verdict.variant)
     if found is not None:
-        text, factor = found
-        if not factor:
-            return text
-        text, verdict.next_run = with_effort(text, history, verdict.variant, factor)
+        if not found.factor:
+            return found.text
+        text, verdict.next_run = with_effort(
+            found.text, history, verdict.variant, found.factor, wider=found.wider
+        )
         return text
     text = "Run again with a higher drain limit (--set load.drain=…), so that no stream is left open."
     if tally.open["dropped"]:

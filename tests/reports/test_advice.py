@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from sseproof.loadtests.settings import Load
+from sseproof.loadtests.settings import Load, Stage
 from sseproof.reports.advice import Effort, effort_of, length_text
 from sseproof.reports.history import read_history
 from sseproof.reports.looks import planned_looks
@@ -63,8 +63,11 @@ def test_a_run_that_a_look_ended_is_as_long_as_it_admitted_streams(run):
     for number in range(41):
         run.stream(start_ms=number * 50.0)
     assert effort(run) == Effort(streams=41, seconds=2.0, requests=41)
-    assert "run with --duration 5s (about 99 streams, 5 s and 99 requests)" in run.one("ttft p95 <= 1s").next
+    assert "run with --streams 99 (about 99 streams, 5 s and 99 requests)" in run.one("ttft p95 <= 1s").next
+    loaded(run, users=5, duration=Duration(2 * S))
+    assert "run with --max-duration 5s (about" in run.one("ttft p95 <= 1s").next
     run.plan.looks = []
+    loaded(run, users=5, duration=Duration(60 * S))
     assert effort(run) == Effort(streams=41, seconds=60.0, requests=41)
 
 
@@ -91,6 +94,56 @@ def test_an_open_loop_lasts_as_long_as_its_schedule(run):
     loaded(run, model="open", rate=4.0, duration=Duration(30 * S))
     run.streams(3, intended=run.at(0))
     assert effort(run).seconds == 30.0
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["sseproof", "run", "--streams", "40"], "--streams 59"),  # which --set would not outrank
+        (["sseproof", "demo", "--set", "load.streams=40"], "--set load.streams=59"),  # has no --streams
+        (["sseproof", "browsers", "--answers", "40"], "--answers 59"),
+    ],
+)
+def test_a_run_by_number_takes_more_by_an_option_of_its_own_command(run, command, option):
+    run.info.command = command
+    loaded(run, users=5, streams=40)
+    run.streams(40)
+    assert f"run with {option} (about 59 streams" in run.one("ttft p95 <= 1s").next
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        (
+            "success >= 90%",
+            "9 more streams like these would decide: run with --users 29 (about 29 streams, 10 s",
+        ),
+        (
+            "gap p99 <= 500ms",
+            "259 more gaps like these would decide: run with --duration 75s (about 150 streams, 75 s",
+        ),
+    ],
+)
+def test_subscriptions_take_more_users_and_their_gaps_a_longer_load(run, claim, words):
+    loaded(run, users=20, duration=Duration(10 * S))
+    run.claims(claim)
+    held = {"kind": "subscription", "outcome": "held", "end": "stopped", "ended": run.at(10_000)}
+    run.streams(20, **held, gaps=run.gaps(5, 5))
+    assert words in run.one(claim).next
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        {"model": "open", "replay": "starts.txt", "streams": 40},
+        {"model": "closed", "stages": [Stage(duration=Duration(9 * S), users=5)]},
+    ],
+)
+def test_stages_and_recorded_starts_grow_only_in_the_scenario(run, load):
+    loaded(run, **load)
+    run.plan.variants[0].replay_ns = list(range(40))
+    run.streams(40)
+    assert "19 more streams like these would decide (about 59 streams" in run.one("ttft p95 <= 1s").next
 
 
 def test_nothing_is_guessed_of_a_run_without_streams(run):
