@@ -89,8 +89,8 @@ _WELL: Final = {
 _SLOW: Final = {
     "token-rate": ("had {} or more", "had less than {}"),
     "stale": ("were stale for at most {} of their time", "were stale for more than {} of their time"),
-    "attempts": ("took at most {} attempts", "took more than {} attempts"),
-    "retries": ("took at most {} attempts", "took more than {} attempts"),
+    "attempts": ("took at most {}", "took more than {}"),
+    "retries": ("took at most {}", "took more than {}"),
     "gap": ("were within {}", "were longer than {}"),
     "age": ("were at most {} old", "were older than {}"),
     "fanout": ("were at most {} behind", "were more than {} behind"),
@@ -786,7 +786,8 @@ def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally)
         parts.append(f"{count_of(measured.peak, 'reconnection')} began within the worst second.")
     if claim.metric == "attempts" and tally.n:
         made = sum(unit.value or 0.0 for unit in measured.units)
-        parts.append(f"{made / tally.n:.3g} attempts a stream in the mean.")
+        mean = f"{made / tally.n:.3g}"
+        parts.append(f"{mean} {'attempt' if mean == '1' else 'attempts'} a stream in the mean.")
     if claim.metric == "utf8" and measured.without_text and tally.n:
         blind = "" if measured.without_text == tally.n else f" ({count_of(measured.without_text, 'stream')})"
         parts.append(f"Without a truth{blind} only ill-formed bytes and U+FFFD show.")
@@ -915,7 +916,7 @@ def _limit(claim: Claim) -> str:
         return duration_text(claim.limit_ns)
     if claim.value_kind in {"rate", "peak"}:
         return f"{digits(claim.value)}/s"
-    return share_text(claim.value) if claim.value_kind == "portion" else f"{claim.value:.0f}"
+    return share_text(claim.value) if claim.value_kind == "portion" else count_of(int(claim.value), "attempt")
 
 
 def _allowed(verdict: Verdict, claim: Claim) -> str:

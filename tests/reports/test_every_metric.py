@@ -476,6 +476,12 @@ class TestAttempts:
         )
         assert (result.figure.unit, result.figure.value) == ("number", 1.0)
 
+    def test_one_is_not_several(self, run):
+        run.streams(300, attempts_total=1)
+        assert run.one("attempts p90 <= 1").sentence == (
+            "All 300 streams took at most 1 attempt. 1 attempt a stream in the mean."
+        )
+
     def test_too_many(self, run):
         run.streams(80, attempts_total=1)
         run.streams(20, attempts_total=4)
