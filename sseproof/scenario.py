@@ -502,13 +502,21 @@ def _check_scopes(
         ):
             if name is None or name in known:
                 continue
-            there = "there are: " + ", ".join(dict.fromkeys(known)) if known else "the scenario has none"
-            end = "."
-            if word == "in phase" and not known:
-                there += ": add [phases], or a fault that begins and ends in the run (after, duration)"
+            there, end = "there are: " + ", ".join(dict.fromkeys(known)), "."
+            if not known:
+                there = f"the scenario has none: {_MAKES[word]}"
             elif word == "in phase" and (near := nearest(name, known)) is not None:
                 there, end = f"did you mean {near!r}", "?"
             raise UsageError(f'{place}: the claim "{claim.text}" says {word} {name!r}; {there}{end}')
+
+
+_MAKES: Final = {
+    "in variant": "add [[variant]] tables, or leave it out",
+    "in group": "a [[fault]] makes groups of streams; add one, or leave it out",
+    "in phase": "add [phases], or a fault that begins and ends in the run (after, duration)",
+    "after": "add a [[fault]], or leave it out",
+}
+"""What gives a scenario the names that a claim's scope asks for."""
 
 
 def _check_measured(placed: list[PlacedClaim], scenario: Scenario) -> None:

@@ -344,7 +344,7 @@ def test_a_server_of_the_run_needs_no_address(tmp_path):
     ("claim", "words"),
     [
         ("success >= 98% in group nobody", ["in group 'nobody'", "there are: late, clean"]),
-        ("success >= 98% in variant nobody", ["in variant 'nobody'", "the scenario has none"]),
+        ("success >= 98% in variant nobody", ["in variant 'nobody'", "has none: add [[variant]]"]),
         ("recovery = 100% after cut", ["after 'cut'", "there are: late, slow-first-byte"]),
         ("recovery = 100% after clean", ["after 'clean'", "there are: late"]),
         (
@@ -354,6 +354,11 @@ def test_a_server_of_the_run_needs_no_address(tmp_path):
     ],
 )
 def test_a_claim_about_a_name_that_the_scenario_lacks_is_refused(tmp_path, claim, words):
+    """Which there are, or what would give it some."""
+    for scope in ("in group clean", "after cut"):
+        bare = refused(flags={"target": {"url": URL}, "claims": [f"success >= 98% {scope}"]})
+        assert "the scenario has none:" in bare
+        assert "[[fault]]" in bare
     fault = '[[fault]]\nname = "late"\nkind = "slow-first-byte"\nshare = "20%"\ndelay = "1s"\n'
     text = f"claims = ['{claim}']\n[target]\nurl = \"{URL}\"\n{fault}"
     sentence = refused(text, tmp_path)
