@@ -232,7 +232,7 @@ def listened_by(pids: Iterable[int]) -> list[int]:
 
 
 def nobody_listens(ports: Sequence[int], limit_s: float = 0) -> None:
-    """Each of them refuses, at once or within the limit.
+    """Each of them refuses, at once or within the limit; one that a test beside this one has by now is as free.
 
     After a kill it takes a moment: a dying process loses its memory first, which takes it out of the lists of the living,
     and its sockets last.
@@ -241,7 +241,21 @@ def nobody_listens(ports: Sequence[int], limit_s: float = 0) -> None:
     deadline = time.monotonic() + limit_s
     while (open_ports := [port for port in ports if listening(port)]) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert open_ports == []
+    assert sorted({*open_ports} - {*listened_by(neighbours() if open_ports else ())}) == []
+
+
+def neighbours() -> set[int]:
+    """The other workers of pytest-xdist and all that they started; nobody without it.
+
+    Not what has lost its parent: that is somebody's leftover.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return set()
+    parents = {pid: parent_of(entry) for pid, entry in _processes()}
+    found = {pid for pid, parent in parents.items() if parent == os.getppid() and pid != os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
 
 
 def carrying(marker: str) -> list[int]:
@@ -288,6 +302,12 @@ def gone_from(folder: Path, limit_s: float = 5) -> dict[int, str]:
 def state(entry: Path) -> str:
     """The letter of a process's state; empty when it is gone."""
     return _read(entry / "stat").decode(errors="replace").rpartition(")")[2].strip()[:1]
+
+
+def parent_of(entry: Path) -> int:
+    """The process that started this one, or that took it over; 0 when it is gone."""
+    fields = _read(entry / "stat").decode(errors="replace").rpartition(")")[2].split()
+    return int(fields[1]) if fields else 0
 
 
 def _processes() -> Iterator[tuple[int, Path]]:

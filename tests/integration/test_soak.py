@@ -359,25 +359,14 @@ class Lane:
         return {self.place} if moment == "start" else self.directories() - before
 
 
-def still_open(victim: Victim, limit_s: float = 5) -> list[int]:
-    """Ports of a run that somebody still listens on and no neighbour does: a free port may be another test's by now."""
-    ports = {*victim.heard, *(ports_of(victim.directory) if victim.directory else ())}
-    deadline = time.monotonic() + limit_s
-    while (left := {port for port in ports if listening(port)}) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if not left:
-        return []
-    neighbours = living_in(victim.cwd.parents[2]).keys() - living(victim.cwd).keys()
-    return sorted(left - set(listened_by(neighbours)))
-
-
 def nothing_is_left(victim: Victim) -> None:
     """No process, no port, nothing that its command did; its record can be judged."""
     deadline = time.monotonic() + 5
     while (left := living(victim.cwd)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left == {}
-    assert still_open(victim) == []
+    if ports := {*victim.heard, *(ports_of(victim.directory) if victim.directory else ())}:
+        nobody_listens(sorted(ports), limit_s=5)
     assert not (victim.cwd / DONE).exists(), "the command was not undone"
     assert b"Traceback" not in (victim.cwd / "said").read_bytes()
     if victim.directory is not None:
