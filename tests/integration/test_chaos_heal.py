@@ -88,18 +88,18 @@ def killed(cwd: Path, other: Server) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
-def crashed(tmp_path_factory: pytest.TempPathFactory, other: Server, before: dict[str, ProxyState]) -> Path:
+@pytest.fixture
+def crashed(tmp_path: Path, other: Server, before: dict[str, ProxyState]) -> Path:
     """The working folder of the killed run, whose proxies are still on the server."""
-    cwd = tmp_path_factory.mktemp("crashed")
-    directory = killed(cwd, other)
+    directory = killed(tmp_path, other)
     assert len(plan_of(directory)["faults"]["proxies"]) == len(other.client.proxies()) - len(before)
-    return cwd
+    return tmp_path
 
 
-def test_exactly_what_the_run_made_is_taken_back(
+def test_exactly_what_the_run_made_is_taken_back_once(
     other: Server, before: dict[str, ProxyState], crashed: Path
 ) -> None:
+    """A second time nothing is left, and the crashed run can be judged; a service that is still away is told."""
     directory = directory_of(crashed)
     proxies = plan_of(directory)["faults"]["proxies"]
     url = f"http://{other.client.place}"
@@ -123,20 +123,16 @@ def test_exactly_what_the_run_made_is_taken_back(
     last = [(row.step, row.ok) for row in rows(directory, FAULTS)][-3:]
     assert last == [("heal-intent", None), ("healed", True), ("verified", True)]
 
-
-def test_a_second_time_nothing_is_left_and_the_crashed_run_can_be_judged(
-    other: Server, before: dict[str, ProxyState], crashed: Path
-) -> None:
-    directory = directory_of(crashed)
     recorded = (directory / FAULTS.name).read_bytes()
-    done = sseproof(
-        "chaos", "heal", str(directory), "--toxiproxy", f"http://{other.client.place}", cwd=crashed
-    )
+    done = sseproof("chaos", "heal", str(directory), "--toxiproxy", url, cwd=crashed)
     assert done.returncode == 0, done.stderr
     assert "Nothing of ours is left" in done.stdout
     assert "3 of other people are as they were" in done.stdout
     assert (directory / FAULTS.name).read_bytes() == recorded
     assert sseproof("judge", str(directory), cwd=crashed).returncode in {0, 2}
+    done = sseproof("chaos", "heal", "--toxiproxy", url, "--url", "http://127.0.0.1:9/", cwd=crashed)
+    assert done.returncode == 70
+    assert "GET http://127.0.0.1:9/ failed" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -158,10 +154,3 @@ def test_what_can_not_be_is_said_in_one_sentence(
     assert done.returncode == code, done.stdout + done.stderr
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_a_url_that_answers_badly_is_said(other: Server, crashed: Path) -> None:
-    url = f"http://{other.client.place}"
-    done = sseproof("chaos", "heal", "--toxiproxy", url, "--url", "http://127.0.0.1:9/", cwd=crashed)
-    assert done.returncode == 70
-    assert "GET http://127.0.0.1:9/ failed" in done.stderr
