@@ -62,17 +62,17 @@ def test_one_process(tmp_path):
 def test_a_master_and_two_workers(tmp_path):
     with served() as url:
         address = f"{url}?events=4&interval_ms=20"
-        with PortLease(1) as lease:
+        with PortLease(1) as lease:  # held until the end: another test's run would take a port that is let go
             port = str(lease.ports[0])
-        master = locust(
-            *["--host", address, "-u", "6", "-r", "6", "-t", "6s", "--master", "--expect-workers", "2"],
-            *["--master-bind-host", "127.0.0.1", "--master-bind-port", port],
-            cwd=tmp_path,
-        )
-        workers = [locust("--worker", "--master-port", port, cwd=tmp_path) for _ in range(2)]
-        out, _ = master.communicate(timeout=60)
-        for worker in workers:
-            worker.communicate(timeout=30)
+            master = locust(
+                *["--host", address, "-u", "6", "-r", "6", "-t", "6s", "--master", "--expect-workers", "2"],
+                *["--master-bind-host", "127.0.0.1", "--master-bind-port", port],
+                cwd=tmp_path,
+            )
+            workers = [locust("--worker", "--master-port", port, cwd=tmp_path) for _ in range(2)]
+            out, _ = master.communicate(timeout=60)
+            for worker in workers:
+                worker.communicate(timeout=30)
     directory = directory_of(tmp_path)
     began, ended = numbers(directory)
     assert began == ended, out

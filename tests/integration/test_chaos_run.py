@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import random
 import re
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Self
 import pytest
 
 from sseproof.chaos.install import install
-from sseproof.chaos.processes import PortLease
+from sseproof.chaos.processes import PORTS_FROM, PortLease
 from sseproof.chaos.toxiproxy import Server
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import FAULTS, RUN_NAME, lines_of, read_document
@@ -109,11 +110,11 @@ def test_it_breaks_by_port_until_it_is_told_to_end_and_heals(
     tmp_path: Path, service: Upstream, number: signal.Signals
 ) -> None:
     with Running(tmp_path, service.place, CUT + AWAY, "--json") as chaos:
+        chaos.until("away: refused acts, time 1")
+        assert not listening(chaos.ports["away"])
         heard = fetch(chaos.ports["cut"])
         assert (heard.data, heard.end) == (WHOLE[:900], "rst")
         assert fetch(chaos.ports["clean"]).data == WHOLE
-        chaos.until("away: refused acts, time 1")
-        assert not listening(chaos.ports["away"])
         chaos.until("away: healed and verified")
         assert fetch(chaos.ports["away"]).data == WHOLE
         journal = json.loads(chaos.ended(number))
@@ -231,11 +232,9 @@ def has_ipv6() -> bool:
 
 
 def test_a_service_that_is_not_there_yet_is_said_and_waited_for(tmp_path: Path) -> None:
-    with PortLease(1) as lease:
-        port = lease.ports[0]
-    with Running(tmp_path, f"127.0.0.1:{port}", CUT) as chaos:
+    with PortLease(1) as lease, Running(tmp_path, f"127.0.0.1:{lease.ports[0]}", CUT) as chaos:
         (line,) = (line for line in chaos.lines if line.startswith("Nobody takes connections at"))
-        assert f"127.0.0.1:{port} yet (Connection refused)" in line
+        assert f"127.0.0.1:{lease.ports[0]} yet (Connection refused)" in line
         assert chaos.process.poll() is None
 
 
@@ -251,10 +250,20 @@ def test_a_server_of_ours_that_goes_away_ends_it(tmp_path: Path, service: Upstre
     nobody_listens(list(chaos.ports.values()))
 
 
+def two_apart() -> int:
+    """The first of two free ports that are let go and not lost: neither leases nor the kernel take one from there."""
+    while True:
+        first = random.randrange(10_000, PORTS_FROM, 2)
+        try:
+            PortLease.of([first, first + 1]).close()
+        except UsageError:
+            continue
+        return first
+
+
 def test_the_same_ports_can_be_had_again_at_once(tmp_path: Path, service: Upstream) -> None:
     """Each cut by FIN leaves a connection in TIME_WAIT on our side of it."""
-    with PortLease(2) as lease:
-        first = lease.ports[0]
+    first = two_apart()
     text = CUT.replace("rst", "fin")
     for _ in range(2):
         with Running(tmp_path, service.place, text, "--listen", str(first)) as chaos:
@@ -427,7 +436,8 @@ IN_FAULT = '[[fault]]\nname = "away"\nkind = "refused"\nphase = "fault"\n'
 
 
 def test_a_plan_has_phases_too_and_ends_with_the_last(tmp_path: Path, service: Upstream) -> None:
-    with Running(tmp_path, service.place, PHASES + IN_FAULT, "--json") as chaos:
+    phases = PHASES.replace('fault = "400ms"', 'fault = "1s"')
+    with Running(tmp_path, service.place, phases + IN_FAULT, "--json") as chaos:
         chaos.until("phase fault begins")
         chaos.until("away: refused acts")
         chaos.until("phase recovery begins")
@@ -443,7 +453,8 @@ def test_a_plan_has_phases_too_and_ends_with_the_last(tmp_path: Path, service: U
     ]
     (applied,) = (row for row in answered["journal"] if row["step"] == "applied" and row.get("window"))
     (healed,) = (row for row in answered["journal"] if row["step"] == "healed" and row.get("window"))
-    assert 350 < (healed["call_sent_ns"] - applied["call_sent_ns"]) / 1e6 < 2_400
+    lasted_ms = (healed["call_sent_ns"] - applied["call_sent_ns"]) / 1e6
+    assert 500 < lasted_ms < 3_000, "the phase, though a busy machine makes either call late"
 
 
 @pytest.mark.parametrize(
