@@ -1,6 +1,7 @@
 """`sseproof compare` and `sseproof runs` on real runs: a healthy service, a worse one, and a run that goes on meanwhile."""
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def test_a_worse_service_is_told_from_a_healthy_one(tmp_path, answered, capsys):
                 assert running.poll() is None, running.communicate()
                 time.sleep(0.05)
             again = directory_of(tmp_path)
+            running.send_signal(signal.SIGSTOP)  # it waits until all has been seen of it
             # It goes on: it is listed so, it is refused, and pruning leaves it alone.
             listed = answered(0, "runs")
             assert [run["state"] for run in listed["runs"]] == ["running", "finished", "finished"]
@@ -53,6 +55,7 @@ def test_a_worse_service_is_told_from_a_healthy_one(tmp_path, answered, capsys):
             pruned = answered(0, "runs", "prune", "--keep", "2")
             assert pruned["done"]["removed"] == []
             assert len(pruned["done"]["left_alone"]) == 1
+            running.send_signal(signal.SIGCONT)
             running.communicate(timeout=60)
         finally:
             running.kill()
