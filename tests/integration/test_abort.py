@@ -24,7 +24,7 @@ def test_the_faults_are_healed_and_the_load_goes_on(tmp_path):
 [load]
 rate = 15
 [phases]
-baseline = "1500ms"
+baseline = "2s"
 fault = "5s"
 recovery = "500ms"
 [[fault]]

@@ -83,7 +83,7 @@ def test_a_service_that_stays_broken_does_not_recover(tmp_path):
         scenario = (
             LOAD.replace("[server]\n", "")
             .replace("/api/v1/stream/chat", url)
-            .replace("rate = 15", 'users = 4\nthink = "100ms"\nduration = "6500ms"')
+            .replace("rate = 15", 'users = 8\nthink = "100ms"\nduration = "6500ms"')
         )
         scenario += (
             '[[fault]]\nkind = "command"\nshare = "100%"\nafter = "2500ms"\nmax = "2s"\nshows = "breaks"\n'
