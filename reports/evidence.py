@@ -28,7 +28,7 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
 - slow-close: connections whose end came at least the planned delay after their last event, and later than in nine of
   ten of the clean group.
 - a fault with times of its own (`when`) is looked for in the connections that began in them, early enough to meet it: what
-  passed before and afterwards proves nothing. Rates need answers that ended in them, too; a cut may come late in a
+  passed before and afterwards, or while a call that sets it or heals it is on its way, proves nothing. Rates need answers that ended in them, too; a cut may come late in a
   connection, so one that ended in them at the very place counts. Streams that last longer than such a time show a
   latency by the silence with which it begins.
 - behind a hop the client sees what the hop makes of it: of a cut, an answer that ends before it is over, at no exact byte
@@ -73,7 +73,7 @@ from sseproof.chaos.faults import (
     when_of,
 )
 from sseproof.chaos.plan import FaultPlan, GroupPlan
-from sseproof.reports.checks import fault_windows
+from sseproof.reports.checks import NO_FAULT, fault_windows
 from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History
 from sseproof.reports.words import count_of
@@ -247,8 +247,8 @@ class _Look:
 
     def _met(self, each: Attempt, windows: Sequence[tuple[int, int]]) -> bool:
         fault = self._group.fault
-        for since_ns, healed_ns in windows:
-            since, healed = since_ns + SWITCH_SLACK_NS, healed_ns - SWITCH_SLACK_NS
+        for (since_ns, healed_ns), (stands_ns, falls_ns) in zip(windows, self._stood(), strict=True):
+            since, healed = stands_ns + SWITCH_SLACK_NS, falls_ns - SWITCH_SLACK_NS
             begun = since <= each.started.lo_ns and each.started.hi_ns <= healed
             ended = since_ns <= each.ended.lo_ns and each.ended.hi_ns <= healed_ns + SWITCH_SLACK_NS
             match fault:
@@ -259,7 +259,7 @@ class _Look:
                         and self._at_the_place(fault, each, place)
                         and each.end in _ENDS[fault.by]
                     )
-                    met = ended and (begun or bool(hit))
+                    met = (begun and each.ended.hi_ns <= falls_ns) or (ended and bool(hit))
                 case Bandwidth() | SlowDrip():
                     met = begun and ended
                 case (
@@ -657,6 +657,22 @@ class _Look:
     def _open_in(self, record: StreamRecord, window: tuple[int, int]) -> bool:
         began, ended = self._across(record, record.dispatched), self._across(record, record.ended)
         return began.lo_ns <= window[1] and ended.hi_ns >= window[0]
+
+    def _stood(self) -> list[tuple[int, int]]:
+        """The same times, for certain: from the answer of the call that applied the fault to the call that healed it.
+
+        On a busy machine a call, which is one a proxy, lasts longer than the connections that begin meanwhile.
+        """
+        answered: dict[int | None, int] = {}
+        healed: dict[int | None, int] = {}
+        for row in self._rows:
+            if row.step == "applied" and row.ok is not False and row.kind != NO_FAULT:
+                answered.setdefault(
+                    row.window, row.at_ns if row.call_answered_ns is None else row.call_answered_ns
+                )
+            elif row.step == "healed" and row.call_answered_ns is not None:
+                healed.setdefault(row.window, row.at_ns if row.call_sent_ns is None else row.call_sent_ns)
+        return [(since, healed.get(number, 1 << 63)) for number, since in answered.items()]
 
     def _windows(self) -> list[tuple[int, int]]:
         """From the call that applied the fault to the answer of the one that healed it."""

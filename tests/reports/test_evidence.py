@@ -628,6 +628,31 @@ def test_a_fault_that_comes_and_goes_is_looked_for_in_its_time(table, records, f
     assert evidence.acted is acted, evidence.sentence
 
 
+def slowly(kind: str) -> list[FaultRow]:
+    """As `applied`, by calls of a busy machine: 400 ms until it stands, and 400 ms until it is healed."""
+    stands, falls = applied(kind)
+    return [
+        msgspec.structs.replace(stands, call_answered_ns=START + 2_400 * MS),
+        msgspec.structs.replace(falls, call_sent_ns=START + 3_000 * MS, call_answered_ns=START + 3_400 * MS),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "hit", "missed"),
+    [
+        (CUT_600, began(2_550, end="fin", attempt=PLACE), began(2_150, attempt=OTHER)),
+        (CUT_600, began(2_250, end="fin", attempt=PLACE), began(2_550, until_ms=3_100, attempt=OTHER)),
+        (CUT_600, began(2_550, until_ms=3_300, end="fin", attempt=PLACE), began(2_150, attempt=OTHER)),
+        (CLOSED | WHEN, began(2_550, end="fin"), began(2_150, attempt=OTHER)),
+        (LATE_300, began(2_550, wait_ms=320), began(2_150, wait_ms=60)),
+    ],
+)
+def test_what_passes_while_a_call_is_on_its_way_counts_against_no_fault(table, hit, missed):
+    """Whether it met the fault is not known; what shows the fault counts then, too."""
+    (evidence,) = evidence_of(planned(table, [hit] * 5 + [missed] * 25 + AROUND, slowly(table["kind"])))
+    assert (evidence.acted, evidence.count, evidence.of) == (True, 5, 5), evidence.sentence
+
+
 def test_a_fault_that_never_came_is_not_known_to_have_acted():
     (evidence,) = evidence_of(planned(LATE_300, [began(2_150, wait_ms=320)] * 10))
     assert evidence.acted is None
