@@ -36,7 +36,7 @@ from tests.integration.suite import (
 ROOT = Path(__file__).resolve().parents[2]
 MS = 1_000_000
 STREAMS_A_GROUP = 4
-NEAR_MS = 50
+NEAR_MS = 100
 """What a length may differ from the one that was asked for, in the best of the group's streams."""
 CALLED_MS = 250
 """What the two calls of a window may lie nearer or farther apart than planned. Before the first is sent its intent is
@@ -55,14 +55,14 @@ users = {streams}
 streams = {streams}
 """
 ASKED = {
-    "latency": 'delay = "300ms"',
-    "jitter": 'delay = "300ms"\njitter = "300ms"',
-    "slow-first-byte": 'delay = "400ms"',
+    "latency": 'delay = "1s"',
+    "jitter": 'delay = "600ms"\njitter = "600ms"',
+    "slow-first-byte": 'delay = "1200ms"',
     "bandwidth": "rate_kb_s = 2",
     "slow-drip": 'size_bytes = 20\nevery = "10ms"',
-    "stall": 'after = "500ms"\nduration = "700ms"',
-    "stall-events": 'after_events = 20\nduration = "600ms"',
-    "black-hole": 'after = "500ms"\nduration = "1s"',
+    "stall": 'after = "500ms"\nduration = "1500ms"',
+    "stall-events": 'after_events = 20\nduration = "1600ms"',
+    "black-hole": 'after = "700ms"\nduration = "1s"',
     "cut": 'after_bytes = 1500\nby = "rst"',
     "cut-events": 'after_events = 12\nby = "rst"',
     "cut-time": 'after = "500ms"',
@@ -122,10 +122,9 @@ def looked_at(cwd: Path) -> Run:
 
 
 def scenario_of_everything() -> str:
-    """All that a stream with a terminal marker can meet, a group each; a sixth is clean."""
-    shares = dict.fromkeys(ASKED, "4%") | {
-        "jitter": "12%"
-    }  # its draws are not the plan's: few may lie close together
+    """All that a stream with a terminal marker can meet, a group each; an eighth is clean."""
+    # The draws of a jitter are not the plan's: of twelve, four in five lie too close together to be told once in 2,500 runs.
+    shares = dict.fromkeys(ASKED, "4%") | {"jitter": "16%"}
     tables = [
         f'[[fault]]\nkind = "{kind}"\nshare = "{shares[kind]}"\n{keys}\n' for kind, keys in ASKED.items()
     ]
@@ -338,20 +337,20 @@ def met(run: Run, kind: str) -> str:
     firsts = run.firsts(kind)
     match kind:
         case "latency" | "slow-first-byte":
-            return (
-                f"answers that begin {about(min(waits(run, kind)), 300 if kind == 'latency' else 400)} late"
-            )
+            return f"answers that begin {about(min(waits(run, kind)), 1_000 if kind == 'latency' else 1_200)} late"
         case "jitter":
             early, late = min(waits(run, kind)), max(waits(run, kind))
             span = (
-                "0 to 600 ms" if late <= (600 + LATE_MS) * MS else f"{early / MS:.0f} to {late / MS:.0f} ms"
+                "0 to 1200 ms"
+                if late <= (1_200 + LATE_MS) * MS
+                else f"{early / MS:.0f} to {late / MS:.0f} ms"
             )
             return f"answers that begin {span} late, their events in order"
         case "bandwidth" | "slow-drip":
             rate = max(rates(run, kind))
             return f"{'2,000' if 1_000 <= rate <= 2_100 else f'{rate:,.0f}'} bytes a second at most"
         case "stall" | "stall-events":
-            return f"a silence of {about(silence(run, kind), 700 if kind == 'stall' else 600)}, then the rest"
+            return f"a silence of {about(silence(run, kind), 1_500 if kind == 'stall' else 1_600)}, then the rest"
         case "command":
             (window,) = (each for each in fault_windows(run.faults) if each.kind == kind)
             there = [
@@ -432,13 +431,13 @@ def test_lengths_are_those_that_were_asked_for(everything: Run, closing: Run) ->
         if (row.group, row.step, row.window) == ("stall", "healed", 1)
     )
     assert abs(silence(everything, "stall") - (held_ns - stall.since_ns)) < NEAR_MS * MS
-    assert abs(held_ns - stall.since_ns - 700 * MS) < CALLED_MS * MS
-    assert 0 <= silence(everything, "stall-events") - 600 * MS < NEAR_MS * MS
+    assert abs(held_ns - stall.since_ns - 1_500 * MS) < CALLED_MS * MS
+    assert 0 <= silence(everything, "stall-events") - 1_600 * MS < NEAR_MS * MS
     usual = max(
         waits(everything, "clean")
     )  # all start at once: what an answer takes on a busy machine without a fault
-    assert -MS <= min(waits(everything, "latency")) - 300 * MS < usual + NEAR_MS * MS
-    assert -MS <= min(waits(everything, "slow-first-byte")) - 400 * MS < usual + NEAR_MS * MS
+    assert -MS <= min(waits(everything, "latency")) - 1_000 * MS < usual + NEAR_MS * MS
+    assert -MS <= min(waits(everything, "slow-first-byte")) - 1_200 * MS < usual + NEAR_MS * MS
     lasted = min(each.ended.ns - each.started.ns for each in everything.firsts("cut-time"))
     assert 0 <= lasted - 500 * MS < usual + NEAR_MS * MS
     late = min(each.ended.ns - each.last_event.ns for each in closing.firsts("slow-close"))
