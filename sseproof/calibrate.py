@@ -255,14 +255,17 @@ def judged(
 
     A load is good when more than half of the generator's seconds are; of those that are not, the last tells why.
     """
+    busy = any(
+        _middle(rows, share) > BUSY_SHARE
+        for share in (lambda row: row.run_queue_share, lambda row: row.steal_share)
+    )
     if len(rows) < seconds:
         reason = f"the generator told only {len(rows)} of {seconds} seconds in time"
-        return Step(load=load, good=False, limit="generator", reason=reason), False
+        return Step(load=load, good=False, limit="generator", reason=reason), busy
     out = [reason for row in rows if (reason := _out_of_limit(row, streams))]
     written = sum(row.written for row in sent)
     left_out = sum(row.left_out for row in sent)
     middle = sorted(rows, key=lambda row: row.cpu_share or 0.0)[len(rows) // 2]
-    waited = sorted(row.run_queue_share or 0.0 for row in rows)[len(rows) // 2]
     limit: Limit | None = None
     reason = ""
     if left_out:
@@ -281,7 +284,12 @@ def judged(
         loop_lag_ms=_ms(middle.loop_lag_max_ns),
         cpu_share=middle.cpu_share,
     )
-    return step, waited > BUSY_SHARE
+    return step, busy
+
+
+def _middle(rows: Sequence[GeneratorRow], share: Callable[[GeneratorRow], float | None]) -> float:
+    """Of what the seconds say; 0 without any."""
+    return sorted(share(row) or 0.0 for row in rows)[len(rows) // 2] if rows else 0.0
 
 
 def _out_of_limit(row: GeneratorRow, streams: int) -> str:

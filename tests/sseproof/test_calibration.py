@@ -158,9 +158,14 @@ def test_what_limits_a_step(rows, source, limit, word):
     assert not busy
 
 
-def test_others_that_want_the_cores_are_said_and_not_held_against_the_generator():
-    step, busy = judged(500, [second(run_queue_share=0.3)] * 3, [sent(500)] * 3, 3, 50)
+@pytest.mark.parametrize("others", [{"run_queue_share": 0.3}, {"steal_share": 0.3}])
+def test_others_that_want_the_cores_are_said_and_not_held_against_the_generator(others):
+    """Nor left unsaid where they let it tell too few seconds."""
+    step, busy = judged(500, [second(**others)] * 3, [sent(500)] * 3, 3, 50)
     assert step.good
+    assert busy
+    step, busy = judged(500, [second(**others)] * 2, [sent(500)] * 3, 3, 50)
+    assert not step.good
     assert busy
 
 
