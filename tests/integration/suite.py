@@ -132,7 +132,7 @@ def witnesses(directory: Path) -> list:
     return rows(directory, WITNESS)
 
 
-def wait_for_rows(cwd: Path, count: int, limit_s: float = 40) -> Path:
+def wait_for_rows(cwd: Path, count: int, limit_s: float = 80) -> Path:
     """Until that many streams have ended."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sseproof.rundir.files import OPEN, PLAN_NAME, RUN_NAME, STREAMS, read_document
+from sseproof.rundir.files import OPEN, PLAN_NAME, RUN_NAME, STARTS, STREAMS, read_document
 from sseproof.rundir.rows import Plan, RunInfo
 from tests.integration.suite import (
     carrying,
@@ -125,6 +125,9 @@ def test_a_killed_worker_is_named_and_the_run_goes_on(tmp_path):
         options = ["--users", "20", "--duration", "12s", "--workers", "2"]
         run = started("run", "--target", url, *options, *claims("success >= 50%"), cwd=tmp_path)
         directory = wait_for_rows(tmp_path, 5)
+        while not any(row.worker == 1 for row in rows(directory, STARTS)):  # later than the other, perhaps
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.02)
         os.kill(worker_of(directory, 1), signal.SIGKILL)
         out, err = run.communicate(timeout=60)
     info = read_document(directory / RUN_NAME, RunInfo, "run")

@@ -105,6 +105,7 @@ when = { after = "1s", duration = "1s", every = "2s", times = 2 }
     assert all(row.ok for row in verified)
 
 
+@pytest.mark.timeout(240)
 def test_the_same_seed_makes_every_stream_meet_the_same(tmp_path):
     """In the plan, and by the rows of the streams, on the real server."""
     scenario = """
