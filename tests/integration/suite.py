@@ -232,25 +232,33 @@ def listened_by(pids: Iterable[int]) -> list[int]:
 
 
 def nobody_listens(ports: Sequence[int], limit_s: float = 0) -> None:
-    """Each of them refuses, at once or within the limit; one that a test beside this one has by now is as free.
+    """Each of them refuses, at once or within the limit, or a test that runs beside this one has it by now.
 
     After a kill it takes a moment: a dying process loses its memory first, which takes it out of the lists of the living,
     and its sockets last.
     """
     assert ports
     deadline = time.monotonic() + limit_s
-    while (open_ports := [port for port in ports if listening(port)]) and time.monotonic() < deadline:
+    while (open_ports := _still_open(ports)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert sorted({*open_ports} - {*listened_by(neighbours() if open_ports else ())}) == []
+    assert open_ports == []
 
 
-def neighbours() -> set[int]:
-    """The other workers of pytest-xdist and all that they started; nobody without it.
+def _still_open(ports: Iterable[int]) -> list[int]:
+    """Those that somebody accepts connections on, but what runs for other workers of pytest-xdist."""
+    found = [port for port in ports if listening(port)]
+    if found:
+        theirs = listened_by(beside_us())
+        # Asked once more: a neighbour may have ended between the two looks.
+        found = [port for port in found if port not in theirs and listening(port)]
+    return found
 
-    Not what has lost its parent: that is somebody's leftover.
-    """
+
+def beside_us() -> set[int]:
+    """Live processes that descend from other workers of pytest-xdist: what a port of a run that is over may belong to."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return set()
+    # What a run left behind has lost its parents, so it is never taken for a neighbour.
     parents = {pid: parent_of(entry) for pid, entry in _processes()}
     found = {pid for pid, parent in parents.items() if parent == os.getppid() and pid != os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
@@ -305,7 +313,7 @@ def state(entry: Path) -> str:
 
 
 def parent_of(entry: Path) -> int:
-    """The process that started this one, or that took it over; 0 when it is gone."""
+    """The process above; 0 when it is gone."""
     fields = _read(entry / "stat").decode(errors="replace").rpartition(")")[2].split()
     return int(fields[1]) if fields else 0
 
