@@ -64,6 +64,7 @@ from tests.integration.suite import (
     rows,
     sseproof,
     started,
+    state,
     stripped,
     verdict_of,
     wait_for_rows,
@@ -381,19 +382,27 @@ def killed(lane: Path, number: int, moment: str, wait_s: float) -> Victim:
         else:
             raise AssertionError(f"{moment} never came")
         time.sleep(wait_s)
-        lived = living_in(cwd)
+        halted(demo)
+        lived = living_in(lane)
         heard = listened_by(lived)
+        owners = {folder.name.split("-")[2] for folder in temporary.glob("sseproof-hop-*")}
     finally:
         demo.kill()
         demo.wait()
-    owners = {folder.name.split("-")[2] for folder in temporary.glob("sseproof-hop-*")}
     started_its_own = any(command.startswith("nginx") for command in lived.values())
     return Victim(cwd, moment, lived, heard, owners == {str(demo.pid)} or not started_its_own)
 
 
+def halted(demo: "subprocess.Popen[bytes]") -> None:
+    """Until it stands still or has ended: what is looked at one after the other is of one moment then."""
+    demo.send_signal(signal.SIGSTOP)
+    while state(Path(f"/proc/{demo.pid}")) not in {"T", "Z", ""}:
+        time.sleep(0.001)
+
+
 def judged_as_it_lies(victim: Victim) -> int:
     """Nothing is left of it but its record, and that can be judged; gives the number of its run directories."""
-    assert gone_from(victim.cwd) == {}
+    assert gone_from(victim.cwd.parent) == {}
     if victim.heard:
         nobody_listens(victim.heard, 5)
     plans = list(victim.cwd.glob(f"runs/demo/[0-9]*/{PLAN_NAME}"))
