@@ -6,6 +6,7 @@ healthy one does. All of them are examined side by side, as the command would, o
 
 import contextlib
 import ssl
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from sseproof.loadtests.examination import CheckRequest, examine
 from sseproof.loadtests.probe import Trust
 from sseproof.reports.endpoint.judge import CHECKS, judge_capture
 from sseproof.reports.endpoint.model import CheckReport, Finding
+from sseproof.rundir.capture import Capture
 from tests.loadtests.rawserver import serving
 from tests.zoo.conftest import TABLE
 from tests.zoo.defects import DEFECTS
@@ -53,10 +55,8 @@ NOT_IN_THE_ZOO: Final = {
 """Checks without an animal of their own, and why."""
 
 
-def examined(
-    endpoint: Endpoint, link: Callable[[int], contextlib.AbstractContextManager[int]]
-) -> CheckReport:
-    """What the command finds out about one endpoint."""
+def examined(endpoint: Endpoint, link: Callable[[int], contextlib.AbstractContextManager[int]]) -> Capture:
+    """What the command sees of one endpoint."""
     with contextlib.ExitStack() as parts:
         tls, trust = secured(endpoint, parts)
         asks = dict(endpoint.asks)
@@ -65,8 +65,7 @@ def examined(
         server = parts.enter_context(serving(endpoint.script, tls=tls))
         port = parts.enter_context(link(server.port)) if endpoint.through == "jitter" else server.port
         url = f"{'https' if tls else 'http'}://127.0.0.1:{port}{endpoint.path}"
-        capture = examine(CheckRequest(url=url, trust=trust, **asks), {}, lambda _: None)
-    return judge_capture(capture)
+        return examine(CheckRequest(url=url, trust=trust, **asks), {}, lambda _: None)
 
 
 def secured(endpoint: Endpoint, parts: contextlib.ExitStack) -> tuple[ssl.SSLContext | None, Trust]:
@@ -109,9 +108,21 @@ def reports() -> dict[str, CheckReport]:
     animals = [*DEFECTS, *HEALTHY]
     # The slowest ones first, so that none of them is left alone at the end.
     order = sorted(animals, key=lambda each: each.answer is None)
-    with jittery() as link, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        found = pool.map(lambda each: examined(each, link), order)
-        return dict(zip([each.name for each in order], found, strict=True))
+    with prompt_threads(), jittery() as link, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        captures = list(pool.map(lambda each: examined(each, link), order))
+    # Not beside those that are still read: it keeps the processor, and what is read late counts for nothing.
+    return {each.name: judge_capture(capture) for each, capture in zip(order, captures, strict=True)}
+
+
+@contextlib.contextmanager
+def prompt_threads() -> Iterator[None]:
+    """Who has something to read waits for another thread no longer than a fifth of what counts as late."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(0.001)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 def finding_of(report: CheckReport, check: str) -> Finding:
