@@ -175,7 +175,7 @@ def test_real_pictures_carry_it_to_its_end(stage: Stage) -> None:
     async () => {
       const {AdaptiveTypewriter} = await import("/adaptive-typewriter.js");
       const shown = [];
-      const writer = new AdaptiveTypewriter(text => shown.push(text), {charsPerSecond: 500});
+      const writer = new AdaptiveTypewriter(text => shown.push(text), {charsPerSecond: 50, maxLagMs: 60000});
       writer.push("a".repeat(100));
       await writer.finish();
       return shown;
