@@ -104,7 +104,7 @@ def served(model: Model, **settings) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def chat(model):
-    with served(model, llm_silence=parse_duration("500ms")) as url:
+    with served(model, llm_silence=parse_duration("3s")) as url:
         yield url
 
 
@@ -133,7 +133,7 @@ def test_a_reply_of_another_server_comes_through_exactly(chat, model):
         ({"type": "stream_fault", "kind": "truncate", "after_chunks": 3}, "upstream-cut"),
         ({"type": "stream_fault", "kind": "malformed", "after_chunks": 3}, "upstream-malformed"),
         (
-            {"type": "stream_fault", "kind": "stall", "after_chunks": 3, "stall_seconds": 5},
+            {"type": "stream_fault", "kind": "stall", "after_chunks": 3, "stall_seconds": 30},
             "upstream-timeout",
         ),
     ],
