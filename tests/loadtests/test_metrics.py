@@ -100,7 +100,7 @@ def test_cpu_share_is_that_of_the_interval() -> None:
     gevent.sleep(0.05)
     idle = metrics.snapshot()
     assert idle.cpu_share is not None
-    assert idle.cpu_share < row.cpu_share
+    assert idle.cpu_share * idle.interval_ns < 5e7, "nothing of the interval before"
 
 
 def test_steal_and_pressure_are_those_of_the_interval(
@@ -136,6 +136,7 @@ def test_what_came_before_the_load_is_no_lag_of_the_load() -> None:
         until = time.process_time() + 0.15
         while time.process_time() < until:
             pass
+        time.sleep(0.5)  # holds the loop for longer than a busy machine does
 
     metrics = Metrics(worker=0)
     metrics.start()
@@ -151,7 +152,7 @@ def test_what_came_before_the_load_is_no_lag_of_the_load() -> None:
     finally:
         metrics.stop()
     assert row.loop_lag_max_ns is not None
-    assert row.loop_lag_max_ns < 100_000_000
+    assert row.loop_lag_max_ns < 500_000_000
     assert row.cpu_share is not None
     assert row.cpu_share * row.interval_ns < 100_000_000
     assert row.rig_error == "too early."

@@ -149,7 +149,7 @@ def test_a_server_that_begins_again_is_seen_to_double() -> None:
             connection.send(CHUNKED_HEAD + chunk(numbered(1, 3)))
             connection.close()
             return
-        connection.send(CHUNKED_HEAD + chunk(numbered(1, 3)))
+        _send_apart(streams, connection, CHUNKED_HEAD + chunk(numbered(1, 3)))
         connection.server.tick.wait(0.05)
         connection.send(chunk(numbered(4, 5) + event("x", type_="done", number=6)) + LAST_CHUNK)
         connection.until_gone()
@@ -174,7 +174,7 @@ def test_a_greeting_does_not_end_a_break() -> None:
     greeting = event("welcome", type_="hello")
 
     def script(connection: Connection) -> None:
-        connection.send(CHUNKED_HEAD + chunk(greeting))
+        _send_apart(streams, connection, CHUNKED_HEAD + chunk(greeting))
         if connection.number == 1:
             connection.send(chunk(b"id: a\ndata: one\n\n"))
             connection.close()
@@ -392,6 +392,14 @@ def _reads(streams: Streams, count: int) -> None:
         pause.wait(0.0005)
 
 
+def _send_apart(streams: Streams, connection: Connection, data: bytes) -> tuple[int, int]:
+    """Sends, and blocks the server's thread until it was read: what comes next has a read and a stamp of its own."""
+    reads = streams.metrics.reads
+    sent = connection.send(data)
+    _reads(streams, reads + 1)
+    return sent
+
+
 # What ends an answer.
 
 
@@ -468,16 +476,17 @@ def test_heartbeats_are_counted_and_make_no_gap() -> None:
     def script(connection: Connection) -> None:
         connection.send(CHUNKED_HEAD + chunk(b"event: ping\ndata: x\n\n"))
         connection.server.tick.wait(0.01)
-        connection.send(chunk(event("a", number=1)))
+        _send_apart(streams, connection, chunk(event("a", number=1)))
         for _ in range(3):
             connection.server.tick.wait(0.01)
-            connection.send(chunk(b"event: ping\ndata: x\n\n: comment\n\n"))
+            _send_apart(streams, connection, chunk(b"event: ping\ndata: x\n\n: comment\n\n"))
         connection.server.tick.wait(0.01)
         connection.send(chunk(event("b", number=2)) + LAST_CHUNK)
         connection.until_gone()
 
     with serving(script) as server:
-        record = Streams(server.url).run()
+        streams = Streams(server.url)
+        record = streams.run()
     assert (record.heartbeats, record.events, record.tokens) == (7, 6, 2)
     assert record.gaps is not None
     assert record.gaps.count == 1
@@ -485,48 +494,53 @@ def test_heartbeats_are_counted_and_make_no_gap() -> None:
     assert record.first_event == record.first_token  # a heartbeat is not the first event
 
 
+LATE = 25 * MS
+"""Between sending and the kernel's stamp on a machine with other work: up to 4 ms were seen."""
+
+
 def test_gaps_are_those_of_the_server() -> None:
     pauses = [0.004, 0.03, 0.004, 0.06]
     times: list[tuple[int, int]] = []
 
     def script(connection: Connection) -> None:
-        connection.send(CHUNKED_HEAD)
-        times.append(connection.send(chunk(event("x"))))
+        _send_apart(streams, connection, CHUNKED_HEAD)
+        times.append(_send_apart(streams, connection, chunk(event("x"))))
         for pause in pauses:
             connection.server.tick.wait(pause)
-            times.append(connection.send(chunk(event("x"))))
+            times.append(_send_apart(streams, connection, chunk(event("x"))))
         connection.server.tick.wait(0.01)
         connection.send(LAST_CHUNK)
         connection.until_gone()
 
     with serving(script) as server:
-        record = Streams(server.url).run()
+        streams = Streams(server.url)
+        record = streams.run()
     gaps = record.gaps
     assert gaps is not None
     assert gaps.count == len(pauses)
     least = max(b[0] - a[1] for a, b in itertools.pairwise(times))
     most = max(b[1] - a[0] for a, b in itertools.pairwise(times))
-    assert least - MS // 5 <= gaps.longest_hi_ns
-    assert gaps.longest_lo_ns <= most + MS // 5
+    assert least - LATE <= gaps.longest_hi_ns
+    assert gaps.longest_lo_ns <= most + LATE
     assert sum(gaps.lo) == sum(gaps.hi) == len(pauses)
-    assert times[-1][0] - times[0][1] - MS <= gaps.sum_ns <= times[-1][1] - times[0][0] + MS
+    assert times[-1][0] - times[0][1] - LATE <= gaps.sum_ns <= times[-1][1] - times[0][0] + LATE
     over = next(index for index, edge in enumerate(GAP_GRID_NS) if edge >= 20 * MS)
     assert sum(gaps.lo[over:]) >= 2
 
 
 HALF_S = 500 * MS
-LATE = 25 * MS
-"""Between sending and the kernel's stamp on a machine with other work: up to 4 ms were seen."""
 
 
-def sent_slowly(pauses_s: list[float], times: list[tuple[int, int]], *last: bytes) -> Script:
+def sent_slowly(
+    pauses_s: list[float], times: list[tuple[int, int]], *last: bytes, to: Callable[[], Streams]
+) -> Script:
     """Events with pauses before each but the first, when each was sent, then what ends the answer."""
 
     def script(connection: Connection) -> None:
-        connection.send(CHUNKED_HEAD)
+        _send_apart(to(), connection, CHUNKED_HEAD)
         for number, pause in enumerate([0.0, *pauses_s], 1):
             connection.server.tick.wait(pause)
-            times.append(connection.send(chunk(event("x", number=number))))
+            times.append(_send_apart(to(), connection, chunk(event("x", number=number))))
         for content in last:
             connection.send(chunk(content))
         connection.send(LAST_CHUNK)
@@ -549,8 +563,9 @@ def test_stale_time_is_what_every_silence_has_beyond_half_a_second() -> None:
     times: list[tuple[int, int]] = []
     pauses = [0.002] * 5 + [0.7] + [0.002] * 5 + [0.4, 0.002, 0.6, 0.002]
     done = event("x", type_="done", number=99)
-    with serving(sent_slowly(pauses, times, done)) as server:
-        record = robust(server.url).run()
+    with serving(sent_slowly(pauses, times, done, to=lambda: streams)) as server:
+        streams = robust(server.url)
+        record = streams.run()
     least, most = stale_between(times)
     assert record.stale_ns is not None
     assert 250 * MS < least - LATE <= record.stale_ns <= most + LATE
@@ -558,8 +573,9 @@ def test_stale_time_is_what_every_silence_has_beyond_half_a_second() -> None:
 
 
 def test_a_stream_without_a_long_silence_is_never_stale_and_one_without_a_token_says_nothing() -> None:
-    with serving(sent_slowly([0.002] * 20, [])) as server:
-        assert Streams(server.url).run().stale_ns == 0
+    with serving(sent_slowly([0.002] * 20, [], to=lambda: streams)) as server:
+        streams = Streams(server.url)
+        assert streams.run().stale_ns == 0
     with serving(lambda connection: finish(connection, b": nothing\n\n")) as server:
         assert Streams(server.url).run().stale_ns is None
 
@@ -595,7 +611,7 @@ def test_an_outage_is_stale_time() -> None:
 
 
 def test_a_silence_that_nobody_watched_makes_the_stale_time_unknown() -> None:
-    with serving(sent_slowly([0.002, 0.002, 0.6, 0.002], [])) as server:
+    with serving(sent_slowly([0.002, 0.002, 0.6, 0.002], [], to=lambda: streams)) as server:
         streams = Streams(server.url)
         streams.client._watch_silence = lambda: None  # type: ignore[method-assign]
         assert streams.run().stale_ns is None
@@ -610,13 +626,14 @@ def test_heartbeat_gaps_are_the_silence_before_each() -> None:
         connection.send(CHUNKED_HEAD)
         for content, pause in zip(beats, (0.0, 0.06, 0.1, 0.03), strict=True):
             connection.server.tick.wait(pause)
-            times.append(connection.send(chunk(content)))
+            times.append(_send_apart(streams, connection, chunk(content)))
         connection.server.tick.wait(0.01)
         connection.send(LAST_CHUNK)
         connection.until_gone()
 
     with serving(script) as server:
-        record = Streams(server.url).run()
+        streams = Streams(server.url)
+        record = streams.run()
     gaps = record.heartbeat_gaps
     assert gaps is not None
     assert (record.heartbeats, gaps.count) == (3, 2)
@@ -636,22 +653,22 @@ def test_a_silence_in_which_heartbeats_ended_too_is_one_without_an_end() -> None
         connection.until_gone()
 
     with serving(script) as server:
-        record = Streams(server.url, timeouts=timeouts(idle=150), retries=0).run()
+        record = Streams(server.url, timeouts=timeouts(idle=600), retries=0).run()
     gaps = record.heartbeat_gaps
     assert record.end == "idle-timeout"
     assert gaps is not None
     assert gaps.count == 2
-    assert gaps.longest_hi_ns >= 140 * MS
+    assert gaps.longest_hi_ns >= 590 * MS
     assert (sum(gaps.lo), len(gaps.hi)) == (2, len(GAP_GRID_NS) + 1)
     assert gaps.hi[-1] == 1, "the next one never came"
 
 
 def test_a_gap_does_not_span_a_break() -> None:
     with serving(cut_then(numbered(1, 2), numbered(3, 4) + event("x", type_="done", number=5))) as server:
-        record = robust(server.url, backoff=ms(200)).run()
+        record = robust(server.url, backoff=ms(1_000)).run()  # waits half of it at least
     assert record.gaps is not None
     assert record.gaps.count == 3
-    assert record.gaps.longest_hi_ns < 100 * MS
+    assert record.gaps.longest_hi_ns < 500 * MS
 
 
 def test_send_times_give_ages() -> None:
@@ -1097,12 +1114,12 @@ def test_a_slow_reader_is_felt_by_the_server_and_loses_nothing() -> None:
         connection.close()
 
     with serving(script) as server:
-        streams = Streams(server.url, sequence="id", timeouts=timeouts(idle=150))
+        streams = Streams(server.url, sequence="id", timeouts=timeouts(idle=600))
         with streams.client.open() as stream:
             next(stream)
             wait_until(lambda: len(stream._queue) > QUEUE_HIGH_EVENTS)
             reads = streams.metrics.reads
-            gevent.sleep(0.4)  # longer than the idle time-out: our own pause is nobody's silence
+            gevent.sleep(0.9)  # longer than the idle time-out: our own pause is nobody's silence
             assert streams.metrics.reads == reads
             assert streams.metrics.pending_bytes < 2 << 20
             assert len(stream._queue) < 1_400

@@ -360,9 +360,9 @@ def test_headers_time_out() -> None:
 
 def test_first_event_time_out_is_not_held_off_by_comments() -> None:
     with serving(once(CLOSE_HEAD, b": here\n\n", then="hang")) as server:
-        record = single(server.url, timeouts=timeouts(first_event=60, idle=20)).run()
+        record = single(server.url, timeouts=timeouts(first_event=600, idle=200)).run()
     assert (record.end, record.outcome, record.heartbeats) == ("first-event-timeout", "stalled", 1)
-    _assert_about(record, 60)
+    _assert_about(record, 600)
 
 
 def test_idle_time_out_counts_the_silence_as_a_gap() -> None:
@@ -387,24 +387,24 @@ def test_any_byte_holds_off_the_idle_time_out() -> None:
     def script(connection: Connection) -> None:
         connection.send(CLOSE_HEAD + TWO)
         for _ in range(12):
-            connection.server.tick.wait(0.02)
+            connection.server.tick.wait(0.06)
             connection.send(b":\n\n")
         connection.send(event("three", number=3))
         connection.close()
 
     with serving(script) as server:
-        record = single(server.url, timeouts=timeouts(idle=120)).run()
+        record = single(server.url, timeouts=timeouts(idle=600)).run()
     assert (record.end, record.events, record.heartbeats) == ("eof", 3, 12)
 
 
 def test_total_time_out_spans_attempts() -> None:
     with serving(once(CHUNKED_HEAD, chunk(TWO), then="hang")) as server:
-        streams = Streams(server.url, timeouts=timeouts(total=150, idle=60), retries=50, sequence="id")
+        streams = Streams(server.url, timeouts=timeouts(total=600, idle=60), retries=50, sequence="id")
         started = time.monotonic()
         record = streams.run()
     assert record.outcome == "stalled"
     assert record.attempts_total > 1
-    assert 0.1 < time.monotonic() - started < 3
+    assert 0.5 < time.monotonic() - started < 3
 
 
 def test_a_blocked_loop_does_not_make_a_server_silent() -> None:
@@ -606,11 +606,11 @@ def test_gzip_cut_and_damaged() -> None:
 
 
 def test_gzip_bomb_neither_fills_memory_nor_holds_the_loop() -> None:
-    """512 MiB of one line in about 512 KiB: ends as too big after 16 MiB, other greenlets run meanwhile."""
+    """160 MiB of one line in about 160 KiB: ends as too big after 16 MiB, other greenlets run meanwhile."""
     import resource
 
     packer = zlib.compressobj(9, wbits=31)
-    bomb = b"".join([packer.compress(b"data: "), *(packer.compress(b"x" * (1 << 20)) for _ in range(512))])
+    bomb = b"".join([packer.compress(b"data: "), *(packer.compress(b"x" * (1 << 20)) for _ in range(160))])
     longest = 0.0
 
     def watch() -> None:
@@ -666,14 +666,14 @@ def test_what_takes_turns_holds_off_the_idle_time_out_too() -> None:
 
     def script(connection: Connection) -> None:
         connection.send(GZIP_HEAD + chunk(first))
-        connection.server.tick.wait(0.25)
+        connection.server.tick.wait(0.6)
         connection.send(chunk(comments))
-        connection.server.tick.wait(0.25)
+        connection.server.tick.wait(0.6)
         connection.send(chunk(last) + LAST_CHUNK)
         connection.until_gone()
 
     with serving(script) as server:
-        record = single(server.url, gzip=True, timeouts=timeouts(idle=400)).run()
+        record = single(server.url, gzip=True, timeouts=timeouts(idle=1_100)).run()
     assert (record.end, record.events, record.heartbeats) == ("eof", 2, 768)
 
 
@@ -907,9 +907,11 @@ def test_tls_closed_by_notify_is_eof(tls: ssl.SSLContext, ca_file: str) -> None:
 # Instants.
 
 
-def _with_instant(number: int) -> bytes:
-    """An event with the instant just before it is written inside."""
-    return event(f'{{"t":{time.time_ns()}}}', number=number)
+def _send_with_instant(connection: Connection, number: int) -> int:
+    """Sends an event that holds the instant at which its sending began; how long that took, in ns."""
+    began = time.time_ns()
+    _, after = connection.send(chunk(event(f'{{"t":{began}}}', number=number)))
+    return after - began
 
 
 @pytest.mark.parametrize("secured", [False, True])
@@ -930,8 +932,7 @@ def test_every_bracket_holds_the_true_instant(
         for size in sizes:
             assert begin.acquire(timeout=20)
             for _ in range(size):
-                before, after = connection.send(chunk(_with_instant(len(spans) + 1)))
-                spans.append(after - before)
+                spans.append(_send_with_instant(connection, len(spans) + 1))
                 connection.server.tick.wait(0.002)
             written.release()
         connection.send(LAST_CHUNK)
@@ -967,7 +968,7 @@ def test_every_bracket_holds_the_true_instant(
 
 
 SLACK_NS = 1_000_000
-"""Half of what lies between two writes. Between the server's reading of the clock and its write it can be preempted; its own bracket does not show that."""
+"""Half of what lies between two writes: the kernel may stamp what came after the write has returned."""
 
 
 def test_stamps_are_right_while_the_hub_is_busy() -> None:
@@ -978,7 +979,7 @@ def test_stamps_are_right_while_the_hub_is_busy() -> None:
         connection.send(CHUNKED_HEAD)
         for number in range(count):
             connection.server.tick.wait(0.04)
-            connection.send(chunk(_with_instant(number)))
+            _send_with_instant(connection, number)
         connection.send(LAST_CHUNK)
         connection.until_gone()
 
@@ -1003,6 +1004,7 @@ def test_ends_without_a_stamp_have_an_honest_bracket() -> None:
     """FIN and RST at known instants, with the hub free and blocked."""
     closed: list[tuple[int, int]] = []
     widths: list[tuple[bool, int]] = []
+    """Whether the hub was blocked, and by how much the bracket is wider than that."""
     go = threading.Semaphore(0)
     done = threading.Semaphore(0)
 
@@ -1020,10 +1022,12 @@ def test_ends_without_a_stamp_have_an_honest_bracket() -> None:
                 while not streams.metrics.events:
                     gevent.sleep(0.0005)
             gevent.sleep(0.02)
+            blocked_ns = time.time_ns()
             go.release()
             if blocked:
                 assert done.acquire(timeout=20)
                 time.sleep(0.02)  # a user's code that holds the hub
+            blocked_ns = time.time_ns() - blocked_ns
             record = stream.get(timeout=20)
             if not blocked:
                 assert done.acquire(timeout=20)
@@ -1031,10 +1035,10 @@ def test_ends_without_a_stamp_have_an_honest_bracket() -> None:
             before, after = closed[-1]
             assert record.ended.lo_ns <= after + SLACK_NS
             assert record.ended.hi_ns >= before
-            widths.append((blocked, record.ended.before_ns))
+            widths.append((blocked, record.ended.before_ns - blocked_ns))
     # A loaded machine makes single brackets wide, and rightly so; a free one does not make all of them wide.
     assert min(width for blocked, width in widths if not blocked) < 3 * MS
-    assert min(width for blocked, width in widths if blocked) < 60 * MS
+    assert min(width for blocked, width in widths if blocked) < 40 * MS
 
 
 def test_end_right_behind_the_last_bytes_is_not_placed_after_them() -> None:
@@ -1179,8 +1183,10 @@ def test_without_stamps_the_bracket_is_wider_and_the_reads_are_counted(
 # Ours to end.
 
 
-def test_terminal_lets_the_server_finish_its_framing() -> None:
+def test_terminal_lets_the_server_finish_its_framing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server sees a regular end, no reset: it can write its last chunk after the terminal event."""
+    # On a busy machine more than the usual time lies between two writes.
+    monkeypatch.setattr("sseproof.loadtests.transport.LINGER_S", 0.6)
     failures: list[OSError] = []
     clean = threading.Event()
 
