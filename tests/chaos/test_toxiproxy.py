@@ -177,7 +177,8 @@ class Pretender:
         self._server = socket.create_server((LOOPBACK, 0))
         self._reply = reply
         self._held: list[socket.socket] = []
-        self.client = Client(LOOPBACK, self._server.getsockname()[1], limit_s=0.3)
+        limit_s = 0.3 if reply is None else 5
+        self.client = Client(LOOPBACK, self._server.getsockname()[1], limit_s=limit_s)
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
