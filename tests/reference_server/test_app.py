@@ -235,14 +235,14 @@ def test_resume_at_every_number_and_204_at_the_end(serve):
 def test_the_timeline_runs_on_while_nobody_listens(serve):
     """After a whole answer all is due: a resume gets the rest at once, not in the pace of the script again."""
     server = serve()
-    query = "first_token_ms=80&interval_ms=80&events=10"
+    query = "first_token_ms=200&interval_ms=200&events=10"
     started = time.monotonic()
     key = key_of(server.stream("late/-/1", query))
     whole_s = time.monotonic() - started
     started = time.monotonic()
     reply = server.stream("late/-/1", query, last_event_id=f"{key}-1")
     assert reply.numbers == list(range(2, 13))
-    assert whole_s > 0.8
+    assert whole_s > 2
     assert time.monotonic() - started < whole_s / 2
 
 
@@ -703,7 +703,7 @@ def test_it_ends_at_once_and_its_rows_are_there(serve, tmp_path, number):
     client.read_until(b"-3\nevent")
     started = time.monotonic()
     code, out, err = server.stop(number)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert (code, out, err) == (0, "", "")
     assert client.reply().end in {"fin", "rst"}
     rows = list(Reading(tmp_path, WITNESS))

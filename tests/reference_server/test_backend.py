@@ -168,10 +168,12 @@ def test_too_many_requests_and_when_to_come_again(serve):
     key = whole.last_id.rpartition("-")[0]
     for _ in range(10):  # to continue one's own stream is free
         assert server.get(QUICK, bearer(ANN, **{"Last-Event-ID": f"{key}-20"})).numbers == [21, 22]
+    began = time.monotonic()
     replies = [server.get(QUICK, bearer(ANN)) for _ in range(20)]
+    took_s = time.monotonic() - began
     refused = [reply for reply in replies if reply.status == 429]
     assert replies[0].status == 200
-    assert len(refused) >= 14, "2 more at once, and one a second"
+    assert len(refused) >= 17 - took_s, "3 at once at most, and one a second"
     assert {reply.headers["retry-after"] for reply in refused} == {"1"}
     assert problem(refused[0]) == "Too many requests: 60 a minute are allowed, 3 of them at once."
     assert server.get(QUICK, bearer(BOB)).status == 200, "each user has his own"
