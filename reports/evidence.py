@@ -9,12 +9,13 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
 - accept-then-close: nine in ten of the connections ended by the planned FIN or RST, and not one byte came.
 - latency, slow first byte: the time from sending to the headers of the answer is at least the planned delay, and longer
   than in nine of ten answers of the clean group: a hop that buffers is slow without any fault.
-- jitter: those times lie apart by at least half of the planned jitter, and by twice as much as the clean group's.
+- jitter: those times lie apart by at least half of the planned jitter, and by twice as much as the clean group's; by more
+  than the clean group's where half of them are longer than nine of ten answers of that one.
 - bandwidth, slow-drip: answers that came no faster than the planned rate, and slower than nine in ten of the clean group.
 - slice: reads that ended inside an event or a character, more of them a read than in the clean group.
 - split-characters: reads that ended inside a character, more of them a read than in the clean group.
-- stall: a silence of at least nine tenths of the planned length in a stream that was open in the window, and longer
-  than in nine of ten streams of the clean group. stall-events: the same, in streams that had so many events.
+- stall: a silence of at least nine tenths of the planned length in a stream that was open in the window, between two events
+  or before the first token, and longer than that one is in nineteen of twenty streams of the clean group. stall-events: the same, in streams that had so many events.
 - black-hole: connections on which nothing came for at least half of the window, more of them than in the clean group.
 - refused, flapping: connections that were refused in the window, which nothing but a closed proxy does; or connections
   that lived when the proxy was closed and ended with it, by half of them more than in the clean group: answers end by
@@ -34,15 +35,21 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
 - behind a hop the client sees what the hop makes of it: of a cut, an answer that ends before it is over, at no exact byte
   and however the hop ends it, by half of the connections more than in the clean group; of a refusal, a 502 or 503.
 
+What takes time is held against the clean group at both ends of its brackets (design.md decision 4): it acted where enough
+streams show it by the least that their waits, silences and ends can have lasted, and by more than the clean group's with
+all that our own processes waited for a core meanwhile: our Toxiproxy shares the machine with the generator. It did not act
+where too few can show it by the longest. Between the two our own lateness explains as much, and it can't be told.
+
 A toxic of ours counts its own firings. The count proves nothing alone (the client may have left), but a toxic that never
 fired did nothing, whatever the rows look like.
 
 Pure: rows in, evidence out. `acted` is None where no stream of the group ran, or none was over while its fault stood, or where it would have to be told from
-what a clean group does and no stream of one ran: that proves nothing.
+what a clean group does and no stream of one ran, or where our own lateness may be what shows: that proves nothing.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Final
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct, structs
@@ -73,22 +80,34 @@ from sseproof.chaos.faults import (
     when_of,
 )
 from sseproof.chaos.plan import FaultPlan, GroupPlan
-from sseproof.reports.checks import NO_FAULT, fault_windows
+from sseproof.reports.checks import NO_FAULT, Bracket, fault_windows
 from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History
 from sseproof.reports.words import count_of
-from sseproof.rundir.rows import AddressPlan, Attempt, FaultRow, Instant, StreamRecord, VariantPlan
+from sseproof.rundir.rows import (
+    AddressPlan,
+    Attempt,
+    FaultRow,
+    GeneratorRow,
+    Instant,
+    StreamRecord,
+    VariantPlan,
+)
 
 MS: Final = 1_000_000
 ENOUGH_OF_A_STALL: Final = 0.9
 """What was under way in buffers when the link stalled still arrives in its first moments."""
 CHANCE: Final = 0.2
 """Of a group's occasions: one in ten lies above nine tenths of the clean group by chance, twice as many do not."""
+USUAL: Final = 0.9
+USUAL_OF_TWO: Final = 0.95
+"""Where either of two waits shows a fault: both together are as seldom longer by chance."""
 MOST: Final = 0.9
 """Of the connections that reach the place of a cut: the limit stands on all of them, so none should pass. Some may, after
 a server that broke was replaced by a clean one; then the group's streams are no longer those that a cut was planned for."""
 HALF: Final = 0.5
-"""Of the connections that live when their proxy is switched off: it ends all, and few end by themselves in that moment."""
+"""Of the connections that live when their proxy is switched off: it ends all, and few end by themselves in that moment. Of
+answers that only chance delays: one in ten lies above nine tenths of the clean group."""
 SWITCH_SLACK_NS: Final = 100_000_000
 """How long after the answer to the switching call the end of a connection may reach its client, scheduling included."""
 SLICED_SHARE: Final = 0.05
@@ -107,7 +126,8 @@ class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: str
     variant: str | None
     acted: bool | None
-    """None where it can't be known: no stream of the group ran, or none of the clean group to compare with."""
+    """None where it can't be known: no stream of the group ran, none of the clean group to compare with, or our own
+    measuring was too late to tell."""
     failed: bool = False
     """The injector could not apply it."""
     count: int = 0
@@ -131,6 +151,7 @@ def evidence_of(history: History, times: Collection[tuple[str, int]] | None = No
     if plan is None:
         return []
     found = []
+    waited = _Waited(history.generator)
     for variant in history.plan.variants:
         every = [record for record in history.streams if record.variant == variant.name]
         for group in plan.groups:
@@ -146,7 +167,7 @@ def evidence_of(history: History, times: Collection[tuple[str, int]] | None = No
                 and (times is None or row.window is None or (group.name, row.window) in times)
             ]
             records = every if is_timed(group.fault) else _before_abort(every, history)
-            look = _Look(group, variant, records, rows, clocks=history.clocks)
+            look = _Look(group, variant, records, rows, clocks=history.clocks, waited=waited)
             if not is_timed(group.fault) and (aborted_ns := _aborted_ns(history)) is not None:
                 met = [each for each in every if each.group == group.name and each.dispatched.ns < aborted_ns]
                 look.outlived = len(met)
@@ -168,6 +189,61 @@ def _aborted_ns(history: History) -> int | None:
     return None if history.run is None or history.run.aborted is None else history.run.aborted.at_ns
 
 
+class _Length(NamedTuple):
+    """How long something lasted, at both ends of its bracket."""
+
+    lo_ns: int
+    hi_ns: int
+    waited_ns: int = 0
+    """The longest that a process of ours can have waited for a core at a time meanwhile."""
+
+
+class _Asked:
+    """How long something has to have lasted to show a fault: so long, and longer than in the clean group."""
+
+    def __init__(self, clean: Sequence[_Length], least_ns: float, share: float = USUAL) -> None:
+        self._least_ns = least_ns
+        self._usual_ns, self._usual_at_least_ns = _usual(_highs(clean), share), _usual(_lows(clean), share)
+        self.wanted_ns = max(least_ns, self._usual_ns)
+
+    def is_longer(self, length: _Length | None) -> bool:
+        return length is not None and length.lo_ns >= max(self._least_ns, self._usual_ns + length.waited_ns)
+
+    def may_be_longer(self, length: _Length | None) -> bool:
+        return length is not None and length.hi_ns >= max(self._least_ns, self._usual_at_least_ns)
+
+
+class _Waited:
+    """How long processes of ours waited for a core at a time, second by second.
+
+    Of a second it is the timer's lateness, as far as the kernel says that the process waited: a hub that was busy itself
+    holds up nobody else.
+    """
+
+    def __init__(self, rows: Iterable[GeneratorRow]) -> None:
+        told = sorted(
+            (row.at_ns, row.at_ns - row.interval_ns, _waited_ns(row))
+            for row in rows
+            if row.loop_lag_max_ns is not None
+        )
+        self._until_ns = [at for at, _, _ in told]
+        self._rows = [(since, waited) for _, since, waited in told]
+
+    def longest_ns(self, since_ns: int, until_ns: int) -> int:
+        """The longest such wait in the seconds that a time touches; 0 where no row tells of them."""
+        longest = 0
+        for since, waited in self._rows[bisect_left(self._until_ns, since_ns) :]:
+            if since > until_ns:
+                break
+            longest = max(longest, waited)
+        return longest
+
+
+def _waited_ns(row: GeneratorRow) -> int:
+    late = row.loop_lag_max_ns or 0
+    return late if row.run_queue_share is None else min(late, round(row.run_queue_share * row.interval_ns))
+
+
 class _Look:
     """One group in one variant."""
 
@@ -179,8 +255,10 @@ class _Look:
         rows: Sequence[FaultRow],
         *,
         clocks: Clocks,
+        waited: _Waited,
     ) -> None:
         self._clocks = clocks
+        self._waited = waited
         self._group = group
         self._variant = variant.name
         self._behind_hop = variant.fault_side == "service"
@@ -208,7 +286,7 @@ class _Look:
         if not fired:
             return found
         said = f" Its toxic counts {sum(fired):,} firings."
-        acted = found.acted and sum(fired) > 0
+        acted = found.acted if any(fired) else False
         return structs.replace(found, acted=acted, sentence=found.sentence + said)
 
     def _unmet(self) -> str:
@@ -391,40 +469,65 @@ class _Look:
         )
         return self._made(bool(tried) and closed >= MOST * len(tried), closed, len(tried), words)
 
+    def _longer(self, mine: Sequence[_Length], clean: Sequence[_Length], least_ns: float) -> tuple[int, int]:
+        """How many are at least that long and longer than the clean group's for certain; and how many may be."""
+        asked = _Asked(clean, least_ns)
+        return sum(map(asked.is_longer, mine)), sum(map(asked.may_be_longer, mine))
+
+    def _held(self, certain: int, possible: int, of: int, words: str) -> Evidence:
+        """What more than chance of the occasions show, or may show."""
+        return self._shown(_told(certain > CHANCE * of, possible > CHANCE * of), certain, of, words)
+
+    def _shown(self, acted: bool | None, count: int, of: int, words: str) -> Evidence:
+        late = " Our own measuring was too late to tell." if acted is None else ""
+        return self._made(acted, count, of, words + late)
+
     def _slow(self, fault: SlowFirstByte | Latency) -> Evidence:
-        waits = _waits(self._mine)
-        late = sum(wait >= max(fault.delay_ms * MS, _usual(_waits(self._others))) for wait in waits)
-        return self._made(
-            late > CHANCE * len(waits),
+        waits = self._waits(self._mine)
+        late, possible = self._longer(waits, self._waits(self._others), fault.delay_ms * MS)
+        return self._held(
             late,
+            possible,
             len(waits),
             f"held back {late} of {len(waits)} answers for {fault.delay_ms} ms or more, and longer than the clean "
-            f"group's; half of them by {_middle(waits) / MS:.0f} ms or more.",
+            f"group's; half of them by {_middle(_lows(waits)) / MS:.0f} ms or more.",
         )
 
     def _jitter(self, fault: Jitter) -> Evidence:
-        waits = _waits(self._mine)
-        apart, clean = _apart(waits), _apart(_waits(self._others))
-        late = sum(wait >= (fault.delay_ms - fault.jitter_ms) * MS for wait in waits)
-        return self._made(
-            late > CHANCE * len(waits) and apart >= max(fault.jitter_ms * MS / 2, 2 * clean),
+        waits, clean = self._waits(self._mine), self._waits(self._others)
+        least_ns, half_ns = (fault.delay_ms - fault.jitter_ms) * MS, fault.jitter_ms * MS / 2
+        found = []
+        for end, other in ((_lows, _highs), (_highs, _lows)):
+            late = sum(wait >= least_ns for wait in end(waits))
+            longer = sum(wait >= _usual(other(clean)) for wait in end(waits))
+            apart, usual = _apart(end(waits)), _apart(end(clean))
+            # Where the service's own waits lie far apart, that most are longer than those shows it.
+            further = usual if longer > HALF * len(waits) else 2 * usual
+            acted = late > CHANCE * len(waits) and apart >= max(half_ns, further)
+            found.append((acted, late, apart, usual))
+        acted, late, apart, usual = min(found)
+        return self._shown(
+            _told(acted, any(each[0] for each in found)),
             late,
             len(waits),
             f"held back {late} of {len(waits)} answers for {fault.delay_ms - fault.jitter_ms} ms or more, four in five of "
-            f"them within {apart / MS:.0f} ms of each other ({clean / MS:.0f} ms in the clean group).",
+            f"them within {apart / MS:.0f} ms of each other ({usual / MS:.0f} ms in the clean group).",
         )
 
     def _throttled(self, bytes_s: float) -> Evidence:
-        clean = sorted(_rates(self._others))
-        slowest = clean[len(clean) // 10] if clean else 0.0
+        clean = _rates(self._others)
         rates = _rates(self._mine)
-        slow = sum(rate <= RATE_SLACK * bytes_s and rate < slowest for rate in rates)
-        return self._made(
-            slow > CHANCE * len(rates),
+        slowest = _slowest([least for least, _ in clean])
+        slowest_at_most = _slowest([most for _, most in clean])
+        limit = RATE_SLACK * bytes_s
+        slow = sum(most <= limit and most < slowest for _, most in rates)
+        possible = sum(least <= limit and least < slowest_at_most for least, _ in rates)
+        return self._held(
             slow,
+            possible,
             len(rates),
             f"passed {slow} of {len(rates)} answers no faster than {bytes_s:,.0f} bytes a second, and slower than the "
-            f"clean group's (half of those at {_middle(clean):,.0f} or more).",
+            f"clean group's (half of those at {_middle([least for least, _ in clean]):,.0f} or more).",
         )
 
     def _split(self) -> Evidence:
@@ -445,47 +548,67 @@ class _Look:
     def _held_still(
         self, there: Sequence[StreamRecord], others: Sequence[StreamRecord], which: str, lasted_ns: int
     ) -> Evidence:
-        """Who of those that it could meet was silent for most of a stall, and for longer than the others ever are."""
-        wanted = max(ENOUGH_OF_A_STALL * lasted_ns, _usual([_longest_silence(record) for record in others]))
-        silent = sum(_longest_silence(record) >= wanted for record in there)
-        return self._made(
-            silent > CHANCE * len(there),
-            silent,
+        """Who of those that it could meet was silent for most of a stall, and for longer than the others ever are.
+
+        Between two events, or before the first token: a service that takes long to begin is not silent for it afterwards.
+        """
+        certain, possible, wanted_ns = set[int](), set[int](), []
+        for lengths in (self._gaps, self._first_waits):
+            clean = [length for length in map(lengths, others) if length is not None]
+            asked = _Asked(clean, ENOUGH_OF_A_STALL * lasted_ns, USUAL_OF_TWO)
+            wanted_ns.append(asked.wanted_ns)
+            for at, length in enumerate(map(lengths, there)):
+                if asked.is_longer(length):
+                    certain.add(at)
+                if asked.may_be_longer(length):
+                    possible.add(at)
+        return self._held(
+            len(certain),
+            len(possible),
             len(there),
-            f"silenced {silent} of the {len(there)} streams {which}, for {wanted / MS:.0f} ms or more.",
+            f"silenced {len(certain)} of the {len(there)} streams {which}, for {min(wanted_ns) / MS:.0f} ms or more.",
         )
 
     def _black_hole(self) -> Evidence:
-        silent, there = self._swallowed(self._mine)
-        clean_silent, clean_there = self._swallowed(self._others)
-        return self._made(
-            _share(silent, there) > _share(clean_silent, clean_there) + CHANCE,
+        silent, possible, there = self._swallowed(self._mine)
+        clean_silent, clean_possible, clean_there = self._swallowed(self._others)
+        return self._shown(
+            _told(
+                _share(silent, there) > _share(clean_possible, clean_there) + CHANCE,
+                _share(possible, there) > _share(clean_silent, clean_there) + CHANCE,
+            ),
             silent,
             there,
             f"swallowed everything on {silent} of the {there} connections that were open for half of it or longer "
             f"(of the clean group's {clean_silent} of {clean_there}).",
         )
 
-    def _swallowed(self, records: Sequence[StreamRecord]) -> tuple[int, int]:
-        """Connections open for at least half of a window, and on how many of them nothing came in it, nor ever after."""
-        silent = there = 0
+    def _swallowed(self, records: Sequence[StreamRecord]) -> tuple[int, int, int]:
+        """On how many connections nothing came in a window, nor ever after, for certain and perhaps, of how many.
+
+        Those count that were open for at least half of the window.
+        """
+        silent = possible = there = 0
         for since, healed in self._windows():
             for each in self._across_clocks(records):
+                half_ns = (healed - since) // 2
                 first, last = max(each.started.ns, since), min(each.ended.ns, healed)
-                if last - first < (healed - since) // 2:
+                if last - first < half_ns:
                     continue
                 there += 1
                 heard = (each.headers, each.first_event, each.last_event)
                 settled = since + SWITCH_SLACK_NS
-                silent += not any(one and one.hi_ns > settled for one in heard)
-        return silent, there
+                possible += not any(one and one.lo_ns > settled for one in heard)
+                at_least_ns = min(each.ended.lo_ns, healed) - max(each.started.hi_ns, since)
+                silent += at_least_ns >= half_ns and not any(one and one.hi_ns > settled for one in heard)
+        return silent, possible, there
 
     def _slow_close(self, fault: SlowClose) -> Evidence:
-        waits, clean = _closings(self._mine), _closings(self._others)
-        late = sum(wait >= max(fault.delay_ms * MS, _usual(clean)) for wait in waits)
-        return self._made(
-            late > CHANCE * len(waits),
+        waits = self._closings(self._mine)
+        late, possible = self._longer(waits, self._closings(self._others), fault.delay_ms * MS)
+        return self._held(
             late,
+            possible,
             len(waits),
             f"put off the end of {late} of the {len(waits)} connections that waited for it, "
             f"by {fault.delay_ms} ms or more after their last event.",
@@ -632,6 +755,41 @@ class _Look:
                 ended += each.end in {"fin", "rst", "eof"} and _within(each.ended, (sent_ns, over_ns))
         return ended, lived
 
+    def _gaps(self, record: StreamRecord) -> _Length | None:
+        """The longest silence between two events; None where there were no two."""
+        gaps = record.gaps
+        if gaps is None:
+            return None
+        waited_ns = self._waited.longest_ns(record.dispatched.lo_ns, record.ended.hi_ns)
+        return _Length(gaps.longest_lo_ns, gaps.longest_hi_ns, waited_ns)
+
+    def _first_waits(self, record: StreamRecord) -> _Length | None:
+        """The silence before the first token; None where that never came."""
+        if record.first_token is None or record.sent is None:
+            return None
+        return self._length(record.sent, record.first_token, record.proxy_queue_ns or 0)
+
+    def _waits(self, records: Sequence[StreamRecord]) -> list[_Length]:
+        """From sending to the headers of the answer, for every attempt that got some."""
+        return [
+            self._length(each.sent, each.headers, record.proxy_queue_ns or 0)
+            for record in records
+            for each in record.attempts
+            if each.headers and each.sent
+        ]
+
+    def _closings(self, records: Sequence[StreamRecord]) -> list[_Length]:
+        """From the last event to the end, for every connection that the other side ended."""
+        return [
+            self._length(each.last_event, each.ended)
+            for each in _attempts(records)
+            if each.last_event and each.end in _ENDS["fin"]
+        ]
+
+    def _length(self, start: Instant, end: Instant, queued_ns: int = 0) -> _Length:
+        low, high = _between(start, end)
+        return _Length(low - queued_ns, high, self._waited.longest_ns(start.lo_ns, end.hi_ns))
+
     def _across_clocks(self, records: Sequence[StreamRecord]) -> list[Attempt]:
         """The attempts, with the instants that are held against the injector's clock as its reader must take them."""
         if not self._clocks.workers:
@@ -728,32 +886,28 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _waits(records: Sequence[StreamRecord]) -> list[int]:
-    """From sending to the headers of the answer, for every attempt that got some."""
-    return [
-        each.headers.hi_ns - each.sent.lo_ns
-        for record in records
-        for each in record.attempts
-        if each.headers and each.sent
-    ]
+def _told(certain: bool, possible: bool) -> bool | None:
+    """Whether a fault acted, by what is certain and by what may be; None where our own lateness decides."""
+    return True if certain else None if possible else False
 
 
-def _rates(records: Sequence[StreamRecord]) -> list[float]:
-    """Bytes a second from sending to the end, for every answer that came."""
-    return [
-        each.received_bytes * 1e9 / (each.ended.hi_ns - each.sent.lo_ns)
-        for each in _attempts(records)
-        if each.first_byte and each.sent
-    ]
+def _between(start: Instant, end: Instant) -> Bracket:
+    return end.lo_ns - start.hi_ns, end.hi_ns - start.lo_ns
 
 
-def _closings(records: Sequence[StreamRecord]) -> list[int]:
-    """From the last event to the end, for every connection that the other side ended."""
-    return [
-        each.ended.hi_ns - each.last_event.lo_ns
-        for each in _attempts(records)
-        if each.last_event and each.end in _ENDS["fin"]
-    ]
+def _rates(records: Sequence[StreamRecord]) -> list[tuple[float, float]]:
+    """Bytes a second from sending to the end, at least and at most, for every answer that came."""
+    found = []
+    for each in _attempts(records):
+        if each.first_byte and each.sent:
+            low, high = _between(each.sent, each.ended)
+            found.append((each.received_bytes * 1e9 / max(high, 1), each.received_bytes * 1e9 / max(low, 1)))
+    return found
+
+
+def _slowest(rates: Sequence[float]) -> float:
+    """What nine of ten are not slower than; 0 without any."""
+    return sorted(rates)[len(rates) // 10] if rates else 0.0
 
 
 def _of_reads(records: Sequence[StreamRecord], field: str) -> tuple[int, int]:
@@ -765,23 +919,24 @@ def _middle(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2] if values else 0.0
 
 
+def _lows(lengths: Sequence[_Length]) -> list[int]:
+    return [each.lo_ns for each in lengths]
+
+
+def _highs(lengths: Sequence[_Length]) -> list[int]:
+    return [each.hi_ns for each in lengths]
+
+
 def _apart(values: Sequence[int]) -> int:
     """How far four in five of them lie apart."""
     ordered = sorted(values)
     return ordered[len(ordered) * 9 // 10] - ordered[len(ordered) // 10] if ordered else 0
 
 
-def _usual(values: Sequence[int]) -> int:
-    """What nine of ten stay below without a fault; 0 without any, which asks for nothing."""
-    return sorted(values)[len(values) * 9 // 10] + 1 if values else 0
+def _usual(values: Sequence[int], share: float = USUAL) -> int:
+    """What so many of them stay below without a fault; 0 without any, which asks for nothing."""
+    return sorted(values)[int(len(values) * share)] + 1 if values else 0
 
 
 def _within(instant: Instant, window: tuple[int, int]) -> bool:
     return instant.hi_ns >= window[0] and instant.lo_ns <= window[1]
-
-
-def _longest_silence(record: StreamRecord) -> int:
-    """Between two events, or before the first token."""
-    gap = record.gaps.longest_hi_ns if record.gaps is not None else 0
-    first = record.first_token.hi_ns - record.sent.lo_ns if record.first_token and record.sent else 0
-    return max(gap, first)

@@ -234,7 +234,10 @@ def test_a_fault_that_was_never_set_is_not_seen(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stdout + done.stderr
     run = looked_at(tmp_path)
     assert set(run.evidence) == {*ASKED, *FURTHER}
-    assert {group: each.sentence for group, each in run.evidence.items() if each.acted is not False} == {}
+    # A machine that was too busy to tell says so; that it saw the fault is what it never says.
+    told = {group: each for group, each in run.evidence.items() if "too late to tell" not in each.sentence}
+    assert {group: each.sentence for group, each in told.items() if each.acted is not False} == {}
+    assert not [each.sentence for each in run.evidence.values() if each.acted]
     (verdict,) = verdict_of(run.directory).verdicts
     assert verdict.code == "fault-not-seen"
     assert {row.step for row in run.faults if row.window} >= {"applied", "healed"}

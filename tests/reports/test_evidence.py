@@ -315,6 +315,170 @@ def test_known_answers(table, records, faults, acted):
     assert evidence.group == "hit"
 
 
+def within(ns: int, before_ms: int = 0, after_ms: int = 0) -> Instant:
+    return Instant(ns, before_ms * MS, after_ms * MS)
+
+
+def silent(lo_ms: int, hi_ms: int, **values):
+    """A stream whose longest silence can have been so short, and so long."""
+
+    def make(_variant, number):
+        made = record(number, group="hit", **values)
+        made.gaps = Gaps(count=3, longest_lo_ns=lo_ms * MS, longest_hi_ns=hi_ms * MS)
+        return made
+
+    return make
+
+
+def waited(lo_ms: int, hi_ms: int):
+    """The headers of an answer that came in that time after sending."""
+    headers = within(START + (1_000 + lo_ms) * MS, 0, hi_ms - lo_ms)
+    return hit(attempt={"headers": headers})
+
+
+def throttled(received_bytes: int, early_ms: int):
+    """Bytes that were over at 4 s, or as much earlier."""
+    return hit(attempt={**came(received_bytes), "ended": within(START + 4_000 * MS, early_ms)})
+
+
+def late_close(lo_ms: int, hi_ms: int):
+    last = within(START + (4_000 - hi_ms) * MS, 0, hi_ms - lo_ms)
+    return hit(attempt={"last_event": last, "end": "fin"})
+
+
+def heard_late(lo_ms: int, hi_ms: int):
+    """A connection whose last event came at some time between."""
+    return hit(attempt={"headers": None, "last_event": within(START + lo_ms * MS, 0, hi_ms - lo_ms)})
+
+
+def queued(wait_ms: int, in_proxy_ms: int):
+    def make(variant, number):
+        made = hit(wait_ms=wait_ms)(variant, number)
+        made.proxy_queue_ns = in_proxy_ms * MS
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("table", "records", "faults", "acted"),
+    [
+        # A reader that was late: the silence lasted 40 ms or 1.1 s, and nobody knows.
+        (STALL, [silent(40, 1_100)] * 10, applied("stall"), None),
+        (STALL, [silent(905, 1_300)] * 10, applied("stall"), True),
+        (STALL, [silent(40, 890)] * 10, applied("stall"), False),
+        # Three of ten are more than chance, two are not.
+        (STALL, [silent(1_000, 1_000)] * 3 + [silent(40, 1_100)] * 7, applied("stall"), True),
+        (STALL, [silent(1_000, 1_000)] * 2 + [silent(40, 1_100)] * 8, applied("stall"), None),
+        (STALL, [silent(40, 1_100)] * 2 + [silent(40, 40)] * 8, applied("stall"), False),
+        (STALL_EVENTS, [silent(40, 1_100, events=9)] * 10, [fired(10)], None),
+        (STALL_EVENTS, [silent(40, 1_100, events=9)] * 10, [fired(0)], False),
+        (STALL_EVENTS, [silent(950, 1_100, events=9)] * 10, [fired(10)], True),
+        (PAUSE, [silent(40, 1_100)] * 5 + EARLIER, applied("command"), None),
+        (PAUSE, [silent(950, 1_100)] * 5 + EARLIER, applied("command"), True),
+        (SLOW, [waited(50, 900)] * 10, [], None),
+        (SLOW, [waited(601, 900)] * 10, [], True),
+        (SLOW, [waited(50, 590)] * 10, [], False),
+        (LATE, [waited(50, 900)] * 10, [], None),
+        (LATE, [queued(900, 850)] * 10, [], None),
+        (LATE, [queued(900, 250)] * 10, [], True),
+        (JITTER, [waited(100, 100 + 80 * n) for n in range(10)], [], None),
+        (JITTER, [waited(100 + 80 * n, 120 + 80 * n) for n in range(10)], [], True),
+        (JITTER, [waited(100 + n, 120 + n) for n in range(10)], [], False),
+        (SLOW_RATE, [throttled(5_900, 2_000)] * 10, [], None),
+        (SLOW_RATE, [throttled(5_900, 200)] * 10, [], True),
+        (SLOW_RATE, [throttled(9_000, 500)] * 10, [], False),
+        (DRIP, [throttled(5_900, 2_000)] * 10, [], None),
+        (DRIP, [throttled(5_900, 200)] * 10, [], True),
+        (HOLE, [heard_late(2_050, 2_900)] * 10, applied("black-hole"), None),
+        (HOLE, [heard_late(1_950, 2_090)] * 10, applied("black-hole"), True),
+        (HOLE, [heard_late(2_150, 2_900)] * 10, applied("black-hole"), False),
+        (SLOW_CLOSE, [late_close(20, 900)] * 10, [], None),
+        (SLOW_CLOSE, [late_close(705, 900)] * 10, [], True),
+        (SLOW_CLOSE, [late_close(20, 690)] * 10, [], False),
+    ],
+)
+def test_our_own_lateness_is_no_evidence_and_hides_none_that_it_can_not_explain(
+    table, records, faults, acted
+):
+    """Design.md decision 4: both ends of the brackets are asked, and between the two nobody knows."""
+    (evidence,) = evidence_of(planned(table, records, faults))
+    assert evidence.acted is acted, evidence.sentence
+    if acted is None:
+        assert "Our own measuring was too late to tell." in evidence.sentence
+
+
+@pytest.mark.parametrize(
+    ("lag_ms", "share", "acted"),
+    [(100, 0.9, True), (950, 0.9, True), (1_020, 0.9, None), (1_020, 0.5, True), (1_020, None, None)],
+)
+def test_a_silence_is_none_that_our_own_wait_for_a_core_explains(lag_ms, share, acted):
+    """Kernel stamps are exact, but the proxy shares the machine: it may have waited as long as the generator did.
+
+    A generator that was late for a reason of its own (a busy hub) says nothing about the proxy.
+    """
+    history = planned(STALL, [silent(1_050, 1_050)] * 10, applied("stall"))
+    history.generator = [
+        second(2_000, loop_lag_max_ns=5 * MS, run_queue_share=0.0),
+        second(3_500, interval_ms=1_500, loop_lag_max_ns=lag_ms * MS, run_queue_share=share),
+        second(9_000, loop_lag_max_ns=5_000 * MS, run_queue_share=1.0),
+    ]
+    (evidence,) = evidence_of(history)
+    assert evidence.acted is acted, evidence.sentence
+
+
+def second(at_ms: int, interval_ms: int = 1_000, **values) -> GeneratorRow:
+    return GeneratorRow(at_ns=START + at_ms * MS, worker=0, interval_ns=interval_ms * MS, **values)
+
+
+@pytest.mark.parametrize(
+    ("mine", "clean", "acted"),
+    [
+        ({"wait_ms": 1_500, "silence_ms": 1_050}, {"wait_ms": 1_500}, True),
+        ({"wait_ms": 1_500, "silence_ms": 40}, {"wait_ms": 1_500}, False),
+        ({"wait_ms": 1_500, "silence_ms": 40}, {"silence_ms": 1_600}, True),
+        ({"wait_ms": 50, "silence_ms": 1_500}, {"silence_ms": 1_600}, False),
+    ],
+)
+def test_a_service_that_takes_long_to_begin_hides_no_silence_between_events(mine, clean, acted):
+    history = planned(STALL, [hit(**mine)] * 10, applied("stall"))
+    history.streams = [
+        record(n, group="clean", **clean) if each.group == "clean" else each
+        for n, each in enumerate(history.streams)
+    ]
+    (evidence,) = evidence_of(history)
+    assert evidence.acted is acted, evidence.sentence
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "first_ms", "acted"),
+    [
+        (70, 300, True),  # most are longer than the clean group's, and lie further apart
+        (70, 50, False),  # as apart as before, and as long as the clean group's
+        (30, 300, False),  # longer, and no further apart than those
+        (100, 50, True),  # twice as far apart
+    ],
+)
+def test_jitter_shows_beside_a_service_whose_own_waits_lie_far_apart(step_ms, first_ms, acted):
+    history = planned(JITTER, [hit(wait_ms=first_ms + step_ms * n) for n in range(10)])
+    clean = [each for each in history.streams if each.group == "clean"]
+    for n, each in enumerate(clean):
+        each.attempts[0].headers = Instant(each.attempts[0].sent.ns + (50 + 20 * n) * MS)
+    (evidence,) = evidence_of(history)
+    assert evidence.acted is acted, evidence.sentence
+
+
+def test_a_clean_group_that_was_read_late_takes_no_proof_away_that_is_longer():
+    """What its streams can have waited at most is what ours must have been longer than."""
+    for clean_hi_ms, acted in ((900, True), (1_200, None)):
+        history = planned(STALL, [silent(1_050, 1_050)] * 10, applied("stall"))
+        for each in history.streams:
+            if each.group == "clean":
+                each.gaps = Gaps(count=3, longest_lo_ns=40 * MS, longest_hi_ns=clean_hi_ms * MS)
+        (evidence,) = evidence_of(history)
+        assert evidence.acted is acted, evidence.sentence
+
+
 @pytest.mark.parametrize(("table", "value"), [(SLOW, {"wait_ms": 2_480}), (STALL, {"silence_ms": 2_400})])
 def test_a_hop_that_is_slow_by_itself_proves_nothing(table, value):
     """Behind a buffering hop the clean group waits as long: time alone is no proof then."""
