@@ -461,6 +461,7 @@ class Injector:
             self._healed = True
             sides = [side for side in self._sides if side in self._standing]
             if self._private is not None and self._private.pid is None:
+                self._ended_with_the_server(now_ns())
                 self._write_quietly([self._row(side, "healed", ok=True, detail=_ENDED) for side in sides])
                 return
             self._write_quietly([self._row(side, "heal-intent") for side in sides], sync=True)
@@ -583,7 +584,9 @@ class Injector:
             self._note_problem(self._left_behind(error))
             self._write_quietly([self._row(side, "failed", detail=str(error), ok=False) for side in sides])
             return
+        sent_ns = now_ns()
         self._private.kill()
+        self._ended_with_the_server(sent_ns)
         detail = f"{_ENDED} ({error})"
         self._write_quietly([self._row(side, "healed", ok=True, detail=detail) for side in sides])
 
@@ -630,7 +633,18 @@ class Injector:
         if self._private is not None:
             # Before it is gone, so that `check` does not take it for a second failure.
             self._needs_restart = True
+            sent_ns = now_ns()
             self._private.kill()
+            self._ended_with_the_server(sent_ns)
+
+    def _ended_with_the_server(self, sent_ns: int) -> None:
+        """What a window had set was gone with the process; what a command of its own did to the service was not."""
+        bracket = _Bracket(sent_ns, now_ns(), {})
+        for window in self._open.values():
+            for side in self._sides_of(window):
+                if any(is_timed(proxy.fault) and not _is_outside(proxy) for proxy in self._sides[side]):
+                    row = self._row(side, "healed", window=window, bracket=bracket, ok=True, detail=_ENDED)
+                    self._write_quietly([row])
 
     def _restart(self) -> None:
         """A new server with clean proxies at the old addresses: streams of all groups find the target again."""
@@ -646,9 +660,10 @@ class Injector:
                         [self._row(side, "healed", bracket=bracket, ok=True, detail="A new server, clean.")]
                     )
             except RigError as error:
-                self._write_quietly(
-                    [self._row(side, "failed", detail=str(error), ok=False) for side in sides]
-                )
+                # Nothing acts any more, and nobody may find the target again: without a call there is no end of the outage.
+                for side in sides:
+                    gone = self._row(side, "healed", ok=True, detail=_ENDED)
+                    self._write_quietly([self._row(side, "failed", detail=str(error), ok=False), gone])
             self._open.clear()
 
     def _recreated(self, proxy: ProxyPlan) -> ProxyState:
@@ -711,6 +726,10 @@ _ENDED: Final = "The server was ended, and with it everything it did."
 def _action(proxy: ProxyPlan) -> Change | Switch | Outside:
     assert not isinstance(proxy.fault, Clean), "nothing acts on a clean proxy"
     return window_action(proxy.fault, proxy.cut_after_bytes)
+
+
+def _is_outside(proxy: ProxyPlan) -> bool:
+    return isinstance(_action(proxy), Outside)
 
 
 def _wanted(proxy: ProxyPlan) -> ProxyState:

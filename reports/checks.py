@@ -162,8 +162,9 @@ def fault_windows(faults: Sequence[FaultRow]) -> list[FaultWindow]:
     applied: dict[tuple[object, ...], FaultWindow] = {}
     for row in faults:
         key = (row.fault, row.variant, row.group, row.window)
-        if row.step == "healed" and row.call_answered_ns is not None:
-            healed.setdefault(key, row.call_answered_ns)  # after an abort the end heals once more
+        if row.step == "healed":  # the first: after an abort the end heals once more
+            # Without a call the server had ended by then, and with it whatever it did.
+            healed.setdefault(key, row.at_ns if row.call_answered_ns is None else row.call_answered_ns)
         elif row.step == "applied" and row.ok is not False and row.kind != NO_FAULT:
             since = row.at_ns if row.call_sent_ns is None else row.call_sent_ns
             window = FaultWindow(

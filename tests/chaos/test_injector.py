@@ -28,10 +28,11 @@ from sseproof.chaos.plan import FaultPlan, GroupSpec, addresses, parse_groups, p
 from sseproof.chaos.processes import PortLease
 from sseproof.chaos.toxics import toxics_laid_to_rest
 from sseproof.chaos.toxiproxy import Client, MismatchError, ProxyState, Server, ServerError, WedgedError
+from sseproof.live_metrics import faults_text
 from sseproof.reports.history import outages
 from sseproof.rundir.errors import RigError
 from sseproof.rundir.files import FAULTS, Appender
-from sseproof.rundir.rows import FaultRow, Instant
+from sseproof.rundir.rows import FaultRow, Instant, Plan
 from tests.chaos.conftest import absent
 from tests.chaos.wire import (
     HEAD,
@@ -664,6 +665,55 @@ def test_a_server_that_ends_by_itself_is_noticed(server: Server, lease: PortLeas
     assert "failed" in steps(tmp_path)
 
 
+def active_now(plan: FaultPlan, folder: Path) -> int:
+    """How many faults act, as the live metrics say by the journal."""
+    of_run = Plan(run=RUN, scenario="s", seed=1, created_ns=1)
+    lines = faults_text(of_run, plan, rows(folder)).decode().splitlines()
+    values = [int(line.split()[-1]) for line in lines if line.startswith("sse_fault_active{")]
+    assert values
+    return sum(values)
+
+
+def test_a_fault_that_ended_with_its_server_acts_no_more(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """Neither the one that stands nor the window that is open, though nobody was asked to heal them."""
+    tables = [
+        {"kind": "latency", "share": "30%", "delay": "100ms"},
+        {"kind": "stall", "share": "30%", "after": "0s", "duration": "1h"},
+    ]
+    specs = parse_groups(tables)
+    plan = plan_faults(specs, run="x", seed=1, upstreams={None: "127.0.0.1:9"}, connect_ns=0, at_once=1)
+    plan = with_ports(plan, lease.ports[: len(plan.proxies)])
+    with injecting(plan, server, tmp_path) as injector:
+        injector.begin()
+        await_row(tmp_path, "applied", 1)
+        assert active_now(plan, tmp_path) == 2
+        before_ns = time.time_ns()
+        server.kill()
+        assert "ended by itself" in str(await_problem(injector))
+        assert active_now(plan, tmp_path) == 0
+    ended = row_of(tmp_path, "healed", 1)
+    assert before_ns < ended.call_sent_ns <= ended.call_answered_ns
+    assert [row.ok for row in rows(tmp_path) if row.step == "healed" and row.window == 1] == [True]
+
+
+def test_a_fault_acts_no_more_where_no_server_takes_the_place_of_its_own(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """Somebody else has the port of its proxy meanwhile: streams find no way, and the outage has no end."""
+    plan = one_group({"kind": "cut", "after_bytes": 300, "on": "every"}, "127.0.0.1:9", lease)
+    with injecting(plan, server, tmp_path) as injector:
+        assert active_now(plan, tmp_path) == 1
+        server.kill()
+        with socket.create_server(("127.0.0.1", plan.proxies[0].port)):
+            await_problem(injector)
+            assert active_now(plan, tmp_path) == 0
+            assert steps(tmp_path)[-2:] == ["failed", "healed"]
+            ((_, until_ns),) = outages(rows(tmp_path))
+            assert until_ns == 1 << 63
+
+
 @contextmanager
 def commanding(fault: Command, server: Server, lease: PortLease, tmp_path: Path) -> Iterator[Injector]:
     """An injector that does and undoes a command for two variants, and has begun."""
@@ -698,6 +748,15 @@ def test_a_server_that_ends_while_errands_wait_holds_nobody_up(
         assert freed.is_alive()
         freed.cancel()
     assert [row.ok for row in rows(tmp_path) if row.step == "healed" and row.window == 1] == [True, True]
+
+
+def test_what_a_command_did_outlives_the_proxies(server: Server, lease: PortLease, tmp_path: Path) -> None:
+    fault = Command(do=("true",), undo=("true",), after_ms=0, max_ms=60_000, shows="breaks")
+    with commanding(fault, server, lease, tmp_path) as injector:
+        await_row(tmp_path, "applied", 1, 2)
+        server.kill()
+        await_problem(injector)
+        assert "healed" not in steps(tmp_path, 1), "nobody has undone it"
 
 
 def test_a_command_is_done_again_and_its_longest_time_begins_anew(
