@@ -3,7 +3,7 @@
 Rules:
 - `robust` does what a good SSE service does: ids, resume, heartbeats, `retry:`, headers that keep proxies from
   buffering. `legacy` is the naive one: none of these.
-- Every response names the server and its witness; /witness answers loopback peers only.
+- Every response names the server and its witness; /witness answers loopback peers only, and pages of other names never.
 - What a client gets wrong is a 400 with one sentence of JSON; an unknown Last-Event-ID is said in the stream.
 - Who is let in, in which order that is asked, and what he may ask for is the gate's (gate.py); all its refusals are
   answers before a stream begins.
@@ -66,6 +66,9 @@ from sseproof.rundir.rows import Instant, WitnessRow
 from sseproof.rundir.text import printable
 from sseproof.rundir.units import Duration
 
+SITE_HEADER: Final = "Sec-Fetch-Site"
+REASON: Final = web.ResponseKey("reason", str)
+"""Why it was refused, for the figures."""
 DRAIN_RETRY_MS: Final = 500
 DRAIN_SPREAD_MS: Final = 1_000
 BACKLOG: Final = 4_096
@@ -119,13 +122,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Service:
     """The handlers and what they share.
 
-    Raises UsageError for a bad mode or tokens that can't be read, RigError for an unwritable run directory.
+    Raises UsageError for a bad mode or name, or tokens that can't be read, RigError for an unwritable run directory.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
+        tokens = load_tokens(settings, os.environ) if settings.login else None
         try:
             modes = parse_modes(settings.misbehave)
             misbehaviour = Misbehaviour(modes, settings.misbehave_share, settings.seed)
+            self.gate = Gate(settings, tokens)
         except ValueError as error:
             raise UsageError(sentence(str(error))) from error
         self.settings = settings
@@ -135,7 +140,6 @@ class Service:
         self.failure: SuiteError | None = None
         """Why the server can't go on."""
         self.on_failure: Callable[[], None] = _nothing
-        self.gate = Gate(settings, load_tokens(settings, os.environ) if settings.login else None)
         self.waiting = None if settings.request_limit is None else Waiting(settings.request_limit.seconds)
         self._admitter = Admitter(
             settings.seed,
@@ -245,10 +249,15 @@ class Service:
     def _visitor(self, request: web.Request, *, admins_only: bool) -> Visitor:
         """Who asks. Raises _RefusedError by what the head says."""
         _heed(self.gate.draining(asyncio.get_running_loop().time()))
+        headers = request.headers
+        _heed(
+            self.gate.page(headers.getall(hdrs.HOST, ()), headers.get(SITE_HEADER), headers.get(hdrs.ORIGIN))
+        )
         visitor = self.gate.visitor(
-            request.headers.getall(hdrs.AUTHORIZATION, ()),
+            headers.getall(hdrs.AUTHORIZATION, ()),
             request.remote,
             time.time(),
+            asyncio.get_running_loop().time(),
             admins_only=admins_only,
         )
         if isinstance(visitor, Refusal):
@@ -290,6 +299,8 @@ class Service:
                 403, "The witness answers loopback peers only: ask from the machine this server runs on."
             )
         try:
+            if not self.settings.login:  # else the token keeps other pages out
+                _heed(self.gate.names.heed(request.headers.getall(hdrs.HOST, ())))
             user = self._visitor_of_witness(request).user
         except _RefusedError as error:
             return _refused(error.refusal)
@@ -316,13 +327,21 @@ class Service:
                 "The metrics answer loopback peers only: scrape from the machine this server runs on, or start it with "
                 "--metrics-from anywhere.",
             )
+        if self.settings.metrics_from == "loopback" and (
+            refusal := self.gate.names.heed(request.headers.getall(hdrs.HOST, ()))
+        ):
+            return _refused(refusal)
         content, content_type = self.metrics.exposition(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(body=content, headers={hdrs.CONTENT_TYPE: content_type})
 
     def _visitor_of_witness(self, request: web.Request) -> Visitor:
         # A proxy on this machine makes everybody a loopback peer, and a row tells the answer to who knows the scripts.
         visitor = self.gate.visitor(
-            request.headers.getall(hdrs.AUTHORIZATION, ()), request.remote, time.time(), admins_only=False
+            request.headers.getall(hdrs.AUTHORIZATION, ()),
+            request.remote,
+            time.time(),
+            asyncio.get_running_loop().time(),
+            admins_only=False,
         )
         if isinstance(visitor, Refusal):
             raise _RefusedError(visitor)
@@ -556,7 +575,7 @@ class Service:
             self.waiting.end(connection, asyncio.get_running_loop().time())
 
     async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
-        self.metrics.responded(_endpoint(request), response.status)
+        self.metrics.responded(_endpoint(request), response.status, response.get(REASON, ""))
         response.headers.setdefault(SERVER_HEADER, self._name)
 
     async def _allow_origin(self, _: web.Request, response: web.StreamResponse) -> None:
@@ -800,6 +819,7 @@ def _heed(refusal: Refusal | None) -> None:
 def _refused(refusal: Refusal) -> web.Response:
     response = _problem(refusal.status, refusal.sentence)
     response.headers.update(refusal.headers)
+    response[REASON] = refusal.reason
     if _CLOSES[0] in refusal.headers:
         response.force_close()
     return response

@@ -22,6 +22,8 @@ from sseproof.reference_server.limits import Refusal
 TOKENS_VARIABLE: Final = "SSEPROOF_TOKENS"
 SCHEME: Final = "bearer"
 REALM: Final = 'Bearer realm="sse-streaming"'
+GUESSED: Final = "unknown-token"
+"""The reason of who may have guessed."""
 SHORTEST_TOKEN_CHARS: Final = 8
 """Shorter ones are found by trying."""
 LONGEST_TOKEN_CHARS: Final = 1_000
@@ -75,7 +77,7 @@ class Tokens:
             )
         found = _found(self._known, _digest(given))
         if found is None:
-            return _refused("The token is not known.", "invalid_token")
+            return _refused("The token is not known.", "invalid_token", GUESSED)
         if found.expires_s is not None and now_s >= found.expires_s:
             return _refused("The token has expired.", "invalid_token")
         return found.user
@@ -127,7 +129,7 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _refused(sentence: str, error: str) -> Refusal:
+def _refused(sentence: str, error: str, reason: str = "") -> Refusal:
     # RFC 6750, 3.1: who sent no credentials is not told what was wrong with them.
     challenge = f'{REALM}, error="{error}"' if error else REALM
-    return Refusal(401, sentence, (("WWW-Authenticate", challenge),))
+    return Refusal(401, sentence, (("WWW-Authenticate", challenge),), reason)

@@ -1,24 +1,33 @@
 """The order in which a request is looked at before a stream begins, cheapest first.
 
 Rules:
-- Draining (503), login (401), role (403), rate (429): by the head alone, so that nobody without a token has his body read.
+- Draining (503), name and site (421, 403), login (401), role (403), rate (429): by the head alone, so that nobody without a
+  token has his body read.
   Then the body is read and parsed (408, 413, 400), then the visitor's open streams are counted (429).
+- Name and site are asked where anybody may start an answer that costs something: a login already keeps other pages out.
 - A visitor is a user, or without a login the peer's address. Streams belong to their user and to nobody else.
 - Who asks for the same stream anew, and continues nothing, has one more open.
+- Tokens can be guessed, so unknown ones are counted by the address they come from, an IPv6 one by its /64, which is one
+  customer's. Where there were too many nobody comes in but who came in from there within the hour: behind one proxy all
+  have one address, and a guesser must not turn its users away. Their tokens are all that can still be guessed then.
 - To continue a stream of one's own costs no request of the rate: how often that can be done is the stream's own limit.
 """
 
 import contextlib
+import ipaddress
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from sseproof.reference_server.auth import Tokens, User
-from sseproof.reference_server.limits import RateLimiter, Refusal, come_again
-from sseproof.reference_server.settings import ServerSettings
+from sseproof.reference_server.auth import GUESSED, Tokens, User
+from sseproof.reference_server.limits import VISITORS_KEPT, RateLimiter, Refusal, come_again
+from sseproof.reference_server.origins import Names
+from sseproof.reference_server.settings import RATE_BURST, ServerSettings
 
+KNOWN_S: Final = 3_600.0
+"""How long an address that has had too many unknown tokens is still open to who came in from there."""
 OPEN_WAIT_S: Final = 5.0
 """When an open stream will end is not known."""
 
@@ -35,8 +44,58 @@ class Visitor(Struct, frozen=True):
         return None if self.user is None else self.user.name
 
 
+class _Logins:
+    """Unknown tokens by address, and who came in from there; `now` is the event loop's clock."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._limiter = RateLimiter(
+            per_minute,
+            min(RATE_BURST, per_minute),
+            what="failed logins from this address",
+            reason="too-many-logins",
+        )
+        self._seen: dict[tuple[str, str], float] = {}
+        """When a user last came in from an address; who came in longest ago goes first."""
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def heed(self, found: User | Refusal, peer: str | None, now: float) -> Refusal | None:
+        """Too many of them; what was found of the token is not told then."""
+        place = _network(peer)
+        if isinstance(found, User) and self._seen.get((place, found.name), -KNOWN_S) > now - KNOWN_S:
+            self._came(place, found, now)
+            return None
+        if (refusal := self._limiter.look(place, now)) is not None:
+            return refusal
+        if isinstance(found, User):
+            self._came(place, found, now)
+        elif found.reason == GUESSED:
+            self._limiter.take(place, now)
+        return None
+
+    def _came(self, place: str, user: User, now: float) -> None:
+        self._seen.pop((place, user.name), None)
+        self._seen[place, user.name] = now
+        if len(self._seen) > VISITORS_KEPT:
+            del self._seen[next(iter(self._seen))]
+
+
+def _network(peer: str | None) -> str:
+    try:
+        address = ipaddress.ip_address((peer or "").partition("%")[0])
+    except ValueError:
+        return "-"
+    if (mapped := getattr(address, "ipv4_mapped", None)) is not None:
+        return str(mapped)
+    return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))  # IPv4
+
+
 class Gate:
-    """What is asked of every request for a stream. `tokens` are None where no login is needed."""
+    """What is asked of every request for a stream. `tokens` are None where no login is needed.
+
+    Raises ValueError for a further name that is none.
+    """
 
     def __init__(self, settings: ServerSettings, tokens: Tokens | None) -> None:
         self._tokens = tokens
@@ -45,6 +104,10 @@ class Gate:
             if settings.rate_per_minute is None
             else RateLimiter(settings.rate_per_minute, settings.rate_burst)
         )
+        self.names = Names(settings.host, settings.allow_hosts, settings.allow_origin)
+        failed = settings.failed_logins_per_minute
+        self._logins = None if failed is None else _Logins(failed)
+        self._guarded = tokens is None and settings.answers == "upstream"
         self._most_open = settings.streams_per_user
         self._open: dict[str, Counter[str]] = {}
         self.draining_until: float | None = None
@@ -57,15 +120,36 @@ class Gate:
         wait_s = self.draining_until - now + 1
         return come_again(503, "The server is about to stop and takes no new streams.", wait_s)
 
+    def page(self, hosts: Sequence[str], site: str | None, origin: str | None) -> Refusal | None:
+        """The refusal of what a page that is not ours asks, by Host, Sec-Fetch-Site and Origin."""
+        if not self._guarded:
+            return None
+        return self.names.heed(hosts) or self.names.heed_site(hosts, site, origin)
+
     def visitor(
-        self, authorization: Sequence[str], peer: str | None, now_s: float, *, admins_only: bool
+        self,
+        authorization: Sequence[str],
+        peer: str | None,
+        now_s: float,
+        now: float,
+        *,
+        admins_only: bool,
     ) -> Visitor | Refusal:
-        """Who asks, by the Authorization headers at this time in seconds since 1970, or why he is not let in."""
+        """Who asks, by the Authorization headers, or why he is not let in.
+
+        The time is given in seconds since 1970 (`now_s`) and by the event loop's clock (`now`).
+        """
         if self._tokens is None:
             if admins_only:
                 return Refusal(403, "This path is for admins, and a server without a login has none.")
             return Visitor(f"peer {peer or '-'}")
         user = self._tokens.user_of(authorization, now_s)
+        if (
+            self._logins is not None
+            and authorization
+            and (refusal := self._logins.heed(user, peer, now)) is not None
+        ):
+            return refusal
         if isinstance(user, Refusal):
             return user
         if admins_only and not user.admin:

@@ -22,23 +22,40 @@ class Refusal(Struct, frozen=True):
     status: int
     sentence: str
     headers: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+    """In the figures; empty for that of its status."""
 
 
-def come_again(status: int, sentence: str, wait_s: float, *more: tuple[str, str]) -> Refusal:
+def come_again(
+    status: int, sentence: str, wait_s: float, *more: tuple[str, str], reason: str = ""
+) -> Refusal:
     """A refusal that passes: Retry-After says when, rounded up, and never 0."""
-    return Refusal(status, sentence, (("Retry-After", str(max(1, math.ceil(wait_s)))), *more))
+    return Refusal(status, sentence, (("Retry-After", str(max(1, math.ceil(wait_s)))), *more), reason)
 
 
 ROUNDING: Final = 1e-9
 
 
 class RateLimiter:
-    """Requests a minute, for each visitor apart; `now` is the event loop's clock, in seconds."""
+    """Requests a minute, for each visitor apart; `now` is the event loop's clock, in seconds.
 
-    def __init__(self, per_minute: int, burst: int, limit: int = VISITORS_KEPT) -> None:
+    `what` is counted, in the words of a refusal, and `reason` is the refusal's.
+    """
+
+    def __init__(
+        self,
+        per_minute: int,
+        burst: int,
+        limit: int = VISITORS_KEPT,
+        *,
+        what: str = "requests",
+        reason: str = "",
+    ) -> None:
         self._per_minute = per_minute
         self._burst = burst
         self._limit = limit
+        self._what = what
+        self._reason = reason
         self._buckets: dict[str, tuple[float, float]] = {}
         """What each held when it was last looked at, and when that was."""
 
@@ -47,17 +64,27 @@ class RateLimiter:
 
     def take(self, visitor: str, now: float) -> Refusal | None:
         """Takes one request, or says when there will be one."""
-        held, since = self._buckets.pop(visitor, (float(self._burst), now))
-        held = min(float(self._burst), held + (now - since) * self._per_minute / 60)
-        taken = held >= 1 - ROUNDING  # waiting as long as told is enough, whatever the sums of floats
-        self._buckets[visitor] = (max(0.0, held - taken), now)
+        held = self._held(visitor, now)
+        refusal = self.look(visitor, now)
+        self._buckets.pop(visitor, None)
+        self._buckets[visitor] = (max(0.0, held - (refusal is None)), now)
         if len(self._buckets) > self._limit:
             del self._buckets[next(iter(self._buckets))]
-        if taken:
+        return refusal
+
+    def look(self, visitor: str, now: float) -> Refusal | None:
+        """What `take` would say; nothing is taken."""
+        held = self._held(visitor, now)
+        if held >= 1 - ROUNDING:  # waiting as long as told is enough, whatever the sums of floats
             return None
         return come_again(
             429,
-            f"Too many requests: {self._per_minute} a minute are allowed, {self._burst} of them at once.",
+            f"Too many {self._what}: {self._per_minute} a minute are allowed, {self._burst} of them at once.",
             (1 - held) * 60 / self._per_minute,
-            ("RateLimit-Policy", f'"requests";q={self._per_minute};w=60'),
+            ("RateLimit-Policy", f'"{self._what.replace(" ", "-")}";q={self._per_minute};w=60'),
+            reason=self._reason,
         )
+
+    def _held(self, visitor: str, now: float) -> float:
+        held, since = self._buckets.get(visitor, (float(self._burst), now))
+        return min(float(self._burst), held + (now - since) * self._per_minute / 60)

@@ -182,11 +182,11 @@ class ServerMetrics:
         for endpoint in endpoints:
             self._place(endpoint)
 
-    def responded(self, endpoint: str, status: int) -> None:
-        """A response begins."""
+    def responded(self, endpoint: str, status: int, reason: str = "") -> None:
+        """A response begins; a refusal may have a reason of its own."""
         self._requests.labels(endpoint, str(status)).inc()
         if status >= 400:
-            self._errors.labels(endpoint, _REASONS.get(status, f"http-{status}")).inc()
+            self._errors.labels(endpoint, reason or _REASONS.get(status, f"http-{status}")).inc()
 
     def opened(self, connection: Connection, endpoint: str) -> None:
         """A connection of a stream, before anything is sent."""

@@ -63,6 +63,8 @@ class ServerSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     """What the robust profile says in `retry:`; None says nothing, and leaves clients to their own defaults."""
     allow_origin: str = ""
     """The one origin whose pages may read the streams from elsewhere (CORS), such as http://127.0.0.1:8080; empty for none."""
+    allow_hosts: list[str] = []
+    """Names besides loopback's and `host` under which browsers may know this server; addresses are never asked for."""
     answers: Literal["script", "upstream"] = "script"
     """Where answers come from: seeded scripts, or the language model that the environment names (llm.py)."""
     llm_silence: Duration = Duration(60_000_000_000)
@@ -80,6 +82,8 @@ class ServerSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     """Asks for a bearer token; they come from the environment (auth.TOKENS_VARIABLE) or from `tokens_file`, and never
     travel with these settings, which anybody can read in the list of processes."""
     tokens_file: str | None = None
+    failed_logins_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """Unknown tokens a minute and peer, as many at once as of its requests; beyond it only known users come in from there."""
     rate_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     """Requests a minute and user, or peer without a login; continuing one's own stream is not counted."""
     rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = RATE_BURST
@@ -105,6 +109,7 @@ class ServerSettings(Struct, kw_only=True, forbid_unknown_fields=True):
 
 BACKEND_RULES: Final[dict[str, Any]] = {
     "login": True,
+    "failed_logins_per_minute": 30,
     "rate_per_minute": 60,
     "streams_per_user": 8,
     "request_limit": Duration(10_000_000_000),

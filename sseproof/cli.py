@@ -737,12 +737,25 @@ def check(url: str | None, **options: Any) -> int:
     help="Asks for a login; lines of user:token[:role][:expires], else in SSEPROOF_TOKENS.",
 )
 @click.option(
+    "--failed-logins",
+    "failed_logins_per_minute",
+    type=click.IntRange(1),
+    help="Unknown tokens a minute and address, 10 of them at once at most; it takes a login.",
+)
+@click.option(
     "--rate-limit",
     "rate_per_minute",
     type=click.IntRange(1),
     help="Requests a minute and user, 10 of them at once at most.",
 )
 @click.option("--question-limit", "question_limit_chars", type=click.IntRange(1, 4000), help="In characters.")
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A further name of this server, beside localhost and its addresses (several times for several).",
+)
 @click.option("--streams-per-user", type=click.IntRange(1), help="Open at once.")
 @click.option("--request-limit", metavar="TIME", help="For a request's head, and for its body.")
 @click.option(
@@ -780,6 +793,7 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
     from sseproof.rundir.units import parse_duration
 
     given = {name: value for name, value in options.items() if value is not None}
+    given["allow_hosts"] = list(given["allow_hosts"])
     address = host.strip("[] ")
     if not address:  # which the system takes for every address of this machine
         raise UsageError("--host is empty: leave it out for 127.0.0.1, or name the address to listen on.")
@@ -807,6 +821,10 @@ def serve(*, host: str, heartbeat: str, backend: bool, **options: Any) -> int:
             raise UsageError(
                 f"--{name.replace('_', '-')} is 0: nothing lives that long. Leave it out, or name a time."
             )
+    if "failed_logins_per_minute" in given and not settings.login:
+        raise UsageError(
+            "--failed-logins counts tokens, and nobody is asked for one: give --backend or --tokens FILE with it."
+        )
     if os.environ.get(TOKENS_VARIABLE, "").strip() and not settings.login:
         _aside(
             f"{TOKENS_VARIABLE} is set, and nobody is asked for a token: a login takes --backend or --tokens FILE."

@@ -61,6 +61,7 @@ PURE: Final = frozenset(
             "reference_server.limits",
             "reference_server.live",
             "reference_server.misbehave",
+            "reference_server.origins",
             "reference_server.script",
             "reference_server.settings",
             "reference_server.streams",
@@ -111,7 +112,7 @@ PURE_THIRD_PARTY: Final = {
 """What pure modules may take from others, and which of them may."""
 _WITHOUT_EFFECTS: Final = (
     "__future__ abc array base64 binascii bisect codecs collections contextlib copy csv dataclasses decimal difflib enum "
-    "fractions functools hashlib heapq html itertools json keyword math numbers operator random re reprlib secrets shlex "
+    "fractions functools hashlib heapq html ipaddress itertools json keyword math numbers operator random re reprlib secrets shlex "
     "statistics string struct textwrap types typing unicodedata urllib.parse xml.sax.saxutils zlib"
 )
 PURE_STANDARD: Final = frozenset(_WITHOUT_EFFECTS.split())

@@ -69,6 +69,8 @@ def test_a_run_with_a_login_knows_what_was_meant_and_keeps_the_token_to_itself(
         (["--idle-limit", "soon"], {}, "'soon' is not a duration"),
         (["--question-limit", "4001"], {}, "4001"),
         (["--rate-limit", "0"], {}, "0"),
+        (["--failed-logins", "3"], {}, "--backend or --tokens FILE"),
+        (["--allow-host", "http://x"], {}, "without scheme, port or *"),
     ],
 )
 def test_options_that_can_not_be_taken(
@@ -134,4 +136,5 @@ def test_what_takes_longer_is_as_the_table_says() -> None:
         seconds = {"s": 1, "min": 60, "h": 3_600}[words.split(" ")[2]] * int(words.split(" ")[1])
         assert words in told[option]
         assert BACKEND_RULES[rule].seconds == seconds, option
+    assert f"{BACKEND_RULES['failed_logins_per_minute']} a minute and address" in told["`--failed-logins`"]
     assert f"{BACKEND_RULES['replays']} times" in told["`--replay-window`, `--replays`"]

@@ -83,7 +83,9 @@ class Client:
         body: bytes | None = None,
         version: str = "1.1",
     ) -> "Client":
-        lines = [f"{method} {target} HTTP/{version}".encode(), b"Host: test"]
+        lines = [f"{method} {target} HTTP/{version}".encode()]
+        if "Host" not in (headers or {}):
+            lines.append(b"Host: localhost")
         for name, value in (headers or {}).items():
             lines.append(name.encode() + b": " + (value.encode() if isinstance(value, str) else value))
         if body is not None:

@@ -660,7 +660,7 @@ def test_a_witness_far_away_is_refused(start_server, tmp_path):
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
         port = int(process.stdout.readline().split(":")[2].split("/")[0])
         with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
-            peer.sendall(b"GET /witness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            peer.sendall(b"GET /witness HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert peer.recv(65536).startswith(b"HTTP/1.1 403 ")
         process.terminate()
 
@@ -810,7 +810,7 @@ def test_an_error_of_its_own_ends_the_stream_in_band_and_without_details(tmp_pat
             while data := peer.recv(65536):
                 raw += data
         with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
-            peer.sendall(b"GET /witness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            peer.sendall(b"GET /witness HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             witnessed = b""
             while data := peer.recv(65536):
                 witnessed += data

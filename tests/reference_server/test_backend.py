@@ -63,6 +63,29 @@ def test_nobody_without_a_token_comes_in(backend, path, headers, error):
     assert not {ANN, OLD, "wrong-token-1"} & set(problem(reply).split())
 
 
+def test_guesses_are_bounded_told_and_counted_and_users_come_in_meanwhile(serve):
+    server = serve(login=True, tokens=TOKENS, failed_logins_per_minute=1)
+    assert server.get(QUICK, bearer(ANN)).status == 200
+    for path in (CHAT, "/witness"):  # the second does not help the first
+        reply = server.client().send(path, bearer("wrong-token-1")).reply()
+    assert (reply.status, problem(reply)) == (
+        429,
+        "Too many failed logins from this address: 1 a minute are allowed, 1 of them at once.",
+    )
+    assert 1 <= int(reply.headers["retry-after"]) <= 60
+    assert "www-authenticate" not in reply.headers
+    assert server.get(QUICK, bearer(BOB)).status == 429, "a right token is not told from a wrong one"
+    assert server.get(QUICK, bearer(ANN)).types[-1] == "done"
+    assert server.get(QUICK).status == 401
+    figures = server.client().send("/metrics", {"Connection": "close"}).reply().body.decode()
+    for endpoint, reason in (
+        (CHAT, "unknown-token"),
+        ("/witness", "too-many-logins"),
+        (CHAT, "too-many-logins"),
+    ):
+        assert f'sse_server_errors_total{{endpoint="{endpoint}",reason="{reason}"}} 1.0' in figures
+
+
 def test_health_needs_no_login(backend):
     assert backend.client().send("/api/v1/stream/health").reply().status == 200
 
