@@ -133,6 +133,8 @@ class FaultWindow(Struct, kw_only=True, frozen=True):
     since_ns: int
     healed_ns: int | None = None
     """Answer to the heal call."""
+    heal_sent_ns: int | None = None
+    """When that call was sent: until then the fault certainly stood."""
     episode: str = ""
     """Which of the times that several streams meet at once; empty for a fault that stands the whole run."""
 
@@ -158,13 +160,12 @@ def fault_windows(faults: Sequence[FaultRow]) -> list[FaultWindow]:
     A fault that acts several times has a row number for each time; a proxy that is set up without a fault (`clean`) is
     no fault.
     """
-    healed: dict[tuple[object, ...], int] = {}
+    healed: dict[tuple[object, ...], FaultRow] = {}
     applied: dict[tuple[object, ...], FaultWindow] = {}
     for row in faults:
         key = (row.fault, row.variant, row.group, row.window)
-        if row.step == "healed":  # the first: after an abort the end heals once more
-            # Without a call the server had ended by then, and with it whatever it did.
-            healed.setdefault(key, row.at_ns if row.call_answered_ns is None else row.call_answered_ns)
+        if row.step == "healed":
+            healed.setdefault(key, row)  # the first: after an abort the end heals once more
         elif row.step == "applied" and row.ok is not False and row.kind != NO_FAULT:
             since = row.at_ns if row.call_sent_ns is None else row.call_sent_ns
             window = FaultWindow(
@@ -175,7 +176,17 @@ def fault_windows(faults: Sequence[FaultRow]) -> list[FaultWindow]:
                 episode="" if row.window is None else f"{row.fault} {row.window}",
             )
             applied.setdefault(key, window)
-    return [structs.replace(window, healed_ns=healed.get(key)) for key, window in applied.items()]
+    return [
+        window
+        if (end := healed.get(key)) is None
+        # Without a call the server had ended by then, and with it whatever it did.
+        else structs.replace(
+            window,
+            healed_ns=end.at_ns if end.call_answered_ns is None else end.call_answered_ns,
+            heal_sent_ns=end.at_ns if end.call_sent_ns is None else end.call_sent_ns,
+        )
+        for key, window in applied.items()
+    ]
 
 
 def fault_evidence(faults: Sequence[FaultRow], name: str) -> FaultEvidence:

@@ -21,9 +21,10 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
   that lived when the proxy was closed and ended with it, by half of them more than in the clean group: answers end by
   themselves, too.
 - server-restart: nine in ten of the connections that lived when the server was killed ended in that moment, nine in ten of
-  those begun until it was back got no byte, and no event came in between. With a drain: nine in ten of the connections
-  that lived when it was told to stop ended until it was back, some of them without their answer's end or some that were
-  tried then without a stream, and nine in ten of those tried got none.
+  those begun before it was started again got no byte, and no event came in between. With a drain: nine in ten of the
+  connections that lived when it was told to stop ended until it was back, some of them without their answer's end or some
+  that were tried without a stream, and nine in ten of those tried before it was started again got none. When it was back is
+  known by an answer alone, which a busy rig gets late: from the call on, clients may be served.
 - command, by breaks: connections that lived in its time and broke in it, or were begun in it and got no byte, a fifth more
   of them than break at other times. By silence: as stall, against the streams that were not open in its time.
 - slow-close: connections whose end came at least the planned delay after their last event, and later than in nine of
@@ -653,12 +654,12 @@ class _Look:
         tried = [
             each
             for each in attempts
-            if any(a + SWITCH_SLACK_NS < each.started.lo_ns < b - SWITCH_SLACK_NS for a, b in self._windows())
+            if any(since + SWITCH_SLACK_NS < each.started.lo_ns < until for since, until in self._absences())
         ]
         empty = sum(each.received_bytes == 0 for each in tried)
         heard = sum(
-            since + SWITCH_SLACK_NS < instant.lo_ns and instant.hi_ns < healed - SWITCH_SLACK_NS
-            for since, healed in self._windows()
+            since + SWITCH_SLACK_NS < instant.lo_ns and instant.hi_ns < until
+            for since, until in self._absences()
             for each in attempts
             for instant in (each.first_event, each.last_event)
             if instant is not None
@@ -668,21 +669,21 @@ class _Look:
             lived + len(tried) > 0 and ended >= MOST * lived and empty >= MOST * len(tried) and not heard,
             ended + empty,
             lived + len(tried),
-            f"ended {ended} of the {lived} connections that lived, left {empty} of the {len(tried)} tried until the server "
-            f"was back without a byte, and let {heard} events through in the {gap_ms:,.0f} ms of the longest gap.",
+            f"ended {ended} of the {lived} connections that lived, left {empty} of the {len(tried)} tried before the server "
+            f"was started again without a byte, and let {heard} events through; the longest gap took {gap_ms:,.0f} ms.",
         )
 
     def _drained(self) -> Evidence:
         """There is no clean group: who is sent away before his answer's end, and who gets none meanwhile, shows it."""
         lived = ended = sent_away = tried = refused = 0
-        for since, healed in self._windows():
+        for (since, healed), (_, until) in zip(self._windows(), self._absences(), strict=True):
             for each in self._across_clocks(self._mine):
                 if each.connected is not None and each.connected.hi_ns < since <= each.ended.lo_ns:
                     lived += 1
                     in_time = each.ended.lo_ns <= healed + SWITCH_SLACK_NS
                     ended += in_time
                     sent_away += in_time and each.end in _SENT_AWAY
-                elif since + SWITCH_SLACK_NS < each.started.lo_ns < healed - SWITCH_SLACK_NS:
+                elif since + SWITCH_SLACK_NS < each.started.lo_ns < until:
                     tried += 1
                     refused += each.events == 0
         return self._made(
@@ -690,7 +691,7 @@ class _Look:
             sent_away + refused,
             lived + tried,
             f"ended {ended} of the {lived} connections that lived, {sent_away} of them before their answer did, and left "
-            f"{refused} of the {tried} tried until the server was back without an event.",
+            f"{refused} of the {tried} tried before the server was started again without an event.",
         )
 
     def _broke(self) -> Evidence:
@@ -835,6 +836,13 @@ class _Look:
     def _windows(self) -> list[tuple[int, int]]:
         """From the call that applied the fault to the answer of the one that healed it."""
         return [(window.since_ns, window.healed_ns or 1 << 63) for window in fault_windows(self._rows)]
+
+    def _absences(self) -> list[tuple[int, int]]:
+        """From the call that applied the fault to the one that healed it: in this time it certainly stood."""
+        return [
+            (window.since_ns, window.heal_sent_ns or window.healed_ns or 1 << 63)
+            for window in fault_windows(self._rows)
+        ]
 
 
 _BROKEN: Final = frozenset(

@@ -39,7 +39,6 @@ def test_a_restart_in_good_order_under_500_open_streams(tmp_path: Path) -> None:
         "doubled = 0",
         "utf8 = 100%",
         "recovery = 100% after server-restart",
-        "reconnect p95 <= 30s after server-restart",
     )
     done = sseproof("run", "deploy.toml", "--quiet", "--seed", "5", *wanted, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -48,7 +47,7 @@ def test_a_restart_in_good_order_under_500_open_streams(tmp_path: Path) -> None:
     assert [(each.k, each.n) for each in verdict.verdicts[:4]] == [(STREAMS_OPEN, STREAMS_OPEN)] * 4
     (evidence,) = evidence_of(read_history(directory))
     assert evidence.acted, evidence.sentence
-    (applied,) = (row for row in rows(directory, FAULTS) if row.step == "applied" and row.window)
+    applied, healed = (row for row in rows(directory, FAULTS) if row.call_sent_ns and row.window)
     streams = rows(directory, STREAMS)
     assert len(streams) == STREAMS_OPEN
     open_then = [row for row in streams if row.sent.ns < applied.call_sent_ns < row.ended.ns]
@@ -56,6 +55,11 @@ def test_a_restart_in_good_order_under_500_open_streams(tmp_path: Path) -> None:
     assert {row.outcome for row in streams} == {"complete"}
     broken = [row for row in streams if row.attempts_total > 1]
     assert len(broken) > 0.9 * STREAMS_OPEN, "they were open for longer than the drain"
+    for row in (
+        broken
+    ):  # how long that takes is what the client chose to wait, longer after each try that found nobody
+        later = [each for each in row.attempts if each.started.lo_ns > healed.call_answered_ns]
+        assert len(later) <= 1, "the first try after the server is back is the last"
     witnessed = rows(directory, WITNESS)
     ends = Counter(row.end for row in witnessed)
     assert set(ends) == {"drain", "done"}

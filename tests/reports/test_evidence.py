@@ -186,6 +186,20 @@ STRUCK = [
 ] * 5
 
 
+SERVED_AGAIN = [
+    hit(
+        attempt={
+            **{name: Instant(START + 3_300 * MS) for name in ("started", "sent", "headers", "first_event")},
+            "ended": Instant(START + 3_500 * MS),
+            "last_event": Instant(START + 3_400 * MS),
+            "end": "terminal",
+            "events": 3,
+            "received_bytes": 99,
+        }
+    )
+]
+
+
 def open_until(ms: int, end: str):
     times = {"connected": Instant(START + 1_500 * MS), "ended": Instant(START + ms * MS)}
     return [hit(attempt={**times, "end": end})] * 5
@@ -203,12 +217,21 @@ def fired(count: int) -> FaultRow:
     return FaultRow(at_ns=START, step="fired", fault="hit", group="hit", fired=count)
 
 
-def applied(kind: str) -> list[FaultRow]:
+def applied(kind: str, *, told_after_ms: int = 1) -> list[FaultRow]:
+    """Its heal call was sent a second later, and answered so long after that."""
     at = START + 2_000 * MS
+    sent = at + 1_000 * MS
     common = {"fault": "hit", "kind": kind, "group": "hit", "window": 1}
     return [
         FaultRow(at_ns=at, step="applied", call_sent_ns=at, call_answered_ns=at + MS, ok=True, **common),
-        FaultRow(at_ns=at + 1_000 * MS, step="healed", call_answered_ns=at + 1_001 * MS, ok=True, **common),
+        FaultRow(
+            at_ns=sent,
+            step="healed",
+            call_sent_ns=sent,
+            call_answered_ns=sent + told_after_ms * MS,
+            ok=True,
+            **common,
+        ),
     ]
 
 
@@ -304,6 +327,9 @@ def applied(kind: str) -> list[FaultRow]:
         (DRAIN, SENT_AWAY + STAYED, applied("server-restart"), False),
         (DRAIN, SENT_AWAY, [], False),
         (DRAIN, SENT_AWAY + [hit(attempt=in_the_gap(events=3))] * 5, applied("server-restart"), False),
+        # A busy rig hears late that the server is back: who came meanwhile was served.
+        (DRAIN, SENT_AWAY + SERVED_AGAIN, applied("server-restart", told_after_ms=900), True),
+        (RESTART, STRUCK + SERVED_AGAIN, applied("server-restart", told_after_ms=900), True),
         (SLOW_CLOSE, [hit(attempt=closing(720))] * 10, [], True),
         (SLOW_CLOSE, [hit(attempt=closing(300))] * 10, [], False),
         (SLOW_CLOSE, [hit(attempt={**closing(720), "end": "terminal"})] * 10, [], False),
