@@ -65,7 +65,8 @@ stages = [{duration = "1500ms", users = 2}, {duration = "1500ms", users = 7}, {d
     assert {row.outcome for row in records} == {"complete"}, "nobody is cut off at the end of a stage"
     start = min(row.dispatched.ns for row in records)
     for began, planned in ((0.0, 2), (1.5, 7), (3.0, 3)):
-        window = start + round((began + 0.6) * S), start + round((began + 1.4) * S)
+        # On a busy machine answers of the stage before end later than in 0.3 s, and the first stream begins late.
+        window = start + round((began + 0.7) * S), start + round((began + 1.2) * S)
         assert most_at_once(records, *window) == planned
         assert held_on_average(records, *window) > planned / 2
     assert max(row.dispatched.ns for row in records) < start + round(4.5 * S), "and then nobody starts"
