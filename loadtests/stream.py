@@ -5,7 +5,8 @@ Rules (design.md "Outcomes", decisions 2, 4, 6, 11, 14):
   until the stream's end, or, where a test's own code iterates, until its next event. `_record` holds the rules for any
   read; `on_data` itself is their short form for a running stream's usual read, one token with an exact instant.
 - A gap is the time between two events of one attempt, from its first token on and heartbeats left out; the silence that
-  ends in an idle time-out is a gap of at least its length. The earlier events of a read have its whole bracket.
+  ends in an idle time-out is a gap of at least its length. The earlier events of a read have its whole bracket, and
+  its gaps have that together: of them at most one is as long, two are at most half as long, and so on.
 - An event is new unless its number came before. Without a number, an event that carries nothing to read (a greeting)
   is new only while the stream has received nothing else. After a restart everything is new again.
 - A stream is stale while its newest event is older than half a second: the time since the last one, less that, is added
@@ -842,6 +843,7 @@ class Session:
             if count > 1:
                 self._coalesced += 1
                 self._metrics.coalesced_reads += 1
+            span, shared = stamp - last_lo, 0
             for left in range(count - 1, -1, -1):
                 low = min(lower, stamp) if left else stamp
                 gap = stamp - last_hi
@@ -849,7 +851,8 @@ class Session:
                 if low == stamp and last_lo == last_hi <= low:
                     gaps.add_exact(gap)
                 else:
-                    gaps.add(low - last_hi, stamp - last_lo)
+                    shared += 1
+                    gaps.add(low - last_hi, span // shared)
                 last_lo, last_hi = low, stamp
                 if sent_at_ns is not None:
                     self._age(low - sent_at_ns[at], stamp - sent_at_ns[at])
@@ -907,6 +910,7 @@ class Session:
         if several or exact_end < 0:
             lower_ns = exchange.arrival_lower_ns()
         events = 0
+        span = shared = 0
         numbers = self._numbers
         for item in items:
             if type(item) is not Message:
@@ -948,7 +952,10 @@ class Session:
             else:
                 gap = stamp_ns - previous
                 self._series.gaps[gap & STEP_MASKS[gap.bit_length()]] += 1
-                self._gaps.add(low - previous, stamp_ns - self._last_lo)
+                if not shared:
+                    span = stamp_ns - self._last_lo
+                shared += 1
+                self._gaps.add(low - previous, span // shared)
             self._last_lo = low
             self._last_hi = stamp_ns
             # An end that is the answer itself is read like a token.

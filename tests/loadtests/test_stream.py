@@ -1,6 +1,8 @@
 """The short way of a steady stream's reads against the long one, which holds the rules."""
 
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -165,6 +167,8 @@ class Feed:
             return b'id: %d\ndata: {"text":"t\xc3\xa9%d ","at":%d}\n\n' % (self.number, self.number, sent_at)
         if kind == "two":
             return self._bytes("token") + self._bytes("token")
+        if kind == "eight":
+            return b"".join(self._bytes("token") for _ in range(8))
         if kind == "one and a half":
             return self._bytes("token") + self._bytes("half")
         if kind == "skip":
@@ -237,7 +241,7 @@ def both(reads: list[Read], **options: Any) -> tuple[Feed, StreamRecord]:
 
 
 KINDS = [
-    *["token"] * 8, "two", "skip", "again", "long", "no id", "undated", "future", "crlf", "plain", "other", "empty",
+    *["token"] * 8, "two", "eight", "skip", "again", "long", "no id", "undated", "future", "crlf", "plain", "other", "empty",
     "heartbeat", "comment", "ill-formed", "half", "large half", "rest", "one and a half", "cut",
 ]  # fmt: skip
 TOKEN = Read("token")
@@ -277,6 +281,54 @@ def test_reads_that_wait_are_taken_together(kind: str) -> None:
     record = feed.run()
     assert feed.runs == 3  # what is left at the end, too
     assert record.events == 3 + 10 * (1 + (kind == "two"))
+
+
+def longer(counts: list[int], edges: Sequence[int], ns: int) -> int:
+    """How many intervals of a histogram are longer than one of its edges."""
+    return sum(counts[edges.index(ns) + 1 :])
+
+
+def test_of_the_gaps_in_a_late_read_one_at_most_is_as_long_as_it() -> None:
+    """Eight events that were read at once after 336 ms: a pause of ours makes no eight gaps of 250 ms possible."""
+    feed, record = both([TOKEN] * 4 + [Read("eight", 336 * MS), TOKEN])
+    edges = feed.streams.client.gap_edges_ns
+    assert record.gaps is not None
+    assert (record.gaps.count, record.gaps.longest_hi_ns) == (12, 336 * MS)
+    for limit_ms, most in ((500, 0), (250, 1), (100, 3)):
+        assert longer(record.gaps.hi, edges, limit_ms * MS) == most
+    assert longer(record.gaps.lo, edges, 10 * MS) == 0
+
+
+COUNTS = {"token": 1, "two": 2, "eight": 8}
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(list(COUNTS)),
+            st.integers(1, 2_000 * MS),
+            st.lists(st.integers(0, 1_000), min_size=7, max_size=7),
+        ),
+        max_size=12,
+    )
+)
+def test_the_truth_lies_between_both_ends_at_every_edge(reads: list[tuple[str, int, list[int]]]) -> None:
+    """Wherever in its bracket each event of a read came."""
+    feed, record = both([TOKEN, *(Read(kind, gap_ns) for kind, gap_ns, _ in reads)])
+    at_ns = [0]
+    for kind, gap_ns, places in reads:
+        begin_ns = at_ns[-1]
+        at_ns += [begin_ns + gap_ns * place // 1_000 for place in sorted(places[: COUNTS[kind] - 1])]
+        at_ns.append(begin_ns + gap_ns)
+    true_ns = [after - before for before, after in pairwise(at_ns)]
+    assert (record.gaps is None) == (not true_ns)
+    if record.gaps is None:
+        return
+    edges = feed.streams.client.gap_edges_ns
+    for edge in edges:
+        true = sum(gap > edge for gap in true_ns)
+        assert longer(record.gaps.lo, edges, edge) <= true <= longer(record.gaps.hi, edges, edge)
 
 
 def test_a_silence_that_ends_in_a_time_out_is_in_the_series(monkeypatch: pytest.MonkeyPatch) -> None:
