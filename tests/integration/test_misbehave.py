@@ -20,7 +20,7 @@ QUICK = [
     "--set",
     "client.timeouts.first_event=2s",
     "--set",
-    "client.retries=2",
+    "client.retries=1",
     "--set",
     "client.backoff=50ms",
 ]
@@ -44,7 +44,7 @@ def test_each_defect_fails_exactly_what_it_must(tmp_path, modes, failing):
     """160 streams: 98 % needs 149 without a failure, so that the healthy claims can pass."""
     with served("--misbehave", modes, "--misbehave-share", "0.3") as url:
         address = f"{url}?events=14&interval_ms=20"
-        options = ["--streams", "160", "--users", "40", *QUICK]
+        options = ["--streams", "160", "--users", "12", *QUICK]
         done = sseproof("run", "--target", address, *options, *claims(*CLAIMS.values()), cwd=tmp_path)
     found = verdicts_of(directory_of(tmp_path))
     expected = {metric: "fail" if metric in failing else "pass" for metric in CLAIMS}
