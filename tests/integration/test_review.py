@@ -7,8 +7,10 @@ import json
 import re
 import shutil
 import ssl
+import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -383,11 +385,25 @@ def test_an_endless_event_and_endless_headers_are_cut_off(tmp_path):
 
 def test_more_pending_than_a_process_may_hold_is_our_own_error(tmp_path):
     """40 streams with 10 MB of an unfinished event each: the largest are stopped, and the answer says by whom."""
+    gone: list[int] = []
+    over = threading.Event()
 
     def pending(connection: Connection) -> None:
-        connection.send(CLOSE_HEAD + b"data: " + b"a" * 10_000_000)
-        server.tick.wait(12)
-        connection.send(b"\n\n" + DONE)
+        """Goes on when 26 are left, which may be pending at once."""
+        try:
+            connection.send(CLOSE_HEAD + b"data: " + b"a" * 10_000_000)
+            connection.sock.settimeout(0.05)
+            while not over.is_set():
+                with suppress(TimeoutError):
+                    if not connection.sock.recv(1):
+                        raise ConnectionResetError
+        except ConnectionError:
+            gone.append(connection.number)
+            if len(gone) >= 14:
+                over.set()
+        else:
+            connection.sock.settimeout(20)
+            connection.send(b"\n\n" + DONE)
 
     with serving(after_the_look(pending)) as server:
         options = ["--users", "40", "--streams", "40", *sets(client__retries="0")]
@@ -407,7 +423,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good run: first tokens at 200 ms, 80 streams."""
     cwd = tmp_path_factory.mktemp("recorded")
     with served() as url:
-        options = ["--users", "20", "--streams", "80", *claims("success >= 95%", "ttft p95 <= 900ms")]
+        options = ["--users", "20", "--streams", "80", *claims("success >= 95%", "ttft p95 <= 5s")]
         done = sseproof(
             "run", "--target", f"{url}?first_token_ms=200&events=4&interval_ms=5", *options, cwd=cwd
         )
@@ -423,11 +439,14 @@ def judged(recorded: Path, tmp_path: Path, damage: Callable[[Path], object]):
 
 
 def step(copy: Path) -> None:
-    """The clock jumped back by 800 ms while the streams ran."""
+    """The clock jumped back by 8 s while the streams ran."""
     seen = rows(copy, GENERATOR)[-1]
     first = min(row.dispatched.ns for row in rows(copy, STREAMS))
     row = GeneratorRow(
-        at_ns=seen.at_ns, worker=0, interval_ns=seen.at_ns - first + 1_000_000_000, clock_step_ns=-800_000_000
+        at_ns=seen.at_ns,
+        worker=0,
+        interval_ns=seen.at_ns - first + 1_000_000_000,
+        clock_step_ns=-8_000_000_000,
     )
     Appender(copy, GENERATOR, msgspec.json.decode((copy / "plan.json").read_bytes())["run"]).append(row)
 
