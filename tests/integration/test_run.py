@@ -219,7 +219,6 @@ def test_users_who_all_stop_early_end_the_run(tmp_path):
             *["--target", f"{url}?events=4&interval_ms=5", *options],
             *claims("success >= 98%"),
             cwd=tmp_path,
-            limit_s=60,
         )
     directory = directory_of(tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
