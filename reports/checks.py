@@ -74,6 +74,8 @@ class Unit(Struct, kw_only=True):
     """The measured rate a second, portion or number; unused for others."""
     width_ns: int = 0
     """Width of the bracket, where a latency has one."""
+    down_again: bool = False
+    """A fault took the link away once more before the reconnection that it times."""
     amount: int = 0
     """Events lost or doubled."""
     stream: int
@@ -302,11 +304,19 @@ class Scoped:
     def between(self, worker: int, start: Instant, end: Instant, queued_ns: int | None = None) -> Bracket:
         """The shortest and the longest that the time from `start` to `end` can have been."""
         low = end.lo_ns - start.hi_ns - (queued_ns or 0)
-        high = end.hi_ns - start.lo_ns
+        return self.bent(worker, start, end, (low, end.hi_ns - start.lo_ns))
+
+    def bent(self, worker: int, start: Instant, end: Instant, bracket: Bracket) -> Bracket:
+        """What an interval within that time can have been, clock steps included: nobody knows which of several held one."""
+        low, high = bracket
         for step in self.steps(worker, start, end):
             low -= max(step, 0)
             high += max(-step, 0)
         return max(low, 0), max(high, 0)
+
+    def bent_in(self, record: StreamRecord, low_ns: int, high_ns: int) -> Bracket:
+        """The same of an interval somewhere in a stream."""
+        return self.bent(record.worker, record.dispatched, record.ended, (low_ns, high_ns))
 
 
 _FROM_ROWS: Final = frozenset({
@@ -492,7 +502,9 @@ def _stale(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit:
         return _too_late_to_see(record)  # when a long silence ended
     low, high = scoped.between(record.worker, record.first_token, record.ended)
     nominal = max(record.ended.ns - record.first_token.ns, 1)
-    ends = [min(1.0, record.stale_ns / max(length, 1)) for length in (nominal, high, low)]
+    least, most = scoped.bent_in(record, record.stale_ns, record.stale_ns)
+    parts = ((record.stale_ns, nominal), (least, high), (most, low))
+    ends = [min(1.0, stale / max(length, 1)) for stale, length in parts]
     return _between(record, asked, ends[0], best=ends[1], worst=ends[2])
 
 
@@ -505,35 +517,51 @@ def _attempts(_scoped: Scoped, each: Facts, asked: Limit | None) -> Unit:
     return _between(record, asked, made, best=made, worst=made)
 
 
-def _heartbeat(_scoped: Scoped, each: Facts, asked: Limit | None) -> Unit | None:
-    """The longest silence before a heartbeat; without any, whether one was due."""
+def _heartbeat(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit | None:
+    """The longest silence before a heartbeat, or that had none; where neither was, whether one was due."""
     assert asked is not None
     record = each.record
     beats = record.heartbeat_gaps
-    if beats is not None and beats.count:
-        bracket = beats.longest_lo_ns, beats.longest_hi_ns
-        unit = _latency(asked, bracket, beats.longest_hi_ns, record)
-    else:
-        silences = [silence for attempt in record.attempts if (silence := _silence(attempt)) is not None]
-        longest = max([0 if record.gaps is None else record.gaps.longest_lo_ns, *silences])
-        if asked.within(longest):
-            return _open(record) if each.outcome == "unfinished" else None
-        unit = _certain(record, good=False, reason="without a heartbeat")
+    if not asked.within(_longest_without_heartbeat(scoped, record)):
+        return _certain(record, good=False, reason="without a heartbeat")
+    if beats is None or not beats.count:
+        return _open(record) if each.outcome == "unfinished" else None
+    bracket = scoped.bent_in(record, beats.longest_lo_ns, beats.longest_hi_ns)
+    unit = _latency(asked, bracket, beats.longest_hi_ns, record)
     # Unfinished, it could still have been silent for longer.
     return _open(record) if each.outcome == "unfinished" and unit.best else unit
+
+
+def _longest_without_heartbeat(scoped: Scoped, record: StreamRecord) -> int:
+    """The least that the longest silence lasted in which no heartbeat came; 0 where the row does not tell.
+
+    Heartbeats leave no instants. But the silences that they ended follow one another, so what is left of a time between two
+    signs of life when all of them are taken from it had none: in one piece after an event, in two at most before any.
+    """
+    beats_ns = 0 if record.heartbeat_gaps is None else record.heartbeat_gaps.sum_ns
+    gap_ns = 0 if record.gaps is None else record.gaps.longest_lo_ns
+    longest = scoped.bent_in(record, gap_ns - beats_ns, gap_ns)[0]
+    for attempt in record.attempts:
+        since = attempt.last_event or attempt.headers
+        if since is not None:
+            silence = scoped.between(record.worker, since, attempt.ended)[0] - beats_ns
+            pieces = 2 if attempt.last_event is None and record.heartbeats else 1
+            longest = max(longest, silence // pieces)
+    return longest
 
 
 def _longest(of: Callable[[StreamRecord], Gaps | None]) -> "_OfStream":
     """The longest of a stream's own intervals, for goodput."""
 
-    def longest(_scoped: Scoped, each: Facts, asked: Limit | None) -> Unit | None:
+    def longest(scoped: Scoped, each: Facts, asked: Limit | None) -> Unit | None:
         assert asked is not None
         gaps = of(each.record)
-        if asked.metric == "gap" and _ended_in_silence(each.record, asked):
+        if asked.metric == "gap" and _ended_in_silence(scoped, each.record, asked):
             return _certain(each.record, good=False)
         if gaps is None or not gaps.count:
             return None
-        return _latency(asked, (gaps.longest_lo_ns, gaps.longest_hi_ns), gaps.longest_hi_ns, each.record)
+        bracket = scoped.bent_in(each.record, gaps.longest_lo_ns, gaps.longest_hi_ns)
+        return _latency(asked, bracket, gaps.longest_hi_ns, each.record)
 
     return longest
 
@@ -575,9 +603,10 @@ def _gap(scoped: Scoped) -> Measured:
         if gaps is not None and gaps.count:
             _count(measured, gaps)
             measured.units.append(_gap_unit(scoped, record, gaps, last))
-        if _ended_in_silence(record, scoped.claim.limit):
+        if _ended_in_silence(scoped, record, scoped.claim.limit):
             measured.units.append(_certain(record, good=False))
-            measured.longest_gap_ns = max(measured.longest_gap_ns, _silence(record.attempts[-1]) or 0)
+            silence = _silence(scoped, record, record.attempts[-1]) or 0
+            measured.longest_gap_ns = max(measured.longest_gap_ns, silence)
             counts[-1] += 1
         if record.outcome == "unfinished":
             missing = max(most - (gaps.count if gaps is not None else 0), 1)
@@ -625,9 +654,8 @@ def _events(scoped: Scoped, of: Callable[[Facts], Gaps | None], lost: Callable[[
     for each, gaps in found:
         record = each.record
         _count(measured, gaps)
-        worst = sum(gaps.hi[: last + 1])
-        best = max(sum(gaps.lo[: last + 1]), worst)
-        measured.units.append(_intervals(record, gaps, worst, best))
+        within = sum(gaps.hi[: last + 1]), sum(gaps.lo[: last + 1])
+        measured.units.append(_intervals(scoped, record, gaps, *within))
         if missing := lost(each):
             measured.gap_counts[-1] += missing
             measured.never += missing
@@ -648,22 +676,20 @@ def _gap_unit(scoped: Scoped, record: StreamRecord, gaps: Gaps, last: int) -> Un
     never = sum(
         1
         for attempt in record.attempts
-        if attempt.end == "idle-timeout" and scoped.claim.within(_silence(attempt))
+        if attempt.end == "idle-timeout" and scoped.claim.within(_silence(scoped, record, attempt))
     )
-    best = sum(gaps.lo[: last + 1]) - never
-    worst = sum(gaps.hi[: last + 1])
+    return _intervals(scoped, record, gaps, sum(gaps.hi[: last + 1]), sum(gaps.lo[: last + 1]) - never)
+
+
+def _intervals(scoped: Scoped, record: StreamRecord, gaps: Gaps, worst: int, best: int) -> Unit:
+    """One stream's intervals, of which so many are good at either end of the brackets."""
     if record.first_event is not None and record.last_event is not None:
-        # One gap of the stream holds the step, and nobody knows which.
+        # One interval of the stream holds the step, and nobody knows which.
         for step in scoped.steps(record.worker, record.first_event, record.last_event):
             best += step > 0
             worst -= step < 0
     worst = max(worst, 0)
     best = max(min(best, gaps.count), worst)
-    return _intervals(record, gaps, worst, best)
-
-
-def _intervals(record: StreamRecord, gaps: Gaps, worst: int, best: int) -> Unit:
-    """One stream's intervals, of which so many are good at either end of the brackets."""
     return Unit(
         n=gaps.count,
         worst=worst,
@@ -676,18 +702,18 @@ def _intervals(record: StreamRecord, gaps: Gaps, worst: int, best: int) -> Unit:
     )
 
 
-def _silence(attempt: Attempt) -> int | None:
+def _silence(scoped: Scoped, record: StreamRecord, attempt: Attempt) -> int | None:
     """The least that the silence at the end of an attempt lasted; None when no event had come."""
     last = attempt.last_event
-    return None if last is None else max(attempt.ended.lo_ns - last.hi_ns, 0)
+    return None if last is None else scoped.between(record.worker, last, attempt.ended)[0]
 
 
-def _ended_in_silence(record: StreamRecord, asked: Limit) -> bool:
+def _ended_in_silence(scoped: Scoped, record: StreamRecord, asked: Limit) -> bool:
     """Whether the stream was silent for longer than the limit when we or the total time-out ended it."""
     last = record.attempts[-1] if record.attempts else None
     if last is None or last.end not in {"stopped", "total-timeout"}:
         return False
-    silence = _silence(last)
+    silence = _silence(scoped, record, last)
     return silence is not None and not asked.within(silence)
 
 
@@ -698,9 +724,7 @@ def _reconnect(scoped: Scoped) -> Measured:
     for row in scoped.breaks:
         start = _outage_end(scoped, row, down)
         if row.first_new is not None:
-            bracket = scoped.between(row.worker, start, row.first_new, row.proxy_queue_ns)
-            nominal = max(row.first_new.ns - start.ns, 0)
-            units.append(_latency(scoped.claim.limit, bracket, nominal, row))
+            units.append(_back(scoped, scoped.claim.limit, row, (start, row.first_new), down))
             continue
         record = records.get(row.stream)
         if record is not None and record.end != "stopped":
@@ -725,12 +749,13 @@ def _connected(scoped: Scoped) -> Measured:
         record = records.get(row.stream)
         begun = None if record is None else _begun_again(record, row)
         if begun is not None:
-            bracket = scoped.between(row.worker, start, begun, row.proxy_queue_ns)
-            unit = _latency(asked, bracket, begun.ns - start.ns, row)
+            unit = _back(scoped, asked, row, (start, begun), down)
             unit.reason = unit.reason and "too late"
             units.append(unit)
         elif record is None:
             units.append(_open(row))
+        elif record.attempts_total > len(record.attempts):
+            units.append(_too_late_to_see(row))
         elif record.end != "stopped" and record.outcome != "unfinished":
             units.append(_certain(row, good=False, reason=_given_up(row)))
         elif not asked.within(scoped.between(row.worker, start, record.ended)[0]):
@@ -842,6 +867,27 @@ def _outage_end(scoped: Scoped, row: BreakRow, down: Sequence[FaultWindow]) -> I
             ns = max(start.ns, healed.ns)
             start = Instant(ns, ns - max(min(start.lo_ns, ns), earliest_ns), latest - ns)
     return start
+
+
+def _back(
+    scoped: Scoped, asked: Limit, row: BreakRow, during: tuple[Instant, Instant], down: Sequence[FaultWindow]
+) -> Unit:
+    """One reconnection. Where the link went down once more in between it took no less than from the last healing."""
+    start, back = during
+    low, high = scoped.between(row.worker, start, back, row.proxy_queue_ns)
+    latest = scoped.history.clocks.across(row.worker, row.seen, back)
+    healed = [
+        window.healed_ns
+        for window in down
+        if window.healed_ns is not None
+        and window.covers(row.group, row.variant, latest.hi_ns)
+        and start.hi_ns < window.healed_ns <= latest.hi_ns
+    ]
+    if healed:
+        low = min(low, max(latest.lo_ns - max(healed) - (row.proxy_queue_ns or 0), 0))
+    unit = _latency(asked, (low, high), max(back.ns - start.ns, 0), row)
+    unit.down_again = bool(healed)
+    return unit
 
 
 def _with_missing_breaks(scoped: Scoped, units: list[Unit]) -> Measured:

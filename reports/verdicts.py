@@ -906,7 +906,7 @@ _NEVER: Final = {
     "e2e": "did not end well",
     "token-rate": "did not end well",
     "stale": "had no token",
-    "heartbeat": "had no heartbeat",
+    "heartbeat": "were silent for too long",
 }
 """What became of units without a value; others never came."""
 
@@ -960,10 +960,16 @@ def _open_parts(verdict: Verdict, claim: Claim, measured: Measured) -> list[str]
     if verdict.k_best != verdict.k:
         late = verdict.k_best - verdict.k
         side = "of a limit" if claim.form in {"share", "all"} else f"of {_limit(claim)}"
-        parts.append(
-            f"{count_of(late, _noun(claim))} may lie on either side {side}: our own measurement was that late."
-        )
+        why = "our own measurement was that late"
+        if again := _down_again(measured):
+            others = "" if again == late else f" of {again:,} of them; of the others {why}"
+            why = f"the link went down once more in the course{others}"
+        parts.append(f"{count_of(late, _noun(claim))} may lie on either side {side}: {why}.")
     return parts
+
+
+def _down_again(measured: Measured) -> int:
+    return sum(unit.cause == "rig" and unit.down_again for unit in measured.units)
 
 
 _UNTOLD: Final = {
@@ -997,6 +1003,8 @@ def _next(verdict: Verdict, claim: Claim, history: History, measured: Measured, 
 
 def _unknown_next(verdict: Verdict, claim: Claim, history: History, measured: Measured) -> str:
     """What would settle an unknown that more units alone would not."""
+    if verdict.code == "rig-late" and _down_again(measured):
+        return "Leave the link more time between its faults (up, every), so that clients are back before the next one."
     if verdict.code == "rig-late":
         widest = max(unit.width_ns for unit in measured.units if unit.cause == "rig")
         wide = (

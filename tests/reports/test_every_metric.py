@@ -320,7 +320,7 @@ class TestHeartbeat:
         run.streams(4, attempts=[silent])
         result = run.one("")
         assert answer(result) == ("fail", None, 50, 59)
-        assert result.sentence == "9 of 59 streams had no heartbeat (9 without a heartbeat)."
+        assert result.sentence == "9 of 59 streams were silent for too long (9 without a heartbeat)."
 
     def test_where_none_was_due_nothing_was_measured(self, run):
         run.claims("heartbeat p95 <= 20s")
