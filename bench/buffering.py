@@ -1,8 +1,9 @@
 """B01 to B07 of `sseproof check`, calibrated: which ways of holding events back are found, and who is accused wrongly.
 
 Three sources (an event of some 180 bytes every 40 ms; five at once every 200 ms; one a second; all vary by 30 %) are examined RUNS times
-each by every way: direct, through a real nginx, a real Toxiproxy, and relays that hold back on purpose: by a timer, by a
-buffer of a size, or each event until the next one. Where a buffer of a size is on the way the two fast sources run four
+each by every way: direct, through a real nginx, a real Toxiproxy, and relays that hold back on purpose: by a timer that
+ticks or that the first byte held starts, by a buffer of a size, or each event until the next one; and from a service that
+itself sends at ticks, which nobody may accuse of failing. Where a buffer of a size is on the way the two fast sources run four
 times as fast, so that a look of 30 s sees 20 bursts of 16 KiB: the rule looks at where bursts end, not at when.
 
 Each capture is judged twice, as it is and with the senders' clock renamed, which is how the rules without a clock are
@@ -13,7 +14,9 @@ tried on the same bytes. Exit code 1 when a way that holds nothing back is accus
 
 import asyncio
 import contextlib
+import functools
 import json
+import math
 import os
 import random
 import subprocess
@@ -54,7 +57,10 @@ HEAD: Final = (
 REFUSED: Final = b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 SIZES: Final = {"relay, buffer of 4 KiB": 4_096, "relay, buffer of 16 KiB": 16_384}
 TIMERS: Final = {"relay, timer of 100 ms": 0.1, "relay, timer of 500 ms": 0.5}
+STARTED: Final = "relay, 100 ms from the first"
 BEHIND: Final = "relay, one event behind"
+TICKING: Final = "service, at ticks of 100 ms"
+TICK_S: Final = 0.1
 TOXICS: Final[dict[str, Toxic]] = {
     "Toxiproxy, 60 ± 60 ms": Toxic(name="late", type="latency", attributes={"latency": 60, "jitter": 60}),
     "Toxiproxy, slices": Toxic(
@@ -86,11 +92,11 @@ FINDS: Final[dict[str, frozenset[str]]] = {
     "nginx, its defaults": frozenset({"B01", "B02"}),
     "nginx, gzip and its defaults": frozenset({"B01", "B02", "B06"}),
     **dict.fromkeys(SIZES, frozenset({"B01", "B02"})),
-    **dict.fromkeys(TIMERS, frozenset({"B03", "B04"})),
+    **dict.fromkeys((*TIMERS, STARTED), frozenset({"B03", "B04"})),
     BEHIND: frozenset({"B05"}),
 }
 """What may accuse a way; nothing may accuse the others."""
-WAYS: Final = ("direct", *HOPS, *TOXICS, *TIMERS, *SIZES, BEHIND)
+WAYS: Final = ("direct", TICKING, *HOPS, *TOXICS, *TIMERS, STARTED, *SIZES, BEHIND)
 FASTER: Final = {"nginx, its defaults", "nginx, gzip and its defaults", *SIZES}
 
 
@@ -99,7 +105,9 @@ FASTER: Final = {"nginx, its defaults", "nginx, gzip and its defaults", *SIZES}
 _SERVING: Final[set[asyncio.Task[None]]] = set()
 
 
-async def _serve_source(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _serve_source(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tick_s: float | None = None
+) -> None:
     line = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)
     if line[0] != "GET":
         writer.write(REFUSED)
@@ -109,6 +117,8 @@ async def _serve_source(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     writer.write(HEAD if chunked else HEAD.replace(b"Transfer-Encoding: chunked\r\n", b""))
     pace = random.Random(f"{at_once} {every_s}")  # not for secrets
     number = 0
+    loop = asyncio.get_running_loop()
+    began_s = made_s = loop.time()
     while not writer.is_closing():
         group = b""
         for _ in range(at_once):
@@ -117,7 +127,11 @@ async def _serve_source(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
         writer.write(b"%x\r\n%b\r\n" % (len(group), group) if chunked else group)
         await writer.drain()
         # From now, not from a schedule: a source that was late must not make up for it in a bunch.
-        await asyncio.sleep(every_s * pace.uniform(1 - VARIES, 1 + VARIES))
+        wait_s = every_s * pace.uniform(1 - VARIES, 1 + VARIES)
+        if tick_s is not None:
+            made_s += wait_s
+            wait_s = began_s + math.ceil((made_s - began_s) / tick_s) * tick_s - loop.time()
+        await asyncio.sleep(max(0.0, wait_s))
 
 
 async def _by_timer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, every_s: float) -> None:
@@ -131,14 +145,30 @@ async def _by_timer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
         ended = True
 
     taking = asyncio.create_task(take())
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
     try:
         while not ended:
-            await asyncio.sleep(every_s)
+            # Ticks of a schedule, as tickers keep to it: one that was late does not move the next.
+            await asyncio.sleep(every_s - (loop.time() - began_s) % every_s)
             writer.write(bytes(held))
             held.clear()
             await writer.drain()
     finally:
         taking.cancel()
+
+
+async def _from_the_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, after_s: float) -> None:
+    """The first byte held starts the timer, as in Go's reverse proxy."""
+    loop = asyncio.get_running_loop()
+    while held := await reader.read(65_536):
+        until_s = loop.time() + after_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until_s):
+                while data := await reader.read(65_536):
+                    held += data
+        writer.write(held)
+        await writer.drain()
 
 
 async def _by_size(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int) -> None:
@@ -210,6 +240,8 @@ async def _child() -> None:
     origin = ports["direct"]
     for name, every_s in TIMERS.items():
         await listen(name, _relay(origin, _by_timer, every_s))
+    await listen(STARTED, _relay(origin, _from_the_first, 0.1))
+    await listen(TICKING, functools.partial(_serve_source, tick_s=TICK_S))
     for name, size in SIZES.items():
         await listen(name, _relay(origin, _by_size, size))
     await listen(BEHIND, _relay(origin, _one_behind, 0))

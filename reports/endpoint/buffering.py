@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sseproof.loadtests.dialects import Plain
+from sseproof.reports.endpoint.beat import Beat, beat_of, steadiness
 from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
 from sseproof.reports.endpoint.model import (
     WORST_FIRST,
@@ -53,6 +54,10 @@ TIMER_LATE_NS: Final = 50 * MS
 TIMER_SHARED: Final = 0.6
 TIMER_DROP_NS: Final = 40 * MS
 TIMER_BAD_NS: Final = 200 * MS
+OFF_BEAT: Final = 0.7
+"""Who is sent less steadily than this, and arrives on a beat, was let go by a timer."""
+COARSE: Final = 4
+"""A sender's clock that counts in more than this part of the beat does not tell how it keeps to it."""
 BEHIND_EVENTS: Final = 1.5
 BEHIND_LATE_NS: Final = 20 * MS
 BEHIND_NEAR: Final = 0.2
@@ -70,6 +75,7 @@ SOMETHING: Final = "something on the way buffers"
 _LONGER: Final = (
     "Examine a longer stream: a body over 64 KiB or 30 s (--look), or a prompt that asks for a long answer."
 )
+_CLOCK: Final = "Let the events say when they were sent (a field `ts`, in milliseconds): B03 then decides."
 
 
 class Flow(Struct, frozen=True):
@@ -230,8 +236,19 @@ def by_timer(seen: Seen) -> Outcome:
             f"{count_of(flow.judged, 'burst')} to judge by, {LEAST_BURSTS} are needed: insufficient.", _LONGER
         )
     text = f"{digits(flow.per_burst)} events a burst, spacing varies by {share_text(flow.variation)}"
-    if flow.per_burst < TIMER_EVENTS or flow.variation >= TIMER_CV:
+    beat = beat_of([burst.began_ns for burst in seen.bursts])
+    even = flow.variation < TIMER_CV or (beat is not None and beat.even)
+    if not even and beat is not None:
+        return unknown(
+            f"Bursts keep to a beat: {beat.fitting} of {beat.distances} distances are multiples of "
+            f"{duration_text(beat.every_ns)}. A flush timer on the way or a sender with a timer of its own: "
+            "nothing here tells the two apart.",
+            _CLOCK,
+        )
+    if not even or flow.per_burst < GROUPED_FROM:
         return passed(f"No timer seen: {text}.")
+    if flow.per_burst < TIMER_EVENTS or flow.variation >= TIMER_CV:
+        return unknown(f"A flush timer, or a sender with an even pace: {text}.", _CLOCK)
     gaps = sorted(
         after.at_ns - before.at_ns for before, after in zip(seen.bursts, seen.bursts[1:], strict=False)
     )
@@ -300,6 +317,15 @@ class Lateness(Struct, frozen=True):
     """Median deviation of their arrival from when their own last event was sent."""
     following_ns: int
     """Median deviation of their arrival from when the event behind them was sent: small when that released them."""
+    beat: Beat | None
+    """What bursts keep to, as they arrive."""
+    sent_steady: float
+    """How well the last events of the bursts keep to it as they are sent; 1 where that can't be told."""
+
+    @property
+    def retimed(self) -> bool:
+        """They arrive on a beat that they were not sent on."""
+        return self.beat is not None and self.sent_steady < OFF_BEAT
 
 
 def lateness_of(seen: Seen) -> Lateness | None:
@@ -332,6 +358,8 @@ def lateness_of(seen: Seen) -> Lateness | None:
             if next_ns - at_ns >= 5 * MS
         ]
         gaps = sorted(after - before for (_, before), (_, after) in itertools.pairwise(pairs))
+        arrived, made = _let_go(pairs)
+        beat = beat_of(arrived)
         return Lateness(
             field=field,
             middle_ns=sorted(each - least for each in late)[len(late) // 2],
@@ -341,8 +369,25 @@ def lateness_of(seen: Seen) -> Lateness | None:
             ends=len(ends),
             own_ns=_deviation([own for own, _ in ends]),
             following_ns=_deviation([following for _, following in ends]),
+            beat=beat,
+            sent_steady=1.0 if beat is None or _coarse(sent, beat) else steadiness(made, beat.every_ns),
         )
     return None
+
+
+def _let_go(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Of each burst when it began to arrive, and when its last event was sent."""
+    arrived, made = [pairs[0][0]], []
+    for (at_ns, sent_ns), (next_ns, _) in itertools.pairwise(pairs):
+        if next_ns - at_ns >= BURST_GAP_NS:
+            arrived.append(next_ns)
+            made.append(sent_ns)
+    return arrived, [*made, pairs[-1][1]]
+
+
+def _coarse(sent: list[int | None], beat: Beat) -> bool:
+    """The sender's clock counts in steps that are no small part of the beat."""
+    return math.gcd(*(each for each in sent if each is not None)) * COARSE > beat.every_ns
 
 
 def _deviation(values: list[int]) -> int:
@@ -371,19 +416,31 @@ def _timer_with_clock(case: Case) -> Outcome:
         f"by {late.field}: events {duration_text(late.middle_ns)} late in the median, "
         f"{share_text(late.shared)} of {flow.events:,} share a burst, the first of a burst waited {duration_text(late.drop_ns)} longer"
     )
+    fix = "Turn the flush timer off (Go: FlushInterval: -1), flush after each event, set TCP_NODELAY."
     if (
         late.middle_ns <= TIMER_LATE_NS
         or late.shared < TIMER_SHARED
         or late.drop_ns <= TIMER_DROP_NS
         or flow.alignment < ALIGNED_BELOW
     ):
+        if late.retimed:
+            return warned(f"A flush timer, on the way or in the service: {_on_beat(late)}.", fix)
         return passed(f"No timer, {text}.")
-    fix = "Turn the flush timer off (Go: FlushInterval: -1), flush after each event, set TCP_NODELAY."
     if flow.variation is None or flow.variation >= TIMER_CLOCK_CV:
         return warned(f"A flush timer, or loss on the way: {text}.", fix)
     if late.middle_ns <= TIMER_BAD_NS:
         return warned(f"A flush timer, {text}.", fix)
     return failed(f"A flush timer holds events back, {text}.", fix)
+
+
+def _on_beat(late: Lateness) -> str:
+    """How they arrive on a beat that they were not sent on, in words."""
+    assert late.beat is not None
+    beat = late.beat
+    return (
+        f"{beat.fitting} of {beat.distances} distances between bursts are multiples of {duration_text(beat.every_ns)}, "
+        f"and by {late.field} the events were not sent at such distances; {duration_text(late.middle_ns)} late in the median"
+    )
 
 
 def _timer_without_clock(case: Case) -> Outcome:

@@ -46,6 +46,14 @@ def thinks(endpoint: Endpoint, connection: Connection) -> bool:
     return True
 
 
+def looks_for_news(events: Sequence[bytes]) -> Sequence[bytes]:
+    """A service that looks every 100 ms whether there is something to send: three events, or nothing this time."""
+    groups = iter(groups_of(3)(events))
+    return [
+        write for number, group in enumerate(groups) for write in ([group, b""] if number % 3 else [group])
+    ]
+
+
 def inside_characters(events: Sequence[bytes]) -> Sequence[bytes]:
     """Each write ends inside an ö, the next one begins with the rest of it, at once."""
     writes: list[bytes] = []
@@ -141,6 +149,7 @@ HEALTHY: Final = [
     Endpoint(name="comments alone for 2 s", answer=comments_first),
     Endpoint(name="grouped tokens, at uneven distances", writes=groups_of(5), events=[*tokens(49), done(50)], pace_s=0.06),
     Endpoint(name="writes cut inside characters", answer=split_at_once),
+    Endpoint(name="groups at ticks of the service's own", writes=looks_for_news, pace_s=0.1, events=[*tokens(77), done(78)]),
     Endpoint(name="events of 200 KB", events=LARGE),
     Endpoint(name="4 s of thinking", answer=thinks),
     Endpoint(name="a jittery link", through="jitter"),
