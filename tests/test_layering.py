@@ -105,13 +105,14 @@ PURE_LEAF: Final = frozenset(
     }
 )
 PURE_THIRD_PARTY: Final = {
+    "backports": frozenset({f"{PACKAGE}.loadtests.content"}),
     "brotli": frozenset({f"{PACKAGE}.loadtests.content"}),
     "jinja2": frozenset({f"{PACKAGE}.reports.charts"}),
     "msgspec": PURE,
 }
 """What pure modules may take from others, and which of them may."""
 _WITHOUT_EFFECTS: Final = (
-    "__future__ abc array base64 binascii bisect codecs collections contextlib copy csv dataclasses decimal difflib enum "
+    "__future__ abc array base64 binascii bisect codecs collections compression contextlib copy csv dataclasses decimal difflib enum "
     "fractions functools hashlib heapq html ipaddress itertools json keyword math numbers operator random re reprlib secrets shlex "
     "statistics string struct textwrap types typing unicodedata urllib.parse xml.sax.saxutils zlib"
 )
@@ -121,18 +122,21 @@ PURE_STANDARD: Final = frozenset(_WITHOUT_EFFECTS.split())
 THIRD_PARTY: Final[dict[str, frozenset[str]]] = {
     LEAF: frozenset({"msgspec"}),
     BROWSERS: frozenset({"msgspec"}),
-    "loadtests": frozenset({"brotli", "gevent", "greenlet", "httptools", "locust", "msgspec"}),
+    "loadtests": frozenset({"backports", "brotli", "gevent", "greenlet", "httptools", "locust", "msgspec"}),
     "chaos": frozenset({"msgspec", "toxiproxy"}),
     "reference_server": frozenset({"aiohttp", "msgspec", "prometheus_client"}),
     "reports": frozenset({"jinja2", "msgspec", "rich"}),
     FRONT: frozenset({"click", "msgspec", "rich"}),
 }
 DISTRIBUTIONS: Final = {
+    "backports": "backports.zstd",
     "gevent": "locust",  # locust brings both; its version decides theirs
     "greenlet": "locust",
     "toxiproxy": "toxiproxy-python",
 }
 """The requirement behind an import name, where the names differ."""
+NEWER_STANDARD: Final = frozenset({"compression"})
+"""Of a standard library newer than the oldest interpreter's."""
 ONLY_IN: Final = {"asyncio": "reference_server"}
 """Standard modules that belong to one part: gevent and asyncio never share a process."""
 LIGHT: Final = frozenset({"click", "msgspec"})
@@ -286,7 +290,7 @@ def _within(dotted: str, allowed: frozenset[str]) -> bool:
 
 
 def _is_standard(dotted: str) -> bool:
-    return dotted.split(".", maxsplit=1)[0] in sys.stdlib_module_names
+    return dotted.split(".", maxsplit=1)[0] in sys.stdlib_module_names | NEWER_STANDARD
 
 
 # --- the rules: each takes a module and gives a sentence for every import that breaks it ---

@@ -19,7 +19,7 @@ from sseproof.reports.endpoint.model import (
     warned,
 )
 from sseproof.reports.endpoint.seen import Seen
-from sseproof.reports.words import duration_text
+from sseproof.reports.words import count_of, duration_text
 from sseproof.rundir.capture import NOT_FOLLOWED, ProbeName
 from sseproof.rundir.text import printable
 
@@ -259,6 +259,13 @@ def _content_encoding(case: Case) -> Outcome:
     offered = f"Compressed with {printable(coding, 40)} when that is offered"
     if squeezed.damaged:
         return failed(f"{offered}, and nobody can read it: {printable(squeezed.decoded.problem)}.", fix)
+    if squeezed.decoded.further_bytes:
+        return failed(
+            f"{offered}, in {count_of(squeezed.decoded.members, 'gzip member')}: browsers read the first "
+            f"({len(squeezed.body) - squeezed.decoded.further_bytes:,} bytes of the stream), and never the other "
+            f"{squeezed.decoded.further_bytes:,}.",
+            "Compress the stream as one, and flush the compressor after each event; do not compress each event by itself.",
+        )
     if compression_bursty(case):
         return failed(f"{offered}, and then held back.", fix)
     if squeezed.decoded.problem:

@@ -1,6 +1,8 @@
 """HTTP/1.1 answers read with offsets: whole, byte by byte, and broken."""
 
 import ssl
+import sys
+import time
 import zlib
 
 import brotli
@@ -8,8 +10,13 @@ import pytest
 import trustme
 
 from sseproof.loadtests.certificate import certificate_names
-from sseproof.loadtests.content import DECODED_LIMIT_BYTES, Decoded
+from sseproof.loadtests.content import DECODED_LIMIT_BYTES, MEMBERS_LIMIT, Decoded
 from sseproof.loadtests.framing import HEAD_LIMIT_BYTES, ResponseReader, is_event_stream
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -129,8 +136,8 @@ def test_content_codings() -> None:
         True,
     )
     assert Decoded("identity", [b"ab"]).coding == ""
-    zstd = Decoded("zstd", [b"ab"])
-    assert (zstd.problem, zstd.damaged) == ("Content-Encoding zstd can't be read here", False)
+    unknown = Decoded("gzip, br", [b"ab"])
+    assert (unknown.problem, unknown.damaged) == ("Content-Encoding gzip, br can't be read here", False)
     hostile = Decoded("\u202e\x1b[2J" + "x" * 9_000, [b"ab"]).problem
     assert hostile.isprintable()
     assert len(hostile) < 120
@@ -142,11 +149,13 @@ TEXT = 'data: {"text": "نجاح 100٪"}\n\n'.encode() * 9
 def coded(coding: str, data: bytes) -> bytes:
     if coding == "br":
         return bytes(brotli.compress(data))
+    if coding == "zstd":
+        return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
     squeeze = zlib.compressobj(wbits={"gzip": 31, "deflate": 15, "bare deflate": -15}[coding])
     return squeeze.compress(data) + squeeze.flush()
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "bare deflate", "br"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "bare deflate", "br", "zstd"])
 def test_each_coding_comes_in_any_parts_bounded_and_says_what_is_damaged(coding: str) -> None:
     name = coding.rsplit(maxsplit=1)[-1]
     whole = coded(coding, TEXT)
@@ -156,17 +165,49 @@ def test_each_coding_comes_in_any_parts_bounded_and_says_what_is_damaged(coding:
     cut = Decoded(name, [whole[:-4]])
     assert (cut.problem, cut.damaged, cut.whole) == ("", False, False)
     assert TEXT.startswith(cut.data)
-    behind = Decoded(name, [whole, b"behind", b"it"] if coding == "br" else [whole + b"behind", b"it"])
-    assert (bytes(behind.data), behind.problem, behind.whole) == (TEXT, "", True)
+    for parts in ([whole, b"behind", b"it"], [whole + b"behind", b"it"], [whole[:9], whole[9:] + b"\0" * 99]):
+        behind = Decoded(name, parts)
+        assert bytes(behind.data) == TEXT
+        # As Chromium and Firefox do: they take what lies behind a zstd frame for another one, else leave it out.
+        assert (behind.damaged, behind.whole) == ((True, False) if coding == "zstd" else (False, True))
     for bad in (b"\xff" * 90, whole[:12] + b"\xff" * 90 + whole[102:]):
         if coding == "bare deflate" and bad.startswith(whole[:4]):
             continue  # which has no check sum
         damaged = Decoded(name, [bad, whole])
         assert damaged.damaged
         assert damaged.problem.startswith("the compressed body is damaged (")
+    joined = Decoded(name, [whole[:5], whole[5:] + whole + whole])
+    many, further = {"gzip": (3, 2), "zstd": (3, 0)}.get(coding, (1, 0))
+    assert (bytes(joined.data), joined.further_bytes) == (TEXT * many, len(TEXT) * further)
     bomb = Decoded(name, [coded(coding, bytes(2 * DECODED_LIMIT_BYTES))])
     assert (bomb.problem, bomb.damaged) == ("more than 4 MiB after decompression", False)
     assert DECODED_LIMIT_BYTES <= len(bomb.data) <= DECODED_LIMIT_BYTES + 131_072
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_a_body_of_many_members_takes_time_by_its_size_and_is_bounded(coding: str) -> None:
+    member = coded(coding, b"a")
+
+    def spent_s(count: int) -> float:
+        whole = member * count
+        began_s = time.process_time()
+        assert len(Decoded(coding, [whole]).data) == count
+        return time.process_time() - began_s
+
+    few, many = (min(spent_s(count) for _ in range(3)) for count in (1_000, 19_000))
+    assert many < 5 * 19 * few  # with a copy of the rest for each member it is 240 times
+    endless = Decoded(coding, [member * (MEMBERS_LIMIT + 9)])
+    assert (len(endless.data), endless.problem) == (MEMBERS_LIMIT, "more than 20,000 compressed members")
+
+
+def test_a_zstd_window_that_browsers_refuse_is_refused() -> None:
+    """RFC 9659: 8 MiB; the frame itself may ask for gigabytes."""
+    for log, damaged in ((23, False), (24, True)):
+        options = {zstd.CompressionParameter.window_log: log, zstd.CompressionParameter.content_size_flag: 0}
+        packer = zstd.ZstdCompressor(options=options)
+        whole = packer.compress(TEXT, packer.FLUSH_BLOCK) + packer.flush()
+        decoded = Decoded("zstd", [whole])
+        assert (decoded.damaged, bytes(decoded.data)) == (damaged, b"" if damaged else TEXT)
 
 
 def test_a_certificate_names_subject_and_issuer() -> None:

@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 import re
+import sys
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,11 @@ from sseproof.reports.endpoint_text import check_text
 from sseproof.rundir.capture import Certificate, Secured
 from sseproof.rundir.errors import UsageError
 from tests.reports.captures import capture, chunk, event, events, head, judged, probed, verdicts
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -607,7 +613,7 @@ def test_compression_that_holds_events_back_is_told_from_one_that_does_not() -> 
     assert verdicts(judged(probed(events()), withheld))["B06"] == "fail"  # not even a head
     refused = probed([], start=b"", probe="gzip", framed=False, first_ms=1_200, end="rst")
     assert verdicts(judged(probed(events()), refused))["B06"] == "unknown"
-    unread = head(content_encoding="zstd")
+    unread = head(content_encoding="gzip, br")
     held = probed([b"\x1b\x00"], start=unread, probe="gzip", first_ms=1_200)
     assert verdicts(judged(probed(events()), held))["B06"] == "fail"
     report = judged(probed(events()), probed(events(), start=unread, probe="gzip"))
@@ -616,6 +622,39 @@ def test_compression_that_holds_events_back_is_told_from_one_that_does_not() -> 
     assert all(
         "gzip, br" in said[each][1] and "can't be read here" in said[each][1] for each in ("H07", "B06")
     )
+
+
+def test_zstd_is_read_as_any_other_coding() -> None:
+    packer = zstd.ZstdCompressor()
+    parts = [packer.compress(each, packer.FLUSH_BLOCK) for each in events()]
+    start = head(content_encoding="zstd")
+    timely = probed([*parts, packer.flush()], start=start, probe="gzip")
+    report = judged(probed(events()), timely)
+    assert (verdicts(report)["H07"], verdicts(report)["B06"]) == ("warn", "pass")
+    assert (
+        finding(report, "H07").sentence == "Compressed with zstd when that is offered; it came in time here."
+    )
+    late = [each for each in (*map(packer.compress, events()), packer.flush()) if each]
+    found = verdicts(judged(probed(events()), probed(late, start=start, probe="gzip", first_ms=1_200)))
+    assert (found["H07"], found["B06"]) == ("fail", "fail")
+    behind = probed([*parts, packer.flush(), b"behind"], start=start, probe="gzip")
+    assert verdicts(judged(probed(events()), behind))["H07"] == "fail"  # browsers break off with an error
+
+
+def test_events_compressed_each_by_itself_are_lost_in_browsers() -> None:
+    """Chromium and Firefox read the first gzip member, and end there without an error."""
+    start = head(content_encoding="gzip")
+    members = [gzip.compress(each) for each in events()]
+    told = finding(judged(probed(events()), probed(members, start=start, probe="gzip")), "H07")
+    assert told.verdict == "fail"
+    first, other = len(events()[0]), sum(map(len, events()[1:]))
+    assert told.sentence == (
+        "Compressed with gzip when that is offered, in 40 gzip members: browsers read the first "
+        f"({first} bytes of the stream), and never the other {other:,}."
+    )
+    empty = [*squeezed(events(), flush=True), gzip.compress(b"")]
+    found = verdicts(judged(probed(events()), probed(empty, start=start, probe="gzip")))
+    assert found["H07"] == "warn"  # nothing is lost
 
 
 def test_brotli_is_read_as_any_other_coding() -> None:
