@@ -264,7 +264,7 @@ def _of_given_up(rows: Sequence[BreakRow], bad: _Bad) -> str:
         "legacy": "the client never reconnects (profile legacy)",
         "give-up": "the client was told to give up after a cut (on_cut)",
         "no-id": "the service numbers no events to resume from",
-        "retries": f"{count_of(bad.client.retries, 'further attempt')} in a row failed",
+        "retries": f"{count_of(bad.client.retries, 'attempt')} in a row failed",
         "status": "the service answered the reconnection with an error",
         "no-content": "the service answered the reconnection with 204",
         "content-type": "the service answered the reconnection with no event stream",

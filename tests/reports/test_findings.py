@@ -122,6 +122,16 @@ def test_one_reason_is_said_once(run: RunBuilder) -> None:
     ]
 
 
+def test_attempts_that_failed_in_a_row_are_counted_with_the_first(run: RunBuilder) -> None:
+    """A stream that never had an event gives up after as many attempts as `retries` says, the first included."""
+    client(run, retries=5)
+    run.claims("recovery = 100%")
+    for _ in range(60):
+        row = run.failed("unreachable", "refused", breaks=1)
+        run.break_(row.stream, back_ms=None, gave_up="retries", attempts=4)
+    assert run.judge().findings[1].endswith("all unreachable: 5 attempts in a row failed.")
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
