@@ -765,7 +765,8 @@ _NOT_MEASURED_NEXT: Final = {
     "heartbeat": "Hold the streams through silences longer than the limit (--duration), or claim gap.",
     "goodput": "Leave out the limit that nobody measured: ttft-plan needs --rate, age needs target.sent_at, "
     "token-rate needs two tokens a stream, gap two events, e2e an end.",
-    "age": "Name the send time inside the events: --set target.sent_at=json:FIELD.",
+    "age": "Check the field's name (--set target.sent_at=json:FIELD): the data of the events has to have it, with the sender's "
+    "time since 1970 as a number, in seconds to nanoseconds.",
     "fanout": "Name what subscribers share, and hold several in a worker: --set target.topic=NAME --users N.",
 }
 
