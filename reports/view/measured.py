@@ -15,6 +15,7 @@ from sseproof.reports.charts.spread import Counts, gap_histogram, gap_quantile_n
 from sseproof.reports.charts.svg import Table, short
 from sseproof.reports.facts import ttft_ns
 from sseproof.reports.judge import RigRow, rig_advice
+from sseproof.reports.statistics import quantile_interval
 from sseproof.reports.steadiness import Intervals
 from sseproof.reports.summary import rig_text, steady_sentences
 from sseproof.reports.view.claims import counting
@@ -35,8 +36,7 @@ from sseproof.rundir.units import from_raw
 _NS_PER_MS: Final = 1e6
 _MOST_PAIRS: Final = 60
 _LONGEST_PLAN_CHARS: Final = 20_000
-_SUPPORTED: Final = ((1_000, "p99.9"), (100, "p99"), (20, "p95"), (2, "p50"))
-"""So many streams have at least one beyond that percentile."""
+_PERCENTILES: Final = ((0.999, "p99.9"), (0.99, "p99"), (0.95, "p95"), (0.9, "p90"), (0.5, "p50"))
 
 
 # --- distributions ------------------------------------------------------------------------------------------------------
@@ -315,12 +315,16 @@ def _sample(record: Record) -> list[str]:
     streams = len(record.facts)
     for name in record.variants:
         n = len(record.of(name))
-        supported = next((text for fewest, text in _SUPPORTED if n >= fewest), None)
+        supported = next((text for q, text in _PERCENTILES if quantile_interval(n, q) is not None), None)
         which = f" of {variant_text(name)}" if record.several else ""
         if supported is None:
-            items.append(f"{count_of(n, 'stream')}{which} {'shows' if n == 1 else 'show'} no percentile.")
+            items.append(
+                f"{count_of(n, 'stream')}{which} {'shows' if n == 1 else 'show'} no percentile with an interval."
+            )
         elif supported != "p99.9":
-            items.append(f"{n:,} streams{which} support percentiles up to {supported}, not beyond.")
+            items.append(
+                f"{n:,} streams{which} show percentiles with an interval up to {supported}, not beyond."
+            )
     if not record.history.breaks and streams:
         items.append("No connection broke: reconnection and resuming were not put to the test.")
     if not record.windows and streams:

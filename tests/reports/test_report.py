@@ -564,7 +564,22 @@ def test_what_the_run_does_not_show_names_every_unknown_claim(made: dict[str, Pa
             assert any(f"“{chip.claim}”" in item for item in items), chip.claim
     assert any("No connection broke" in item for item in items)
     assert any("No fault acted" in item for item in items)
-    assert any("1 stream shows no percentile" in item for item in items)
+    assert any("1 stream shows no percentile with an interval" in item for item in items)
+
+
+@pytest.mark.parametrize(
+    ("streams", "words"),
+    [(35, "up to p50"), (71, "up to p90"), (367, "up to p95"), (368, "up to p99"), (3_688, None)],
+)
+def test_percentiles_without_an_interval_are_not_said_to_be_shown(
+    run: RunBuilder, streams: int, words: str | None
+) -> None:
+    """The fewest of measurement.md 3.4."""
+    run.streams(streams)
+    items = bullets(page_of(run.write()), "limits")
+    said = [item for item in items if "percentile" in item]
+    assert len(said) == (words is not None)
+    assert words is None or f"show percentiles with an interval {words}, not beyond." in said[0]
 
 
 def test_a_crowded_run_stays_bounded(made: dict[str, Path]) -> None:
