@@ -9,6 +9,7 @@ Rules (measurement.md 6):
 """
 
 import datetime as dt
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape, quoteattr
@@ -73,7 +74,7 @@ def _properties(verdict: "RunVerdict") -> dict[str, str]:
         "run": verdict.run,
         "decision": verdict.decision,
         "on-unknown": verdict.on_unknown,
-        **({"command": " ".join(verdict.command)} if verdict.command else {}),
+        **({"command": shlex.join(verdict.command)} if verdict.command else {}),
         **{f"label.{key}": value for key, value in verdict.labels.items()},
         **{f"version.{key}": value for key, value in verdict.versions.items()},
         **{f"host.{key}": value for key, value in verdict.host.items()},

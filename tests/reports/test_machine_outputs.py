@@ -201,7 +201,7 @@ class TestJUnit:
         """The rules of junit-10.xsd."""
         result = of(
             verdict("fail"), verdict("unknown", "too-few"), verdict("pass", variant="a", counts=False),
-            labels={"commit": "e056604"}, command=["sseproof", "run"], how="killed", problems=["No end."],
+            labels={"commit": "e056604"}, command=["sseproof", "run", "lost = 0"], how="killed", problems=["No end."],
         )  # fmt: skip
         root = ET.fromstring(junit_xml(result))
         allowed = {
@@ -226,6 +226,7 @@ class TestJUnit:
         assert root[0].attrib["timestamp"] == "2026-09-21T14:13:20"
         values = {element.attrib["name"]: element.attrib["value"] for element in root.iter("property")}
         assert values["seed"] == "7"
+        assert values["command"] == "sseproof run 'lost = 0'", "as it is typed"
         assert values["label.commit"] == "e056604"
         for element in (*root.iter("failure"), *root.iter("error")):
             assert "\n" in (element.text or ""), "GitLab shows the body alone"
