@@ -336,6 +336,23 @@ def test_the_keyboard_reaches_what_scrolls(browser: Any, report: bytes, kind: st
         assert stuck == []
 
 
+def test_a_caption_is_read_whole_on_a_narrow_screen_and_stays_where_its_table_scrolls(
+    browser: Any, made: dict[str, bytes]
+) -> None:
+    outside = """[...document.querySelectorAll('caption span')].filter(each => {
+      const box = each.getBoundingClientRect(); return box.left < 0 || box.right > window.innerWidth;
+    }).map(each => each.textContent)"""
+    with Served(made["two"], None) as served, Seen(browser, served.url, 400) as seen:
+        page = seen.page
+        assert page.evaluate("document.querySelectorAll('caption span').length") > 2
+        assert page.evaluate(outside) == []
+        scrolled = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].map(each => (each.scrollLeft = 90, each.scrollLeft))"
+        )
+        assert max(scrolled) > 0
+        assert page.evaluate(outside) == []
+
+
 # --- who can't see or point ------------------------------------------------------------------------------------------------
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
