@@ -94,7 +94,7 @@ from sseproof.rundir.rows import (
     VariantPlan,
     WitnessRow,
 )
-from sseproof.rundir.seeds import new_seed
+from sseproof.rundir.seeds import new_seed, with_seed
 from sseproof.rundir.text import Redactor, inert, printable
 from sseproof.rundir.units import encode_hook, parse_duration, to_raw
 from sseproof.scenario import (
@@ -285,6 +285,8 @@ class Experiment:
         """The whole of it; `command` goes on record."""
         with contextlib.ExitStack() as parts:
             self._seed = self._scenario.seed if self._scenario.seed is not None else new_seed()
+            if self._scenario.seed is None:
+                command = with_seed(command, self._seed)
             self._scenario.seed = self._seed  # what the plan fixes may depend on it
             check_limits(demand_of(self._resolved))
             check_faults(self._resolved)

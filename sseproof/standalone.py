@@ -47,7 +47,7 @@ from sseproof.rundir.groups import GroupRule, GroupShare
 from sseproof.rundir.layout import create_run_directory, new_run_id
 from sseproof.rundir.machine import host_facts, versions
 from sseproof.rundir.rows import AddressPlan, FaultRow, PhasePlan, Plan, RunInfo, VariantPlan
-from sseproof.rundir.seeds import new_seed
+from sseproof.rundir.seeds import new_seed, with_seed
 from sseproof.rundir.text import Redactor, printable
 from sseproof.rundir.units import Duration, decode_hook, to_raw
 from sseproof.scenario import nearest, read_toml
@@ -372,7 +372,9 @@ def run_chaos(
     chaos, groups, file = planned(asked)
     upstream = _resolved(asked)
     seed = next((each for each in (asked.seed, file.seed) if each is not None), None)
-    seed = new_seed() if seed is None else seed
+    if seed is None:
+        seed = new_seed()
+        command = with_seed(command, seed)
     created_ns = now_ns()
     run = new_run_id(seed, created_ns)
     with contextlib.ExitStack() as parts:

@@ -5,6 +5,7 @@ A seed reproduces the inputs of a run (arrivals, payloads, faults, sampling), no
 
 import random
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 SEED_BITS: Final = 32
@@ -14,6 +15,11 @@ SEED_BITS: Final = 32
 def new_seed() -> int:
     """A seed nobody chose; it is printed, stored in plan.json and part of the directory's name."""
     return secrets.randbits(SEED_BITS)
+
+
+def with_seed(command: Sequence[str], seed: int) -> list[str]:
+    """The command line that draws the same as one whose seed nobody chose."""
+    return [*command, "--seed", str(seed)]
 
 
 def named_random(seed: int, *names: str | int) -> random.Random:

@@ -19,8 +19,8 @@ from sseproof.chaos.install import install
 from sseproof.chaos.processes import PORTS_FROM, PortLease
 from sseproof.chaos.toxiproxy import Server
 from sseproof.rundir.errors import UsageError
-from sseproof.rundir.files import FAULTS, RUN_NAME, lines_of, read_document
-from sseproof.rundir.rows import FaultRow, RunInfo
+from sseproof.rundir.files import FAULTS, PLAN_NAME, RUN_NAME, lines_of, read_document
+from sseproof.rundir.rows import FaultRow, Plan, RunInfo
 from sseproof.standalone import Asked, ChaosResult, planned
 from tests.chaos.wire import Upstream, answer, at_once, fetch, listen_to
 from tests.integration.suite import (
@@ -128,6 +128,8 @@ def test_it_breaks_by_port_until_it_is_told_to_end_and_heals(
     assert [row.step for row in rows(directory, FAULTS)] == [row["step"] for row in journal["journal"]]
     info = read_document(directory / RUN_NAME, RunInfo, "run")
     assert (info.how, info.lines) == (journal["how"], lines_of(directory))
+    seed = read_document(directory / PLAN_NAME, Plan, "plan").seed
+    assert info.command[-2:] == ["--seed", str(seed)], "nobody chose it, and a repetition needs it"
     assert sseproof("judge", str(directory), cwd=tmp_path).returncode == 0
 
 

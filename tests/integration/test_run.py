@@ -73,7 +73,9 @@ def test_a_fixed_number_of_streams_over_two_workers(tmp_path):
     assert {row.worker for row in rows(directory, STARTS)} == {0, 1}
     plan = read_document(directory / PLAN_NAME, Plan, "plan")
     assert (plan.seed, plan.workers, plan.claims[0].planned_n) == (7, 2, 61)
-    assert read_document(directory / RUN_NAME, RunInfo, "run").lines == lines_of(directory)
+    info = read_document(directory / RUN_NAME, RunInfo, "run")
+    assert info.lines == lines_of(directory)
+    assert info.command.count("--seed") == 1
     assert lines_of(directory)["witness"] == 62
     assert done.stdout == (directory / "verdict.json").read_text("utf-8")
 
@@ -258,6 +260,10 @@ def test_json_and_quiet_leave_standard_error_alone(tmp_path):
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith("{")
+    directory = directory_of(tmp_path)
+    seed = read_document(directory / PLAN_NAME, Plan, "plan").seed
+    repeat = read_document(directory / RUN_NAME, RunInfo, "run").command
+    assert repeat[-3:] == ["--quiet", "--seed", str(seed)], "nobody chose it, and a repetition needs it"
 
 
 def test_a_dry_run_sends_nothing(tmp_path):
