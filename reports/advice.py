@@ -88,7 +88,8 @@ def effort_of(
     made = _made(history, variant)
     load = _load_of(history, variant)
     planned_s = None if load is None else _admitted_s(history, variant, *load)
-    scale = _whole_of(history, variant)
+    held = load is not None and _held_throughout(history, variant, load[0])
+    scale = 1.0 if held else _whole_of(history, variant)
     requests = (
         sum(max(record.attempts_total, len(record.attempts), 1) for record in records) + made - len(records)
     )
@@ -123,7 +124,11 @@ def _whole_of(history: History, variant: str | None) -> float:
         return max(1.0, found[0].streams / _made(history, variant))
     planned_s = _planned_s(*found)
     dispatched = [record.dispatched.ns for record in records]
-    admitted_s = (max(dispatched) - min(dispatched)) / _NS_PER_S
+    ended = [record.ended.ns for record in records]
+    last = max(dispatched)
+    if not found[0].is_open and last < min(ended):
+        last = max(ended)  # no user had come to a second stream: that they all began at once is no pace
+    admitted_s = (last - min(dispatched)) / _NS_PER_S
     return max(1.0, planned_s / admitted_s) if planned_s is not None and admitted_s else 1.0
 
 

@@ -56,6 +56,15 @@ def test_an_interrupted_run_is_taken_for_whole(run, build):
     assert effort(other, how="interrupted") == Effort(streams=82, seconds=10.0, requests=82)
 
 
+@pytest.mark.parametrize(("kind", "streams"), [("answer", 240), ("subscription", 6)])
+def test_an_interrupt_within_the_first_streams_shows_no_pace_of_thousands(run, kind, streams):
+    """Six users began within 1 ms of each other and were stopped after 1.5 s of 60; subscriptions would have stayed six."""
+    loaded(run, users=6, duration=Duration(60 * S))
+    for number in range(6):
+        run.stream(start_ms=number * 0.2, kind=kind, outcome="unfinished", end="stopped", ended=run.at(1_500))
+    assert effort(run, how="interrupted") == Effort(streams=streams, seconds=60.0, requests=streams)
+
+
 def test_a_run_that_a_look_ended_is_as_long_as_it_admitted_streams(run):
     """Its duration is the most that it could have been given: 41 starts in 2 s of 60."""
     run.plan.looks = planned_looks(20)
@@ -184,7 +193,7 @@ def test_a_secret_or_an_endless_command_is_not_repeated(run):
     run.start()
     run.info.command = ["sseproof", "run", "x" * 301]
     assert run.one("success = 100%", how="interrupted").next.startswith(
-        "Run again to its end (about 61 streams"
+        "Run again to its end (about 305 streams"
     )
     run.info.command = ["sseproof", "run", "a b", "\x1b[31m$(reboot)"]
     (verdict,) = run.judge("interrupted").verdicts
