@@ -5,6 +5,7 @@ Rules:
 - Loopback is free; any other host needs consent, and load on a public address a second one (decision 13).
 """
 
+import errno
 import ipaddress
 import os
 import platform
@@ -20,7 +21,7 @@ from typing import Final
 from msgspec import Struct
 
 from sseproof.limits import DESCRIPTORS_A_PROCESS, ephemeral_range, free_memory, size_text
-from sseproof.rundir.errors import EXIT_RIG, UsageError
+from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
 from sseproof.rundir.machine import version_of
 
 FREE_LOAD: Final = 50
@@ -100,13 +101,14 @@ def check_consents(aims: Sequence[Aim]) -> None:
 
 
 def check_bind(host: str, port: int) -> None:
-    """UsageError when a master can't listen there."""
+    """RigError when somebody else listens there, UsageError when no master could."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UsageError(
+            kind = RigError if error.errno == errno.EADDRINUSE else UsageError
+            raise kind(
                 f"master_bind {host}:{port} can't be listened on: {error.strerror}; give an address of this machine and a "
                 "free port."
             ) from None

@@ -29,7 +29,7 @@ from sseproof.progress import Tail
 from sseproof.reports.facts import client_facts
 from sseproof.reports.judge import rig_table_so_far
 from sseproof.reports.openmetrics import Generators, StreamFigures, live_text
-from sseproof.rundir.errors import UsageError
+from sseproof.rundir.errors import RigError
 from sseproof.rundir.files import BREAKS, BROWSERS, FAULTS, GENERATOR, STARTS, STREAMS, RowFile
 from sseproof.rundir.rows import BrowserRow, FaultRow, Plan, Row
 
@@ -52,13 +52,13 @@ class Endpoint:
     """The port, from its making until `close`; `text` gives what it answers, from a thread of its own."""
 
     def __init__(self, port: int) -> None:
-        """Listens; 0 takes a free port. Raises UsageError when the port can't be had."""
+        """Listens; 0 takes a free port. Raises RigError when the port can't be had."""
         self.text: Callable[[], bytes] = lambda: NOTHING_YET
 
         try:
             self._server = _Server((LOOPBACK, port), partial(_Handler, self))
         except OSError as error:
-            raise UsageError(
+            raise RigError(
                 f"metrics_port {port} of {LOOPBACK} can't be had ({error.strerror}): give another, or 0 for a free one."
             ) from None
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}{PATH}"
@@ -120,7 +120,7 @@ class _Server(TCPServer):
 def endpoint(
     port: int | None, say: Callable[[str], None], *, quiet: bool = False
 ) -> Iterator[Endpoint | None]:
-    """The port of a run; None without one. A free one that was taken is told in any case. Raises UsageError."""
+    """The port of a run; None without one. A free one that was taken is told in any case. Raises RigError."""
     if port is None:
         yield None
         return

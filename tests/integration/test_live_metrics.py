@@ -418,7 +418,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_sent(tmp_path: Path):
         target.setblocking(False)
         with pytest.raises(BlockingIOError):
             target.accept()
-    assert done.returncode == 64
+    assert done.returncode == 70
     assert done.stderr == (
         f"metrics_port {port} of 127.0.0.1 can't be had (Address already in use): give another, or 0 for a free one.\n"
     )

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -595,6 +596,16 @@ def test_what_a_run_refuses_before_anything_is_sent(tmp_path, options, words):
     for word in words:
         assert word in " ".join(done.stderr.split())
     assert "5up3r" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_port_that_somebody_else_listens_on_is_no_mistake_of_the_scenario(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = ["--remote-workers", "1", "--master-bind", place]
+        done = sseproof("run", "--target", "http://127.0.0.1:9/", *options, cwd=tmp_path)
+    assert done.returncode == 70, done.stdout + done.stderr
+    assert f"master_bind {place} can't be listened on" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
