@@ -559,8 +559,10 @@ def _place_among(row: Row, spec: Spec, values: Sequence[float], mine: Value) -> 
     better = [value for value in values if (value < mine.seen if spec.kind == "time" else value > mine.seen)]
     middle = median(values)
     row.difference = mine.seen - middle if spec.kind == "share" else _ratio(mine.seen, middle)
+    were = "was" if len(better) == 1 else "were"
     row.sentence = (
-        f"{_text(row, mine.seen)}; of {len(values)} kept runs {len(better)} were better, {len(worse)} worse"
+        f"{_text(row, mine.seen)}; of {count_of(len(values), 'kept run')} {len(better)} {were} better, "
+        f"{len(worse)} worse"
     )
     found = prediction(values)
     if found is None:
@@ -802,8 +804,9 @@ def _warnings(
             "Take turns (A B B A)."
         )
     if comparison.mode == "baseline" and len(before) < FEWEST_KEPT:
+        show = "shows" if len(before) == 1 else "show"
         found.append(
-            f"{count_of(len(before), 'kept run')} show counts only: a range that holds the next run takes {FEWEST_KEPT}."
+            f"{count_of(len(before), 'kept run')} {show} counts only: a range that holds the next run takes {FEWEST_KEPT}."
         )
     for run in (*before, *after):
         if run.how != "finished":

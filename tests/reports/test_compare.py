@@ -388,6 +388,9 @@ def test_with_fewer_than_nineteen_there_are_counts_only(gate):
     assert "Counts only" in row.sentence
     assert row.before.low is None
     assert any("18 kept runs show counts only" in each for each in found.warnings)
+    one = compare_baseline(kept(rng, 1), run(ttft=lognormal(rng, scale=5.0)), Asked(gate=gate))
+    assert "of 1 kept run 1 was better, 0 worse" in row_of(one, "ttft p95").sentence
+    assert any("1 kept run shows counts only" in each for each in one.warnings)
 
 
 def test_beyond_all_but_by_little_is_none():
