@@ -176,7 +176,10 @@ def evidence_of(history: History, times: Collection[tuple[str, int]] | None = No
                 (each.variant, each.group) == (variant.name, group.name) and each.dispatched is not None
                 for each in history.unfinished
             )
-            found.append(look.evidence())
+            evidence = look.evidence()
+            if evidence.acted is False and not evidence.failed and "faults" in history.missing:
+                evidence = look.untold("can't be told without faults.jsonl, which is missing or not whole.")
+            found.append(evidence)
     return found
 
 
@@ -289,6 +292,10 @@ class _Look:
         said = f" Its toxic counts {sum(fired):,} firings."
         acted = found.acted if any(fired) else False
         return structs.replace(found, acted=acted, sentence=found.sentence + said)
+
+    def untold(self, words: str) -> Evidence:
+        """That it can't be known, and why."""
+        return self._made(None, 0, 0, words)
 
     def _unmet(self) -> str:
         """Why there is no stream to tell by."""

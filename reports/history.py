@@ -261,9 +261,9 @@ def _note_short(file: RowFile[R], short: int, history: History) -> None:
     history.problems.append(
         f"{file.name} has {count_of(short, 'line')} less than when the run ended: what they held is lost."
     )
-    if file.schema == STARTS.schema:
+    if file.schema in {STARTS.schema, STREAMS.schema}:
         history.torn[file.schema] += short
-    elif file.schema not in {STREAMS.schema, BREAKS.schema}:
+    elif file.schema != BREAKS.schema:
         history.missing.append(file.schema)
 
 
@@ -440,7 +440,7 @@ def _note_last_seen(directory: Path, history: History) -> None:
     if earlier := [key for each in latest[MOST_MOMENTS:] for key in moments[each]]:
         parts.append(f"{_named(earlier)} before that")
     if never := wanted - set(seen_ns):
-        parts.append(f"{_named(never)} on no list, of which there is one every 10 s")
+        parts.append(f"{_named(never)} never, since the open ones are listed every 10 s only")
     history.problems.append(
         f"{count_of(len(wanted), 'stream')} without an end, last seen open: {'; '.join(parts)}."
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sseproof.reports.browsers import COLUMNS, BrowserResult, cells
 from sseproof.reports.browsers import name_of as browser_name
 from sseproof.reports.cases import TEXT_CHARS, beside, name_of, sentences
-from sseproof.reports.summary import MARKS, about, bound_text, count_text, observed_text
+from sseproof.reports.summary import MARKS, about, bound_text, count_text, observed_text, untold_faults
 from sseproof.reports.verdicts import Verdict
 from sseproof.reports.words import NOT_MEASURED, share_text
 from sseproof.rundir.text import printable
@@ -94,7 +94,8 @@ def _blocks(verdict: "RunVerdict") -> Iterator[str]:
     yield from _browsers(verdict.browsers)
     if verdict.faults:
         acted = sum(each.acted is True for each in verdict.faults)
-        yield f"\n{acted:,} of {len(verdict.faults):,} planned faults acted, by the streams' own rows.\n"
+        untold = untold_faults(verdict)
+        yield f"\n{acted:,} of {len(verdict.faults):,} planned faults acted, by the streams' own rows.{untold}\n"
     late = [row for row in verdict.rig if row.within is False]
     if late:
         names = ", ".join(escaped(row.indicator) for row in late)

@@ -144,6 +144,12 @@ def about(
 # --- claims --------------------------------------------------------------------------------------------------------------
 
 
+def untold_faults(verdict: RunVerdict) -> str:
+    """Of how many planned faults nobody can tell whether they acted: a sentence to put behind another, or empty."""
+    untold = sum(each.acted is None for each in verdict.faults)
+    return f" Of {untold:,} it can't be told." if untold else ""
+
+
 def _evidence(verdict: RunVerdict) -> list[str]:
     """How many faults acted, and on how many of the occasions of each; the sentences are in the report."""
     acted = [each for each in verdict.faults if each.acted]
@@ -154,7 +160,8 @@ def _evidence(verdict: RunVerdict) -> list[str]:
         for each in acted[:_MOST_SHOWN]
     ]
     more = [f"{len(acted) - _MOST_SHOWN:,} more"] if len(acted) > _MOST_SHOWN else []
-    return wrapped(printable(f"{seen}: {', '.join([*told, *more])}.", limit=4_000) if acted else f"{seen}.")
+    text = printable(f"{seen}: {', '.join([*told, *more])}.", limit=4_000) if acted else f"{seen}."
+    return wrapped(text + untold_faults(verdict))
 
 
 def _claims_table(verdicts: Sequence[Verdict]) -> list[str]:

@@ -290,7 +290,7 @@ def _heed_abort(claim: Claim, history: History, verdict: Verdict) -> None:
     if history.run is None and history.plan.abort is not None and verdict.verdict == "pass":
         verdict.verdict, verdict.code = "unknown", "not-measured"
         verdict.sentence = f"Without run.json nobody knows whether the run was aborted. {verdict.sentence}"
-        verdict.next = _again("Run again, and keep the whole run directory.", verdict, history)
+        verdict.next = _again(_KEEP, verdict, history)
         return
     aborted = None if history.run is None else history.run.aborted
     if aborted is None or verdict.verdict == "fail" or verdict.code not in _OF_SHORT_RUNS:
@@ -333,6 +333,8 @@ def _judge(
     if claim.scope.after is not None:
         evidence = fault_evidence(history.faults, claim.scope.after)
         if evidence.seen != "acted":
+            if evidence.seen == "not-seen" and _not_on_record(verdict, claim, history):
+                return
             verdict.code = "injector-failed" if evidence.seen == "failed" else "fault-not-seen"
             verdict.sentence = printable(evidence.sentence)
             verdict.next = _again(_FAULT_NEXT[evidence.seen], verdict, history)
@@ -340,7 +342,8 @@ def _judge(
     unseen, acted = _unseen(claim, variant, history)
     scoped = Scoped(claim, variant, history, facts, without=[each.group for each in unseen])
     if unseen and not acted:
-        _doubt(verdict, history, unseen)
+        if any(each.failed for each in unseen) or not _not_on_record(verdict, claim, history, unseen):
+            _doubt(verdict, history, unseen)
         return
     measured = measure(scoped)
     tally = _tally(measured.units)
@@ -416,6 +419,15 @@ def _unseen_in_phase(claim: Claim, variant: str | None, history: History) -> lis
         for each in found
         if each.variant == variant and scope.group in {None, each.group} and not each.acted
     ]
+
+
+def _not_on_record(verdict: Verdict, claim: Claim, history: History, unseen: Sequence[Evidence] = ()) -> bool:
+    """Whether what the fault did may stand in rows that are gone: their absence says nothing about the fault."""
+    missing = missing_files(claim, history)
+    if not missing and _ends_lost(history) and unseen and all(each.acted is None for each in unseen):
+        missing = ["streams"]
+    _tell_missing(verdict, history, missing)
+    return bool(missing)
 
 
 def _doubt(verdict: Verdict, history: History, unseen: Sequence[Evidence]) -> None:
@@ -608,14 +620,16 @@ def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured
     if verdict.verdict == "pass" and measured.witnessing_workers > 1:
         # How far an event was behind the first of its own worker is the least that it can have been behind all others.
         verdict.verdict, verdict.code = "unknown", "not-measured"
-        verdict.sentence = _sentence(verdict, claim, measured, tally)
+        verdict.sentence = _sentence(verdict, claim, measured, tally, history)
         again = (
             "Run again with --workers 1, or claim age, which needs target.sent_at and no other subscriber."
         )
         verdict.next = _again(again, verdict, history)
     _heed_missing_files(verdict, claim, history)
     if not verdict.sentence:
-        verdict.sentence = " ".join(filter(None, [hidden, _sentence(verdict, claim, measured, tally)]))
+        verdict.sentence = " ".join(
+            filter(None, [hidden, _sentence(verdict, claim, measured, tally, history)])
+        )
         verdict.next = _next(verdict, claim, history, measured, tally)
 
 
@@ -671,16 +685,23 @@ def _heed_missing_files(verdict: Verdict, claim: Claim, history: History) -> Non
     """Without its files a record can hide what failed: no pass, and no share that others could have lifted."""
     missing = missing_files(claim, history)
     ours = "faults" in missing and _may_have_ended_streams(history)  # then a violation may be our own doing
-    if not missing or (verdict.verdict == "fail" and claim.form in {"all", "none"} and not ours):
+    if verdict.verdict == "fail" and claim.form in {"all", "none"} and not ours:
+        return
+    _tell_missing(verdict, history, missing)
+
+
+def _tell_missing(verdict: Verdict, history: History, missing: Sequence[str]) -> None:
+    if not missing:
         return
     verdict.verdict, verdict.code = "unknown", "not-measured"
     verdict.sentence = (
         f"{joined([f'{name}.jsonl' for name in missing])} {'is' if len(missing) == 1 else 'are'} missing or not whole: "
         "what is not on record can't be counted."
     )
-    verdict.next = _again("Run again, and keep the whole run directory.", verdict, history)
+    verdict.next = _again(_KEEP, verdict, history)
 
 
+_KEEP: Final = "Run again, and keep the whole run directory."
 _TIMED: Final = frozenset({"duration", "rate", "portion", "peak"})
 """Values that a step of the clock bends, of which only the generator's rows tell."""
 _TOLD_BY_WITNESS: Final = frozenset({"success", "goodput", "errors", "recovery", "lost", "doubled", "utf8"})
@@ -692,7 +713,16 @@ _FROM_HEALING: Final = frozenset({"reconnect", "connected"})
 
 def _holed(history: History) -> set[str]:
     """Files of which a row that matters may be torn: a crash tears its last one, in a run that ended well none is."""
-    return {name for name in ("generator", "witness") if history.how == "finished" and history.torn.get(name)}
+    return {
+        name
+        for name in ("generator", "witness", "faults")
+        if history.how == "finished" and history.torn.get(name)
+    }
+
+
+def _ends_lost(history: History) -> bool:
+    """Whether the ends of streams that are unfinished here may have been on record: a run that ended well tears none."""
+    return history.how == "finished" and bool(history.torn.get("streams"))
 
 
 def _may_have_ended_streams(history: History) -> bool:
@@ -771,7 +801,7 @@ _NOT_MEASURED_NEXT: Final = {
 }
 
 
-def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally) -> str:
+def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally, history: History) -> str:
     bad = tally.n - tally.worst
     if tally.n == 0:
         text = ""
@@ -780,7 +810,7 @@ def _sentence(verdict: Verdict, claim: Claim, measured: Measured, tally: _Tally)
     else:
         text = _bad_ones(verdict, claim, bad)
     parts = [text] if text else []
-    parts += _open_parts(verdict, claim, measured)
+    parts += _open_parts(verdict, claim, measured, history)
     if claim.unit in {"gap", "event"} and tally.n:
         parts.append(f"The {plural(claim.unit)} come from {count_of(verdict.streams, 'stream')}.")
     if claim.metric == "reconnect-rate" and measured.peak is not None:
@@ -943,9 +973,13 @@ def _why_untold(claim: Claim, measured: Measured) -> str:
     return "no numbers, no witness"
 
 
-def _open_parts(verdict: Verdict, claim: Claim, measured: Measured) -> list[str]:
+def _open_parts(verdict: Verdict, claim: Claim, measured: Measured, history: History) -> list[str]:
     parts = []
-    if verdict.unfinished:
+    if verdict.unfinished and claim.unit == "stream" and _ends_lost(history):
+        have = "has" if verdict.unfinished == 1 else "have"
+        lost = count_of(verdict.unfinished, "stream")
+        parts.append(f"{lost} {have} no end on record: streams.jsonl is not whole.")
+    elif verdict.unfinished:
         parts.append(_UNFINISHED[claim.unit].format(count_of(verdict.unfinished, claim.unit)))
     if verdict.dropped:
         parts.append(
@@ -1049,6 +1083,8 @@ _DETAIL_CHARS: Final = 200
 
 def _further(verdict: Verdict, claim: Claim, history: History, tally: _Tally) -> str:
     """How many more units would decide, and what run gives them; else what kept the missing ones open."""
+    if tally.open["unfinished"] and _ends_lost(history):
+        return _again(_KEEP, verdict, history)
     found = further(claim, history, tally.worst, tally.n, verdict.variant)
     if found is not None:
         if not found.factor:

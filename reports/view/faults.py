@@ -154,7 +154,13 @@ def _subscriber(record: Record, row: StreamRecord) -> Subscriber | None:
 
 def _heading(record: Record) -> str:
     if not record.windows:
-        return f"No fault was injected; {_quiet_finding(record)}"
+        lost = bool(record.verdict.faults) and "faults" in record.history.missing
+        what = (
+            "faults.jsonl is missing or not whole: when faults acted is not known"
+            if lost
+            else "No fault was injected"
+        )
+        return f"{what}; {_quiet_finding(record)}"
     streams = record.of(record.judged)
     hit = [ttft_ns(each.record) for each in streams if record.active(each.record)]
     rest = [ttft_ns(each.record) for each in streams if not record.active(each.record)]

@@ -10,8 +10,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from sseproof.chaos.plan import parse_groups, plan_faults
 from sseproof.cli import invoke
 from sseproof.loadtests.settings import Load
 from sseproof.reports.judge import RunVerdict, judge_directory
@@ -308,3 +310,58 @@ def test_nothing_at_all_passes_nothing(run):
         (run.directory / file.name).unlink()
     result = judge_directory(run.directory)
     assert {each.verdict for each in result.verdicts} == {"unknown"}
+
+
+@pytest.mark.parametrize("damage", [gone, newer, beginning_alone], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("file", [FAULTS, STREAMS], ids=lambda file: file.schema)
+def test_what_a_lost_file_may_have_shown_of_a_fault_is_not_denied(run, file, damage):
+    """Rows that are gone are no sign that a fault did nothing, nor that a stream did not end."""
+    run.claims("success >= 1% after refused", "success >= 90%")
+    specs = parse_groups([{"kind": "refused", "share": "50%", "after": "1s", "duration": "500ms"}])
+    plan = plan_faults(specs, run=RUN, seed=7, upstreams={None: "127.0.0.1:9"}, connect_ns=0, at_once=4)
+    run.plan.faults = msgspec.Raw(msgspec.json.encode(plan))
+    for _ in range(60):
+        run.stream(group="clean", start_ms=3_000)
+        run.stream(group="refused", start_ms=3_000)
+    for step, at_ms in ("applied", 1_000), ("healed", 1_500):
+        at_ns = run.at(at_ms).ns
+        told = {"group": "refused", "kind": "refused", "window": 0, "at_ns": at_ns, "ok": True}
+        run.fault(step, call_sent_ns=at_ns, call_answered_ns=at_ns + MS, **told)
+    run.write()
+    assert [each.code for each in judge_directory(run.directory).verdicts] == ["fault-not-seen", None]
+    damage(run.directory / file.name)
+    result = judge_directory(run.directory)
+    after, every = result.verdicts
+    assert (after.verdict, after.code) == ("unknown", "not-measured"), after.sentence
+    assert f"{file.name} is missing or not whole" in after.sentence
+    assert [each.acted for each in result.faults] == [None]
+    assert not any("did not act" in problem for problem in result.problems)
+    assert every.verdict == ("pass" if file is FAULTS else "unknown")
+
+
+@pytest.mark.parametrize("damage", [torn, rubbish, cut_between_rows], ids=lambda damage: damage.__name__)
+def test_ends_that_were_on_record_are_not_called_unfinished_streams_of_the_run(run, damage):
+    run.claims("success = 100%")
+    run.streams(200)
+    damage(run.write() / STREAMS.name)
+    (verdict,) = judge_directory(run.directory).verdicts
+    assert (verdict.verdict, verdict.code) == ("unknown", "too-few")
+    assert "no end on record: streams.jsonl is not whole." in verdict.sentence
+    assert "did not end" not in verdict.sentence
+    assert verdict.next.startswith("Run again, and keep the whole run directory")
+
+
+def test_a_healing_that_is_torn_makes_no_reconnection_late(run):
+    """It would run from the break: five seconds that were our own fault's."""
+    run.claims("reconnect p95 < 1s")
+    run.plan.faults = msgspec.Raw(b'{"any": "plan"}')
+    healthy_run = [run.stream(breaks=1) for _ in range(60)]
+    for record in healthy_run:
+        run.break_(record.stream, back_ms=5_000.0)
+    run.fault("applied")
+    run.fault("healed")
+    path = run.write() / FAULTS.name
+    assert judge_directory(run.directory).verdicts[0].verdict == "fail"
+    torn(path)
+    (verdict,) = judge_directory(run.directory).verdicts
+    assert (verdict.verdict, verdict.code) == ("unknown", "not-measured")

@@ -226,7 +226,7 @@ def test_a_killed_run_says_when_its_streams_were_last_seen_open(run):
     problems = read_history(run.write("running")).problems
     assert (
         "11 streams without an end, last seen open: 2 (3, 8) 30 s after the start; 7 (1, 2, 4, 5, 6, …) 20 s after the "
-        "start; 1 (0) 10 s after the start; 1 (9) on no list, of which there is one every 10 s."
+        "start; 1 (0) 10 s after the start; 1 (9) never, since the open ones are listed every 10 s only."
     ) in problems
 
 
