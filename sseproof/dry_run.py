@@ -349,7 +349,11 @@ def _claim_lines(plan: ClaimPlan, *, fixed: bool, not_fixed: str) -> list[str]:
         return [f"{need}{advice}, {rate}.", f"The plan does not fix their number: {not_fixed}."]
     chance = plan.chance_if_good
     allowed = "no pass is possible" if plan.allowed_failures is None else f"{plan.allowed_failures} may fail"
+    if fixed or plan.unit != "break":
+        count, if_so_many = f"{plan.n} {unit} {'planned' if fixed else 'to be expected'}", ""
+    else:  # chance may bring more, and with them a pass
+        count, if_so_many = f"At least {plan.n} {unit} to be expected; with so many", ", with so many,"
     return [
-        f"{plan.n} {unit} {'planned' if fixed else 'to be expected'}: {allowed}. {need}{advice}.",
-        f"Chance {rate}: pass {chance.passes:.1%}, fail {chance.fails:.1%}, unknown {chance.unknown:.1%}.",
+        f"{count}: {allowed}. {need}{advice}.",
+        f"Chance{if_so_many} {rate}: pass {chance.passes:.1%}, fail {chance.fails:.1%}, unknown {chance.unknown:.1%}.",
     ]

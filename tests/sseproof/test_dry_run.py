@@ -1,5 +1,7 @@
 """What `--dry-run` promises is an upper limit, or it says that there is none."""
 
+from pathlib import Path
+
 import pytest
 
 from sseproof import limits
@@ -226,3 +228,25 @@ def test_every_metric_has_its_chance_where_the_plan_fixes_its_units(name):
         assert f"{METRICS[name].unit}s come as they come" in text
     assert one.plan.needed_n >= 59
     assert "A pass needs at least" in text
+
+
+def see_it_act() -> str:
+    """The scenario at the end of docs/faults.md, which its reader is told to run."""
+    text = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
+    return text.partition("## See it act")[2].partition("```toml\n")[2].partition("```")[0]
+
+
+@pytest.mark.parametrize(("times", "n"), [(8, 71), (6, 49)])
+def test_breaks_that_chance_makes_are_the_fewest_to_expect(tmp_path, times, n):
+    """More may come, and with them a pass: that none is possible would not be true."""
+    file = tmp_path / "refused.toml"
+    file.write_text(see_it_act().replace("times = 8", f"times = {times}"))
+    plan = dry_run(load_scenario(file, environ={}, sets=[], flags={}))
+    recovery = plan.claims[0]
+    assert (recovery.plan.n, recovery.fixed) == (n, False)
+    assert (recovery.plan.allowed_failures is None) == (times == 6), (
+        "the page shows a claim that can be decided"
+    )
+    assert f"At least {n} breaks to be expected; with so many: " in said(plan)
+    assert "Chance, with so many, if " in said(plan)
+    assert "200 streams planned: 12 may fail" in said(plan)
