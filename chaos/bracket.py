@@ -25,13 +25,15 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from sseproof.rundir.text import printable
+from sseproof.rundir.text import Redactor, printable
 
 POLL_S: Final = 0.2
 """From one question whether it is over to the next, and at most so late is a word from our owner heard."""
 QUESTION_LIMIT_S: Final = 10.0
 UNDO_LIMIT_S: Final = 60.0
 REASON_LIMIT_CHARS: Final = 200
+LOOKED_AT_BYTES: Final = 65_536
+"""Of the end of what it said: far more than a reason holds, so that no reason begins inside a secret."""
 NO_CODE: Final = 127
 """Of a command that could not be started, as shells have it."""
 
@@ -43,6 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     undo: tuple[str, ...] = ()
     done_when: tuple[str, ...] = ()
     max_ms: int
+    secrets: tuple[str, ...] = ()
+    """What no reason may repeat, besides the values of the commands' own variables."""
 
 
 class Done(Struct, frozen=True):
@@ -90,35 +94,38 @@ def main() -> None:
     if not first:
         return
     settings = msgspec.json.decode(first, type=Settings)
+    words = (*settings.do, *settings.undo, *settings.done_when)
+    named = [os.environ.get(word.removeprefix("env:"), "") for word in words if word.startswith("env:")]
+    redact = Redactor([*settings.secrets, *named])
     while True:
         while (word := owner.word(POLL_S)) is None:
             pass
         if word != "begin":
             return
         try:
-            _act(settings, owner)
+            _act(settings, owner, redact)
         finally:
-            _say("undone", _run(settings.undo, UNDO_LIMIT_S) if settings.undo else Done(0, ""))
+            _say("undone", _run(settings.undo, UNDO_LIMIT_S, redact) if settings.undo else Done(0, ""))
 
 
-def _act(settings: Settings, owner: _Owner) -> None:
+def _act(settings: Settings, owner: _Owner, redact: Redactor) -> None:
     """From `do` to the moment at which it has to be undone."""
     deadline = time.monotonic() + settings.max_ms / 1000
-    did = _run(settings.do, settings.max_ms / 1000, owner)
+    did = _run(settings.do, settings.max_ms / 1000, redact, owner)
     _say("did", did)
     if did.code != 0:
         return
     while time.monotonic() < deadline:
         if owner.wants_undo(min(POLL_S, max(deadline - time.monotonic(), 0))):
             return
-        if settings.done_when and _run(settings.done_when, QUESTION_LIMIT_S, owner).code == 0:
+        if settings.done_when and _run(settings.done_when, QUESTION_LIMIT_S, redact, owner).code == 0:
             break
     _say("over", Done(0, ""))
     while not owner.wants_undo(POLL_S):
         pass
 
 
-def _run(words: Sequence[str], limit_s: float, owner: _Owner | None = None) -> Done:
+def _run(words: Sequence[str], limit_s: float, redact: Redactor, owner: _Owner | None = None) -> Done:
     """Runs a command to its end, at most to the limit or until the owner is gone; its whole session is ended then."""
     with tempfile.TemporaryFile() as said:
         try:
@@ -146,8 +153,8 @@ def _run(words: Sequence[str], limit_s: float, owner: _Owner | None = None) -> D
             process.wait()
             return Done(NO_CODE, f"it did not end within {limit_s:g} s")
         size = said.seek(0, os.SEEK_END)
-        said.seek(max(size - 4 * REASON_LIMIT_CHARS, 0))
-        text = " ".join(said.read().decode("utf-8", "replace").split())
+        said.seek(max(size - LOOKED_AT_BYTES, 0))
+        text = " ".join(redact(said.read().decode("utf-8", "replace")).split())
         return Done(code, printable(text[-REASON_LIMIT_CHARS:], REASON_LIMIT_CHARS))
 
 

@@ -11,12 +11,12 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Final
 
 import msgspec
 
-from sseproof.chaos.bracket import UNDO_LIMIT_S, Settings
+from sseproof.chaos.bracket import NO_CODE, UNDO_LIMIT_S, Settings
 from sseproof.chaos.faults import Command
 from sseproof.rundir.errors import RigError
 from sseproof.rundir.text import printable
@@ -28,8 +28,15 @@ LINE_LIMIT_BYTES: Final = 4_000
 class CommandBracket:
     """One command of a run. `take_away` does it, `bring_back` undoes it."""
 
-    def __init__(self, fault: Command, *, say: Callable[[str], None], environ: Mapping[str, str]) -> None:
-        """Starts the process that will do it. Raises RigError when that can't be started."""
+    def __init__(
+        self,
+        fault: Command,
+        *,
+        say: Callable[[str], None],
+        environ: Mapping[str, str],
+        secrets: Sequence[str] = (),
+    ) -> None:
+        """Starts the process that will do it; what it says of failures holds no secret. Raises RigError when that can't be started."""
         self._fault = fault
         self._say = say
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -51,7 +58,13 @@ class CommandBracket:
             target=self._read, args=(self._process.stdout,), name="command", daemon=True
         )
         self._reader.start()
-        settings = Settings(do=fault.do, undo=fault.undo, done_when=fault.done_when, max_ms=fault.max_ms)
+        settings = Settings(
+            do=fault.do,
+            undo=fault.undo,
+            done_when=fault.done_when,
+            max_ms=fault.max_ms,
+            secrets=tuple(secrets),
+        )
         self._tell(msgspec.json.encode(settings).decode())
 
     def take_away(self) -> None:
@@ -113,7 +126,8 @@ class CommandBracket:
         _, code, *reason = line.split(" ", 2)
         if code != "0":
             why = f": {reason[0]}" if reason and reason[0] else ""
-            raise RigError(f"The fault's command {shown!r} ended with exit code {code}{why}.")
+            how = "failed" if code == str(NO_CODE) else f"ended with exit code {code}"
+            raise RigError(f"The fault's command {shown!r} {how}{why}.")
 
     def _read(self, pipe: IO[bytes]) -> None:
         with pipe:

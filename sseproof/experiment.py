@@ -102,7 +102,6 @@ from sseproof.scenario import (
     SECRET_PREFIX,
     STAND_IN,
     Resolved,
-    Scenario,
     Variant,
     bind_address,
     env_names,
@@ -271,7 +270,8 @@ class Experiment:
         self._quiet = quiet
         self._environ = _child_environ(environ, resolved)
         self._token = environ.get(TOKEN_VARIABLE) or new_token()
-        self._redact = Redactor([*_secret_values(self._scenario, self._environ), self._token])
+        self._secrets = [*_secret_values(self._resolved, self._environ), self._token]
+        self._redact = Redactor(self._secrets)
         self._log: RunLog | None = None
         self._early: deque[tuple[str, str]] = deque(maxlen=EARLY_LINES)
         self._injector: Injector | None = None
@@ -640,7 +640,10 @@ class Experiment:
         from sseproof.chaos.command import CommandBracket
 
         self._command = CommandBracket(
-            commands[0], say=lambda text: self._line("command", text), environ=self._environ
+            commands[0],
+            say=lambda text: self._line("command", text),
+            environ=self._environ,
+            secrets=self._secrets,
         )
         return {side.variant.name: self._command for side in self._sides}
 
@@ -1017,11 +1020,14 @@ def _child_environ(environ: Mapping[str, str], resolved: Resolved) -> dict[str, 
     return {**kept, **resolved.secrets}
 
 
-def _secret_values(scenario: Scenario, environ: Mapping[str, str]) -> list[str]:
+def _secret_values(resolved: Resolved, environ: Mapping[str, str]) -> list[str]:
     texts: list[str] = []
-    for variant in scenario.variant:
+    for variant in resolved.scenario.variant:
         target = variant.target
         texts += [target.url, *target.headers.values(), target.body or ""]
+    for group in resolved.groups:
+        if isinstance(group.fault, Command):
+            texts += [*group.fault.do, *group.fault.undo, *group.fault.done_when]
     return [environ[name] for text in texts for name in env_names(text) if name in environ]
 
 

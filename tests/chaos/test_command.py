@@ -109,9 +109,9 @@ def test_it_is_over_after_its_longest_time(tmp_path: Path) -> None:
     ("do", "words"),
     [
         (("/bin/sh", "-c", "echo no such pod >&2; exit 3"), "exit code 3: no such pod"),
-        (("/no/such/program",), "/no/such/program: No such file"),
+        (("/no/such/program",), "failed: /no/such/program: No such file"),
         (("env:SSEPROOF_TEST_NOT_SET",), "SSEPROOF_TEST_NOT_SET is not set"),
-        (("/bin/sh", "-c", "sleep 60 & sleep 60"), "did not end within 0.5 s"),
+        (("/bin/sh", "-c", "sleep 60 & sleep 60"), "failed: it did not end within 0.5 s"),
     ],
     ids=["fails", "no-program", "no-variable", "hangs"],
 )
@@ -138,6 +138,30 @@ def test_a_variable_is_looked_up_when_it_runs(tmp_path: Path, monkeypatch: pytes
     with bracket(path, do=do, undo=()) as command:
         command.take_away()
     assert told(path) == ["s3cret"]
+
+
+def test_why_it_failed_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own variables' values, and what the run keeps secret, even where the reason begins inside one."""
+    own, other = "own-" + "5" * 180, "run-" + "7" * 180
+    monkeypatch.setenv("SSEPROOF_TEST_TOKEN", own)
+    monkeypatch.setenv("SSEPROOF_TEST_OTHER", other)
+    said: list[str] = []
+    do = (
+        "/bin/sh",
+        "-c",
+        "echo $0 $0 $SSEPROOF_TEST_OTHER no such pod >&2; exit 3",
+        "env:SSEPROOF_TEST_TOKEN",
+    )
+    fault = Command(do=do, undo=do, after_ms=0, max_ms=20_000, shows="breaks")
+    command = CommandBracket(fault, say=said.append, environ=os.environ, secrets=[other])
+    with pytest.raises(RigError, match="no such pod") as raised:
+        command.take_away()
+    command.close()
+    assert len(said) == 2, "do and undo"
+    for text in (str(raised.value), *said):
+        assert "no such pod" in text
+        assert "555" not in text
+        assert "777" not in text
 
 
 OWNER = """
