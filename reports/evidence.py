@@ -281,7 +281,9 @@ class _Look:
     def evidence(self) -> Evidence:
         failed = next((row for row in self._rows if row.step == "failed" or row.ok is False), None)
         if failed is not None:
-            words = f"could not be applied: {failed.detail.rstrip('.') or 'see faults.jsonl'}."
+            stood = any(row.step == "applied" and row.ok is not False for row in self._rows)
+            how = "could not be kept up or healed" if stood else "could not be applied"
+            words = f"{how}: {failed.detail.rstrip('.') or 'see faults.jsonl'}."
             return structs.replace(self._made(False, 0, 0, words), failed=True)
         if not self._mine:
             return self._made(None, 0, 0, self._unmet())

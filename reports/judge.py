@@ -209,7 +209,11 @@ def judge(
         problems=[
             *history.problems,
             *_unchecked_certificates(history),
-            *(f"{each.sentence} It did not act." for each in faults if each.acted is False),
+            *(
+                each.sentence if each.failed else f"{each.sentence} It did not act."
+                for each in faults
+                if each.acted is False
+            ),
             *_failed_checks(facts),
         ],
         command=[] if run is None else run.command,

@@ -416,7 +416,7 @@ def _evidence(record: Record) -> list[Block]:
             short(each.kind),
             short(each.group),
             *([variant_text(each.variant) or NOT_MEASURED] if several else []),
-            words[each.acted],
+            "!\N{NO-BREAK SPACE}our failure" if each.failed else words[each.acted],
             printable(each.sentence),
         ]
         for each in record.verdict.faults[:200]

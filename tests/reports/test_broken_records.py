@@ -365,3 +365,20 @@ def test_a_healing_that_is_torn_makes_no_reconnection_late(run):
     torn(path)
     (verdict,) = judge_directory(run.directory).verdicts
     assert (verdict.verdict, verdict.code) == ("unknown", "not-measured")
+
+
+def test_a_fault_that_our_engine_lost_is_not_said_to_have_had_no_effect(run):
+    """It may have acted until then: what is known is that we failed."""
+    run.claims("success >= 90%")
+    specs = parse_groups([{"kind": "cut", "share": "50%", "after_bytes": 500}])
+    plan = plan_faults(specs, run=RUN, seed=7, upstreams={None: "127.0.0.1:9"}, connect_ns=0, at_once=4)
+    run.plan.faults = msgspec.Raw(msgspec.json.encode(plan))
+    run.streams(60)
+    run.fault("applied", group="cut", ok=True)
+    run.fault("failed", group="cut", ok=False, detail="Toxiproxy is not there.")
+    assert invoke(["judge", str(run.write())]) == 0
+    (problem,) = (each for each in judge_directory(run.directory).problems if "group cut" in each)
+    assert problem == "The fault of group cut could not be kept up or healed: Toxiproxy is not there."
+    page = (run.directory / REPORT_NAME).read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "! our failure" in page
+    assert "no effect" not in page

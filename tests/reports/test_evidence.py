@@ -645,7 +645,11 @@ def test_a_fault_that_could_not_be_applied_says_so():
     (evidence,) = evidence_of(planned(CUT, [cut()] * 3, [row]))
     assert evidence.failed
     assert evidence.acted is False
-    assert "no answer in 5 s" in evidence.sentence
+    assert "could not be applied: no answer in 5 s." in evidence.sentence
+    stood = msgspec.structs.replace(row, step="applied", ok=True)
+    (evidence,) = evidence_of(planned(CUT, [cut()] * 3, [stood, row]))
+    assert evidence.failed
+    assert "could not be kept up or healed: no answer in 5 s." in evidence.sentence, "it stood for a while"
 
 
 def test_a_run_without_faults_has_none():
