@@ -23,7 +23,7 @@ from sseproof.reports.judge import RunVerdict, judge_directory
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_RIG, EXIT_UNKNOWN, EXIT_USAGE
 from sseproof.rundir.files import BROWSERS, REPORT_NAME, STREAMS, VERDICT_NAME
 from sseproof.rundir.rows import StreamRecord
-from tests.integration.suite import claims, directory_of, rows, sseproof, started, verdict_of
+from tests.integration.suite import RUN_LIMIT_S, claims, directory_of, rows, sseproof, started, verdict_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
@@ -39,6 +39,7 @@ than what any browser waits by itself."""
 class Run(NamedTuple):
     """What a run left behind."""
 
+    pid: int
     code: int
     out: str
     directory: Path
@@ -63,9 +64,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "lost = 0 in variant chromium-sseconsumer over 4",
         "reconnect p95 < 2s in variant chromium-eventsource-default",
     )
-    done = sseproof("browsers", "--answers", str(ANSWERS), "--seed", "5", *QUICKER, *asked, cwd=folder)
+    process = started("browsers", "--answers", str(ANSWERS), "--seed", "5", *QUICKER, *asked, cwd=folder)
+    try:
+        out, _ = process.communicate(timeout=RUN_LIMIT_S)
+    finally:
+        process.kill()
     directory = directory_of(folder)
-    return Run(done.returncode, done.stdout, directory, verdict_of(directory), rows(directory, STREAMS))
+    streams = rows(directory, STREAMS)
+    return Run(process.pid, process.returncode, out, directory, verdict_of(directory), streams)
 
 
 def of(run: Run, browser: str, client: str) -> BrowserResult:
@@ -145,16 +151,17 @@ def test_judging_again_gives_the_same_bytes(run: Run) -> None:
 
 def test_nothing_of_the_browsers_stays(run: Run) -> None:
     assert run.verdict.browsers
-    assert marked() == []
-    assert not list(Path(tempfile.gettempdir()).glob(f"{FOLDER}-*"))
+    assert marked(run.pid) == []
+    assert not list(Path(tempfile.gettempdir()).glob(f"{FOLDER}-{run.pid}-*"))
 
 
-def marked() -> list[str]:
-    """Names of processes that some run's browser started."""
+def marked(pid: int) -> list[str]:
+    """Names of processes that a browser of this run started: their environment has our mark, and its folder as their home."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if f"{MARK_VARIABLE}=".encode() in (folder / "environ").read_bytes():
+            environ = (folder / "environ").read_bytes()
+            if f"{MARK_VARIABLE}=".encode() in environ and f"{FOLDER}-{pid}-".encode() in environ:
                 found.append((folder / "comm").read_text())
         except OSError:
             continue
@@ -214,7 +221,9 @@ def test_any_browser_takes_part_by_its_address(
     found = find("chromium", os.environ)
     assert found is not None
     with Browser(found, address, environ=os.environ, start=desktop):
+        assert marked(os.getpid()), "the finder finds what lives"
         out, err = process.communicate(timeout=90)
+    assert marked(os.getpid()) == []
     # Who claims something of a browser can't know yet whether anybody opens the page in it.
     assert process.returncode == EXIT_UNKNOWN, err
     verdict = judge_directory((tmp_path / "runs" / "browsers" / "latest").resolve())
