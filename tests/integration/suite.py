@@ -215,6 +215,15 @@ def listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0 and probe.getsockname() != probe.getpeername()
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has a loopback of IPv6: many a container has none."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 def listened_by(pids: Iterable[int]) -> list[int]:
     """The TCP ports of IPv4 on which these processes accept connections, by the kernel's own tables."""
     inodes = set()

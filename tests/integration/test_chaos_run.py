@@ -26,6 +26,7 @@ from tests.chaos.wire import Upstream, answer, at_once, fetch, listen_to
 from tests.integration.suite import (
     carrying,
     directory_of,
+    has_ipv6,
     listened_by,
     listening,
     nobody_listens,
@@ -223,14 +224,6 @@ def test_it_listens_by_ipv6_too_and_the_servers_interface_does_not(
         chaos.until("away: healed and verified")
         chaos.ended(signal.SIGINT)
     assert chaos.process.returncode == 130, chaos.lines
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_a_service_that_is_not_there_yet_is_said_and_waited_for(tmp_path: Path) -> None:
