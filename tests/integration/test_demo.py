@@ -91,11 +91,11 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     cwd = tmp_path_factory.mktemp("interrupted")
     demo = started("demo", *SEED, cwd=cwd, environ={"TMPDIR": str(cwd)})
     try:
-        directory = wait_for_rows(cwd, 100)
+        directory = wait_for_rows(cwd, 100, limit_s=90)
         seen = living_in(cwd)
         heard = [port for port in ports_of(directory) if listening(port)]
         demo.send_signal(signal.SIGINT)
-        out, err = demo.communicate(timeout=30)
+        out, err = demo.communicate(timeout=60)
     finally:
         demo.kill()
         demo.wait()
@@ -456,10 +456,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", str(wheels), str(ROOT)],
         [sys.executable, "-m", "venv", "--without-pip", str(venv)],
     ):
-        subprocess.run(step, check=True, timeout=60)
+        subprocess.run(step, check=True, timeout=110)
     (wheel,) = wheels.glob("*.whl")
     python = venv / "bin" / "python"
-    subprocess.run([*pip, "--python", str(python), "install", *offline, str(wheel)], check=True, timeout=60)
+    subprocess.run([*pip, "--python", str(python), "install", *offline, str(wheel)], check=True, timeout=110)
     (site,) = venv.glob("lib/python*/site-packages")
     # A line of a .pth file becomes a path and nothing more: the link to this checkout in that folder is not followed.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")

@@ -68,6 +68,10 @@ def compared(folder: Path) -> bytes:
     return Path(answer.report).read_bytes()
 
 
+FIRST_START_LIMIT_MS = 90_000
+"""Of a browser that the machine has never started, beside two others that begin."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     path = next(
@@ -85,7 +89,9 @@ def browser() -> Iterator[Any]:
         pytest.skip(missing)
     with sync_api.sync_playwright() as playwright:
         # Without a sandbox of its own: containers refuse it, and the page's only script is ours.
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        running = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox"], timeout=FIRST_START_LIMIT_MS
+        )
         yield running
         running.close()
 

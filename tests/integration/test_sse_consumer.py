@@ -407,14 +407,14 @@ class TestAnswers:
     def test_silence_is_a_break_and_a_heartbeat_is_not_silence(self, stage: Stage) -> None:
         def beating(connection: Connection) -> None:
             connection.send(CHUNKED_HEAD)
-            for _ in range(8):
+            for _ in range(6):
                 connection.send(chunk(b":\n\n"))
-                connection.server.tick.wait(0.15)
+                connection.server.tick.wait(0.4)
             connection.send(chunk(DONE) + LAST_CHUNK)
 
         first = streams(event("a", number=1), then=hang)
         attempts = stage.play(first, hang, beating)
-        log = run(stage, options={"idleMs": 1_000})
+        log = run(stage, options={"idleMs": 2_000})
         assert log["result"]["outcome"] == "complete"
         assert [each["reason"] for each in log["retries"]] == ["idle-timeout", "idle-timeout"]
         assert attempts.last_ids == [None, "s-1", "s-1"]
