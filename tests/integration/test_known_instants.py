@@ -43,7 +43,7 @@ def test_a_blocked_generator_makes_only_the_tight_claim_unknown(tmp_path):
         address = f"{url}?first_token_ms=400&interval_ms=10&events=40"
         done = sseproof(
             *["run", "--target", address, "--users", "10", "--streams", "60", "--locustfile", "blocked.py"],
-            *claims("ttft p95 <= 1s", "ttft p95 <= 420ms", "success >= 95%"),
+            *claims("ttft p95 <= 2s", "ttft p95 <= 420ms", "success >= 95%"),
             cwd=tmp_path,
         )
     directory = directory_of(tmp_path)
@@ -61,7 +61,7 @@ def test_the_same_service_and_a_free_generator_pass_both(tmp_path):
         address = f"{url}?first_token_ms=400&interval_ms=10&events=40"
         done = sseproof(
             *["run", "--target", address, "--users", "10", "--streams", "60"],
-            *claims("ttft p95 <= 1s", "ttft p95 <= 500ms", "ttft p95 <= 380ms"),
+            *claims("ttft p95 <= 2s", "ttft p95 <= 900ms", "ttft p95 <= 380ms"),
             cwd=tmp_path,
         )
     found = [verdict.verdict for verdict in verdict_of(directory_of(tmp_path)).verdicts]
@@ -69,8 +69,8 @@ def test_the_same_service_and_a_free_generator_pass_both(tmp_path):
 
 
 def test_first_tokens_lie_where_the_witness_wrote_them(tmp_path):
-    """First tokens after 400, 700 and 1,200 ms: each measured where it was written, and on its side of the 1 s line."""
-    planned_ms = (400, 700, 1_200)
+    """First tokens after 200, 400 and 1,200 ms: each measured where it was written, and on its side of the 1 s line."""
+    planned_ms = (200, 400, 1_200)
     (tmp_path / "waits.jsonl").write_text("".join(f'{{"ms": {ms}}}\n' for ms in planned_ms))
     with served() as url:
         address = f"{url}?first_token_ms={{payload:ms}}&interval_ms=20&events=5"
