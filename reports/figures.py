@@ -162,9 +162,10 @@ def run_figures(history: History, facts: Sequence[Facts], variant: VariantPlan, 
         if share is not None:
             figures.shares[key] = share
     if mine and whole_for(UNBROKEN, _OF_ALL_STREAMS):
-        whole = sum(each.record.breaks == 0 for each in mine)
+        unbroken = [each for each in mine if each.record.breaks == 0]
+        whole = sum(each.outcome != "unfinished" for each in unbroken)
         open_ = unfinished + dropped
-        figures.shares[UNBROKEN] = ShareFigure(n=len(mine) + open_, worst=whole, best=whole + open_)
+        figures.shares[UNBROKEN] = ShareFigure(n=len(mine) + open_, worst=whole, best=len(unbroken) + open_)
     for key, (timed, _) in TIMES.items():
         if key == "e2e" and figures.kind == "subscription":
             continue  # it has no last event; those of the failed ones alone would say nothing

@@ -26,7 +26,7 @@ from sseproof.loadtests.settings import Load, Target
 from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History, How
 from sseproof.reports.lean import Witnessed, leaner
-from sseproof.reports.phases import Phases, phases_of
+from sseproof.reports.phases import FOR_GOOD_NS, Phases, phases_of
 from sseproof.reports.words import aborted_text, count_of
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.files import (
@@ -71,7 +71,6 @@ StreamKey = tuple[str | None, int]
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
 CLOCK_NOTED_NS: Final = 10 * NS_PER_MS
-FOR_GOOD_NS: Final = 1 << 63
 MOST_MOMENTS: Final = 3
 MOST_NAMED: Final = 5
 """A sentence names so many moments, and so many streams of each; open.jsonl has all."""

@@ -6,6 +6,7 @@ Rules (measurement.md 7: steady state before is the precondition, steady state a
   without faults a phase with faults lasts from when the first of its calls was sent until the last that healed was
   answered, and takes in every stream that was open in that time. `baseline` then holds only streams that were over before
   the first fault, and `recovery` only those that began after the last was healed; who lived in two phases met the fault.
+- A fault whose healing is not on record lasts for good: nothing shows that anybody recovered from it.
 - A phase whose first fault begins later than itself keeps its own begin: what a scenario names is not moved.
 - Where a bracket leaves open on which side of a border a stream lies, it met the fault.
 - A start without an end may have met whatever came after it, and counts in each phase that it can have been in; one of
@@ -26,6 +27,7 @@ from sseproof.rundir.rows import FaultRow, Instant, PhasePlan, Plan, StartRow, S
 
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+FOR_GOOD_NS: Final = 1 << 63
 _FEWEST: Final = 1 - 1e-9
 """Expected values beyond a quantile, below which so few values have none."""
 
@@ -88,13 +90,19 @@ class Phases:
         sent = [
             row.call_sent_ns for row in faults if row.step == "applied" and (row.group, row.window) in begun
         ]
-        answered = [
-            row.call_answered_ns
+        applied = {
+            (row.variant, row.group, row.window)
             for row in faults
-            if row.step == "healed" and (row.group, row.window) in ended
-        ]
+            if row.step == "applied" and row.ok is not False and (row.group, row.window) in ended
+        }
+        answered = {
+            (row.variant, row.group, row.window): row.call_answered_ns
+            for row in faults
+            if row.step == "healed" and row.call_answered_ns is not None and (row.group, row.window) in ended
+        }
         self._begins[index] = min((ns for ns in sent if ns is not None), default=None)
-        self._heals[index] = max((ns for ns in answered if ns is not None), default=None)
+        whole = applied <= answered.keys()
+        self._heals[index] = max(answered.values(), default=None) if whole else FOR_GOOD_NS
         self._moves_begin[index] = any(window.start_ms == phase.start_ms for window in begun.values())
 
     def of(self, record: StreamRecord) -> str | None:

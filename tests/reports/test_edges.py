@@ -5,12 +5,18 @@ Each is judged as a user would judge it: from a run directory, by the same call 
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from sseproof.rundir.rows import Gaps
+from sseproof.chaos.plan import parse_groups, plan_faults
+from sseproof.reports.facts import all_facts
+from sseproof.reports.figures import run_figures
+from sseproof.reports.history import read_history
+from sseproof.rundir.rows import Gaps, PhasePlan
 from tests.reports.conftest import MS, T0, RunBuilder, S, at
 
 SUBSCRIPTION = {"kind": "subscription", "outcome": "held", "end": "stopped"}
+AWAY = {"kind": "refused", "name": "away", "share": "50%", "after": "2s", "duration": "2s"}
 QUIET = {"events": 0, "tokens": 0, "first_event": None, "first_token": None, "last_event": None}
 
 
@@ -206,6 +212,84 @@ class TestBack:
             run.failed(breaks=1, attempts=attempts, attempts_total=3)
             run.break_(number, attempt=2, seen_ms=200, back_ms=None, gave_up="retries")
         assert judged(run, "connected >= 90% within 1s")[0] == wanted
+
+
+# --- phases, and what a fault did in them ---
+
+
+class TestPhases:
+    def phased(self, run: RunBuilder, table: dict, *, healed_s: float | None) -> None:
+        """Sixty streams of either group in each phase; the fault's group got nowhere while it lasted."""
+        specs = parse_groups([table])
+        plan = plan_faults(
+            specs,
+            run="r",
+            seed=1,
+            upstreams={None: "127.0.0.1:9"},
+            connect_ns=0,
+            at_once=4,
+            load_ms=10_000,
+        )
+        run.plan.faults = msgspec.Raw(msgspec.json.encode(plan))
+        run.plan.phases = [
+            PhasePlan(name="baseline", start_ms=0, end_ms=2_000),
+            PhasePlan(name="fault", start_ms=2_000, end_ms=4_000, groups=["away"]),
+            PhasePlan(name="recovery", start_ms=4_000),
+        ]
+        told = {"fault": "away", "kind": table["kind"], "group": "away", "window": 1, "ok": True}
+        for step, second in (("applied", 2.0), ("healed", healed_s)):
+            if second is not None:
+                ns = T0 + round(second * S)
+                run.fault(step, at_ns=ns, call_sent_ns=ns, call_answered_ns=ns, **told)
+        for phase, ms in (("baseline", 100), ("fault", 2_500), ("recovery", 4_500)):
+            for group in ("clean", "away"):
+                for _ in range(60):
+                    self.one(run, phase, group, ms)
+
+    def one(self, run: RunBuilder, phase: str, group: str, ms: float) -> None:
+        where = {"start_ms": ms, "phase": phase, "group": group}
+        if (phase, group) == ("fault", "away"):
+            attempt = run.attempt(started=at(ms), ended=at(ms + 1), end="refused")
+            run.failed("unreachable", "refused", ended=at(ms + 1), attempts=[attempt], **where, **QUIET)
+        else:
+            attempt = run.attempt(started=at(ms), connected=at(ms + 1), ended=at(ms + 500))
+            run.stream(ended=at(ms + 500), attempts=[attempt], **where)
+
+    @pytest.mark.parametrize(("healed_s", "wanted"), [(4, "pass"), (None, "unknown"), (6, "unknown")])
+    @pytest.mark.parametrize("how", ["finished", "running"])
+    def test_nobody_recovered_from_a_fault_that_was_not_healed(self, run, healed_s, wanted, how):
+        """Streams of that time count in the fault's own phase, whatever was planned."""
+        claim = "success >= 95% in phase recovery"
+        run.claims(claim)
+        self.phased(run, AWAY, healed_s=healed_s)
+        assert run.one(claim, how).verdict == wanted
+
+    @pytest.mark.parametrize(("error_ms", "code"), [(0, None), (500, "fault-not-seen")])
+    def test_a_fault_that_may_be_our_own_lateness_bears_no_verdict(self, run, error_ms, code):
+        claim = "success >= 90% in group away"
+        run.claims(claim)
+        table = {"kind": "stall", "name": "away", "share": "50%", "after": "2s", "duration": "600ms"}
+        self.phased(run, table, healed_s=3)
+        run.claims(claim)
+        run.plan.phases = []
+        for _ in range(600):
+            self.stalled(run, error_ms)
+        verdict = run.one(claim)
+        assert verdict.code == code
+        assert ("too late to tell" in verdict.sentence) is (code is not None)
+
+    def stalled(self, run: RunBuilder, error_ms: float) -> None:
+        run.stream(start_ms=2_100, ended=at(4_000), group="away", gaps=run.gaps(1_000, error_ms=error_ms))
+
+
+@pytest.mark.parametrize(("outcome", "worst"), [("complete", 60), ("unfinished", 30)])
+def test_what_we_ended_may_have_broken_later(run, outcome, worst):
+    run.streams(30)
+    run.streams(30, outcome=outcome)
+    history = read_history(run.write())
+    figures = run_figures(history, all_facts(history), run.plan.variants[0], "here")
+    found = figures.shares["unbroken"]
+    assert (found.n, found.worst, found.best) == (60, worst, 60)
 
 
 # --- counts that do not add up, and units that are open ---
