@@ -10,7 +10,8 @@ Rules (measurement.md 3.5):
   (Hodges-Lehmann); called only where both agree.
 - The 5 % of error are one budget: figures that may be called share it. Figures beside them are shown and never called.
 - What is not certain counts against the call: a run is worse only if it is with all that it left open taken as good, and the
-  other's as bad.
+  other's as bad. Where it would be the other way round, what was left open decides, and nothing is shown: not even that no
+  difference was.
 - No difference shown is no proof of none. A comparison that could not have shown one says so.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sseproof.reports import statistics
 from sseproof.reports.differences import (
@@ -369,9 +370,26 @@ def _judge_shares(row: Row, before: ShareFigure, after: ShareFigure, error: floa
     elif not row.decidable:
         row.sentence = f"{sides}: so few units can't show a difference."
         return
+    elif open_units := _hiding(a, b, before, after, error):
+        row.decidable = False
+        row.sentence = f"{sides}: {open_units} left open, and what they came to decides."
+        return
     else:
         row.call = "none shown"
     row.sentence = f"{sides}: {CALLS[row.call]}; the difference lies between {_span(low, high)}."
+
+
+def _hiding(
+    a: tuple[int, int], b: tuple[int, int], before: ShareFigure, after: ShareFigure, error: float
+) -> str:
+    """The open units, where those of one side taken as bad and those of the other as good show a difference; else empty."""
+    open_ = before.best - before.worst + after.best - after.worst
+    fewer, more = fisher((before.best, before.n), b).fewer, fisher(a, (after.best, after.n)).more
+    return (
+        f"{count_of(open_, 'unit')} {'was' if open_ == 1 else 'were'}"
+        if open_ and min(fewer, more) * 2 <= error
+        else ""
+    )
 
 
 def _judge_times(row: Row, q: float, before: TimeFigure, after: TimeFigure) -> None:
@@ -450,11 +468,26 @@ def _judge_sets(
             f"{_p(error)} is asked; {fewest_runs(error)} a side can."
         )
         return
+    elif _may_hide(spec, pessimist, optimist, error, asked):
+        row.decidable = False
+        row.sentence = f"{sides}: units were left open, and what they came to decides."
+        return
     else:
         row.call = "none shown"
     row.sentence = f"{sides}: {CALLS[row.call]}; {text}, p = {_p(row.p)}."
     if row.call == "none shown" and row.p <= error:
         row.sentence += " That is less than matters."
+
+
+def _may_hide(spec: Spec, pessimist: "_Shift", optimist: "_Shift", error: float, asked: Asked) -> bool:
+    """Whether a change that matters shows with the open units of one side taken as bad and those of the other as good."""
+    if pessimist == optimist:
+        return False
+    worse_p, better_p = (
+        (optimist.lower, pessimist.higher) if spec.kind == "share" else (optimist.higher, pessimist.lower)
+    )
+    worse = 2.0 * worse_p <= error and _matters(spec, optimist.size, asked) < 0
+    return worse or (2.0 * better_p <= error and _matters(spec, pessimist.size, asked) > 0)
 
 
 class _Shift(Struct):
@@ -511,7 +544,7 @@ _WAYS: Final[tuple[Way, ...]] = ("worse", "better")
 
 def _judge_baseline(rows: Sequence[Row], kept: Sequence[RunFigures], new: RunFigures, asked: Asked) -> None:
     by_key = {spec.key: spec for spec in specs()}
-    joint: dict[Way, dict[str, Badness]] = {way: {} for way in _WAYS}
+    measured: dict[str, tuple[Spec, list[Value], Value]] = {}
     for row in rows:
         spec = by_key[row.key]
         values = [value for run in kept if (value := value_of(run, spec))]
@@ -521,24 +554,49 @@ def _judge_baseline(rows: Sequence[Row], kept: Sequence[RunFigures], new: RunFig
         whole = len(values) == len(kept)
         row.decidable = whole and len(kept) >= FEWEST_KEPT
         _place_among(row, spec, [value.seen for value in values], mine)
-        if not row.decidable:
-            if not whole:
-                row.sentence += f" It was measured in {len(values)} of {len(kept)} kept runs."
-            continue
-        if row.may_call:
-            for direction, found in joint.items():
-                found[row.key] = _badness(spec, values, mine, to_worse=direction == "worse")
-    ps = {direction: odd_one_out(found) for direction, found in joint.items() if found}
-    for row in rows:
-        if not row.decidable:
-            continue
-        spec = by_key[row.key]
-        row.call = "none shown"
-        for direction in _WAYS:
-            if not row.may_call or ps[direction] <= ERROR + 1e-12:
-                _call_outside(row, spec, direction, asked, new)
-        row.p = min(ps.values()) if row.may_call and ps else None
-        row.sentence += f" {CALLS[row.call][0].upper()}{CALLS[row.call][1:]}."
+        if row.decidable:
+            measured[row.key] = spec, values, mine
+        elif not whole:
+            row.sentence += f" It was measured in {len(values)} of {len(kept)} kept runs."
+    decidable = [row for row in rows if row.decidable]
+    calls, p = _odd(decidable, measured, asked)
+    swapped = {
+        key: (spec, list(map(_swapped, values)), _swapped(mine))
+        for key, (spec, values, mine) in measured.items()
+    }
+    hidden, _ = _odd(decidable, swapped, asked)
+    for row in decidable:
+        row.call = calls.get(row.key, "none shown")
+        row.p = p if row.may_call else None
+        if row.may_call and row.call == "none shown" and row.key in hidden:
+            row.call, row.decidable = "undecided", False
+            row.sentence += " Units were left open, and what they came to decides."
+        else:
+            row.sentence += f" {CALLS[row.call][0].upper()}{CALLS[row.call][1:]}."
+
+
+def _swapped(value: Value) -> Value:
+    """The same with what is open taken for the call, and not against it."""
+    return structs.replace(value, worst=value.best, best=value.worst)
+
+
+def _odd(
+    rows: Sequence[Row], measured: Mapping[str, tuple[Spec, Sequence[Value], Value]], asked: Asked
+) -> tuple[dict[str, Way], float | None]:
+    """The figures by which the new run is odd, and in which way; and the rank of all figures together."""
+    joint = {
+        way: {row.key: _badness(*measured[row.key], to_worse=way == "worse") for row in rows if row.may_call}
+        for way in _WAYS
+    }
+    ps = {way: odd_one_out(found) for way, found in joint.items() if found}
+    calls = {
+        row.key: way
+        for row in rows
+        for way in _WAYS
+        if (not row.may_call or ps[way] <= ERROR + 1e-12)
+        and _is_outside(row, measured[row.key][0], way, asked, measured[row.key][2])
+    }
+    return calls, min(ps.values(), default=None)
 
 
 def _badness(spec: Spec, values: Sequence[Value], mine: Value, *, to_worse: bool) -> Badness:
@@ -573,21 +631,19 @@ def _place_among(row: Row, spec: Spec, values: Sequence[float], mine: Value) -> 
     row.sentence += f"; {_text(row, found.low)} to {_text(row, found.high)} holds the next one in {share_text(found.holds)} of cases."
 
 
-def _call_outside(row: Row, spec: Spec, direction: Way, asked: Asked, new: RunFigures) -> None:
-    """Names the figures by which the run is odd: outside the range on that side, and by as much as matters."""
-    mine, low, high, middle = value_of(new, spec), row.before.low, row.before.high, row.before.value
-    assert mine is not None
+def _is_outside(row: Row, spec: Spec, direction: Way, asked: Asked, mine: Value) -> bool:
+    """Whether the run is odd by this figure: outside the range on that side, and by as much as matters."""
+    low, high, middle = row.before.low, row.before.high, row.before.value
     assert low is not None
     assert high is not None
     assert middle is not None
     value = mine.best if direction == "worse" else mine.worst
     above = (spec.kind == "time") == (direction == "worse")
     if not (value > high if above else value < low):
-        return
+        return False
     size = value - middle if spec.kind == "share" else _ratio(value, middle)
     # Without a ratio one of the two is never, which matters.
-    if size is None or _matters(spec, size, asked) == (-1 if direction == "worse" else 1):
-        row.call = direction
+    return size is None or _matters(spec, size, asked) == (-1 if direction == "worse" else 1)
 
 
 # --- words --------------------------------------------------------------------------------------------------------------

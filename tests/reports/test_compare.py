@@ -173,9 +173,27 @@ def test_streams_without_an_end_count_against_the_call():
     """Of 500 in the second run 40 have no end: had they been good, there would be no difference."""
     found = compare_pair(run(490, 500), run(450, 500, open_=40), USUAL)
     row = row_of(found, "success")
-    assert row.call == "none shown"
+    assert (row.call, row.decidable) == ("undecided", False)
+    assert "40 units were left open, and what they came to decides" in row.sentence
+    assert "Not decided: success" in found.decision
     assert row.interval[0] < -0.08 < 0 < row.interval[1]
-    assert row_of(compare_pair(run(450, 500, open_=40), run(490, 500), USUAL), "success").call == "none shown"
+    assert row_of(compare_pair(run(450, 500, open_=40), run(490, 500), USUAL), "success").call == "undecided"
+    assert compare_pair(run(490, 500), run(450, 500, open_=40), Asked(gate=("success",))).exit_code == 2
+
+
+def test_open_streams_that_could_hide_nothing_leave_it_at_none_shown():
+    found = compare_pair(run(490, 500), run(488, 500, open_=4), USUAL)
+    assert row_of(found, "success").call == "none shown"
+
+
+@pytest.mark.parametrize(
+    ("open_", "call", "code"), [(0, "worse", 1), (300, "undecided", 2), (3, "none shown", 0)]
+)
+def test_a_run_whose_open_streams_may_hide_a_change_from_kept_ones_is_not_called_alike(open_, call, code):
+    kept = [run(495, 500) for _ in range(20)]
+    new = run(495 - max(open_, 300 * (not open_)), 500, open_=open_)
+    found = compare_baseline(kept, new, Asked(gate=("success",)))
+    assert (row_of(found, "success").call, found.exit_code) == (call, code)
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.3, 5.0, 0.5])
@@ -331,6 +349,9 @@ def test_runs_in_which_nothing_ever_came_are_worse_and_have_no_ratio():
 def test_open_streams_count_against_the_call_of_sets_too():
     before = [run(490, 500) for _ in range(6)]
     after = [run(450, 500, open_=40) for _ in range(6)]
+    row = row_of(compare_sets(before, after, USUAL), "success")
+    assert (row.call, row.decidable) == ("undecided", False)
+    after = [run(488, 500, open_=2) for _ in range(6)]
     assert row_of(compare_sets(before, after, USUAL), "success").call == "none shown"
 
 
@@ -415,14 +436,14 @@ def test_a_figure_that_some_kept_runs_lack_is_not_decided():
 def test_open_streams_of_the_new_run_count_against_the_call():
     runs = kept(random.Random("open"), 19)
     assert row_of(compare_baseline(runs, run(60, 100), USUAL), "success").call == "worse"
-    assert row_of(compare_baseline(runs, run(60, 100, open_=40), USUAL), "success").call == "none shown"
+    assert row_of(compare_baseline(runs, run(60, 100, open_=40), USUAL), "success").call == "undecided"
 
 
 def test_an_open_figure_is_not_named_beside_one_that_is_odd():
     rng = random.Random("beside")
     found = compare_baseline(kept(rng, 19), run(60, 100, open_=40, ttft=lognormal(rng, scale=2.0)), USUAL)
     assert row_of(found, "ttft p95").call == "worse"
-    assert row_of(found, "success").call == "none shown"
+    assert row_of(found, "success").call == "undecided"
 
 
 # --- what may be compared -----------------------------------------------------------------------------------------------
