@@ -34,6 +34,13 @@ _CACHE_HEADERS: Final = (
     "cdn-cache",
     "cache-status",
 )
+_STORED: Final = re.compile(r";\s*stored\b(?!\s*=\s*\?0)", re.IGNORECASE)
+"""RFC 9211, 2.4."""
+_ASKED: Final = re.compile(r"\s*(?:miss|expired)\s*", re.IGNORECASE)
+_ASKED_HEADERS: Final = ("x-cache-status", "x-proxy-cache", "cf-cache-status")
+"""Those that tell a cache that was asked in vain from one that keeps out (BYPASS, DYNAMIC); X-Cache says Miss for both."""
+SAME_DATE_NS: Final = 3_000_000_000
+"""Further apart than the seconds that Date counts in, and than a server keeps its text for."""
 _AGE: Final = re.compile(r"(?:^|[\s,])(s-maxage|max-age)\s*=\s*\"?(\d+)")
 _TEXT_BYTES: Final = 300
 LOOKED_AT_BYTES: Final = 65_536
@@ -199,8 +206,25 @@ def _cache_control(case: Case) -> Outcome:
         for name in _CACHE_HEADERS:
             if _HIT.search(seen.get(name)):
                 return failed(f"{name}: {printable(seen.get(name), 60)}: {which} came out of a cache.", fix)
+        if _STORED.search(seen.get("cache-status")):
+            return failed(
+                f"Cache-Status: {printable(seen.get('cache-status'), 60)}: a cache has stored {which}.", fix
+            )
+    if (again := _same_date(case)) is not None:
+        apart = duration_text(again.sent_ns - case.main.sent_ns)
+        return failed(
+            f"Date: {printable(again.get('date'), 40)} came again {apart} later: a further answer came out of a cache.",
+            fix,
+        )
     directives = {part.strip().partition("=")[0] for part in value.split(",")}
     if directives & {"no-store", "no-cache"}:
+        asked = _asked_cache(case)
+        if asked and not case.main.ended_by_server:
+            return unknown(
+                f"{asked}: a cache is asked for this stream. Whether it keeps what Cache-Control forbids shows only when "
+                "a stream ends, and this one went on.",
+                "Keep it out of the way: " + case.chain.fix("caching"),
+            )
         return passed(f"Cache-Control {printable(value, 80)}.")
     kept = [found for found in _AGE.findall(value) if int(found[1][:12]) > 0 or found[0] == "s-maxage"]
     if "public" in directives or kept:
@@ -210,6 +234,26 @@ def _cache_control(case: Case) -> Outcome:
         )
     said = f"Cache-Control {printable(value, 60)} does not forbid caching" if value else "No Cache-Control"
     return warned(f"{said}: a cache may keep the stream.", "Send Cache-Control: no-cache, no-transform.")
+
+
+def _same_date(case: Case) -> Seen | None:
+    """A further answer with the Date of the first, though it was asked for later: caches keep it, and nothing else does."""
+    date = case.main.get("date").strip()
+    return next(
+        (
+            each
+            for each in _further(case)
+            if date and each.get("date").strip() == date and each.sent_ns - case.main.sent_ns >= SAME_DATE_NS
+        ),
+        None,
+    )
+
+
+def _asked_cache(case: Case) -> str:
+    """The header by which a cache says that it looked for the stream among what it keeps; empty when none does."""
+    names = (*_ASKED_HEADERS, "x-cache") if case.chain.has("nginx", "openresty") else _ASKED_HEADERS
+    found = next((name for name in names if _ASKED.fullmatch(case.main.get(name))), None)
+    return "" if found is None else f"{found.title()}: {printable(case.main.get(found).strip(), 20)}"
 
 
 def _no_transform(case: Case) -> Outcome:

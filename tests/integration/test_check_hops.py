@@ -30,6 +30,8 @@ STEADY: Final = "script=long&sent_at=true&first_token_ms=0&events=900&interval_m
 """Some forty pieces of 4 KiB in seven seconds: twice what buffering is judged from."""
 QUIET: Final = "script=long&first_token_ms=0&events=20&interval_ms=7000"
 """Silent for longer than the read time-out of 5 s."""
+TOPIC: Final = "/api/v1/stream/feed?topic=news&interval_ms=2"
+"""Never whole, and so never kept."""
 WAYS: Final[dict[str, tuple[str, HopKind | None, str]]] = {
     "direct": ("robust", None, STEADY),
     "sse.conf": ("robust", "nginx-sse", STEADY),
@@ -38,12 +40,14 @@ WAYS: Final[dict[str, tuple[str, HopKind | None, str]]] = {
     "gzip": ("legacy", "nginx-defaults", STEADY),
     "time-out": ("robust", "nginx-timeout", QUIET),
     "cache": ("robust", "nginx-cache", STEADY),
+    "cache before a topic": ("robust", "nginx-cache", TOPIC),
 }
 NAMED: Final = {
     "defaults": ("B02", "proxy_buffering off"),
     "gzip": ("B06", "gzip off"),
     "time-out": ("T08", "proxy_read_timeout"),
     "cache": ("H04", "proxy_cache off"),
+    "cache before a topic": ("B02", "proxy_buffering off"),
 }
 """What must be found by each way, and what the fix must say."""
 
@@ -62,7 +66,7 @@ def reports(tmp_path: Path) -> Iterator[dict[str, CheckReport]]:
             if kind is not None:
                 hop = Hop(kind, upstreams=[place], folder=tmp_path / f"{profile}-{kind}", say=lambda _: None)
                 place = f"127.0.0.1:{parts.enter_context(hop).port}"
-            urls[name] = f"http://{place}{server.path}?{query}"
+            urls[name] = f"http://{place}{query if query.startswith('/') else f'{server.path}?{query}'}"
         with ThreadPoolExecutor(len(urls)) as pool:
             captures = list(pool.map(examined, urls.values()))
         # Not beside those that are still read: it keeps the processor, and what is read late counts for nothing.
@@ -70,7 +74,8 @@ def reports(tmp_path: Path) -> Iterator[dict[str, CheckReport]]:
 
 
 def examined(url: str) -> Capture:
-    return examine(CheckRequest(url=url), {}, lambda _: None)
+    # A topic would be looked at for ten seconds; half of it brings sixty pieces, and no more time than the others take.
+    return examine(CheckRequest(url=url, look_s=5.0 if url.endswith(TOPIC) else None), {}, lambda _: None)
 
 
 def failing(report: CheckReport) -> dict[str, Finding]:
@@ -92,3 +97,6 @@ def test_what_nginx_does_is_named_with_its_fix_and_nobody_else_accused(
             assert found == {}, way
             passed = {each.id for each in report.findings if each.verdict == "pass"}
             assert {"B01", "B02"} <= passed, way
+    cached = next(each for each in reports["cache before a topic"].findings if each.id == "H04")
+    assert (cached.verdict, "proxy_cache off" in cached.fix) == ("unknown", True)
+    assert cached.sentence.startswith("X-Cache-Status: MISS: a cache is asked for this stream.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import brotli
 import pytest
+from msgspec.structs import replace
 
 from sseproof.reports.endpoint.beat import beat_of
 from sseproof.reports.endpoint.judge import CHECKS, judge_capture
@@ -206,6 +207,45 @@ def test_a_cache_is_seen_when_it_is_asked_again() -> None:
     assert "proxy_cache off" in finding.fix
     missed = probed(events(), start=head(x_cache_status="MISS"), probe="any-accept")
     assert verdicts(judged(probed(events(), start=head(x_cache_status="MISS")), missed))["H04"] == "pass"
+
+
+def test_a_cache_that_an_endless_stream_goes_through_is_not_called_none() -> None:
+    """It would be kept once it ends; until then only the cache's own header says that it was asked."""
+    start = head(x_cache_status="MISS", server="nginx")
+    endless = finding(judged(probed(events(), start=start, end="enough")), "H04")
+    assert endless.verdict == "unknown"
+    assert endless.sentence.startswith("X-Cache-Status: MISS: a cache is asked for this stream.")
+    assert "proxy_cache off" in endless.fix
+    for name, value, server, verdict in (
+        ("x_cache_status", "BYPASS", "nginx", "pass"),
+        ("cf_cache_status", "DYNAMIC", "cloudflare", "pass"),
+        ("cf_cache_status", "MISS", "cloudflare", "unknown"),
+        (
+            "x_cache",
+            "Miss from cloudfront",
+            "CloudFront",
+            "pass",
+        ),  # it says so also where nothing may be kept
+        ("x_cache", "MISS", "Varnish", "pass"),
+        ("x_cache", "EXPIRED", "openresty", "unknown"),
+        ("cache_status", "edge; fwd=uri-miss", "x", "pass"),
+        ("cache_status", "edge; fwd=uri-miss; stored", "x", "fail"),
+        ("cache_status", "edge; fwd=uri-miss; stored=?0", "x", "pass"),
+    ):
+        report = judged(probed(events(), start=head(server=server, **{name: value}), end="enough"))
+        assert verdicts(report)["H04"] == verdict, (name, value)
+
+
+def test_an_answer_of_the_same_date_comes_out_of_a_cache() -> None:
+    start = head(date="Sat, 28 Nov 2026 00:00:00 GMT")
+    later = probed(events(), start=start, probe="any-accept")
+    assert verdicts(judged(probed(events(), start=start), later))["H04"] == "pass"  # within a second
+    later = replace(later, sent_ns=later.began_ns + 12_000_000_000)
+    later = replace(later, reads=[replace(each, at_ns=each.at_ns + 12_000_000_000) for each in later.reads])
+    told = finding(judged(probed(events(), start=start), later), "H04")
+    assert (told.verdict, "came again 12 s later" in told.sentence) == ("fail", True)
+    moved = replace(later, received=later.received.replace(b"00:00:00", b"00:00:12"))
+    assert verdicts(judged(probed(events(), start=start), moved))["H04"] == "pass"
 
 
 LOOK_ALIKES = {
