@@ -14,6 +14,7 @@ Rules:
 import asyncio
 import contextlib
 import errno
+import hmac
 import ipaddress
 import os
 import signal
@@ -49,6 +50,8 @@ from sseproof.reference_server.settings import (
     DROPPED_HEADER,
     FEED_PATH,
     HEALTH_PATH,
+    KEY_HEADER,
+    KEY_VARIABLE,
     METRICS_PATH,
     SERVER_HEADER,
     STREAM_PARAMETER,
@@ -137,6 +140,7 @@ class Service:
         self.robust = settings.profile == "robust"
         self.witness = Witness(Path(settings.witness_dir) if settings.witness_dir else None)
         self.metrics = ServerMetrics(settings.profile, (CHAT_PATH, FEED_PATH))
+        self._key = os.environ.get(KEY_VARIABLE, "")
         self.failure: SuiteError | None = None
         """Why the server can't go on."""
         self.on_failure: Callable[[], None] = _nothing
@@ -299,6 +303,7 @@ class Service:
                 403, "The witness answers loopback peers only: ask from the machine this server runs on."
             )
         try:
+            _heed(self._keyless(request))
             if not self.settings.login:  # else the token keeps other pages out
                 _heed(self.gate.names.heed(request.headers.getall(hdrs.HOST, ())))
             user = self._visitor_of_witness(request).user
@@ -321,6 +326,8 @@ class Service:
 
     async def scraped(self, request: web.Request) -> web.Response:
         """The figures for Prometheus."""
+        if (refusal := self._keyless(request)) is not None:
+            return _refused(refusal)
         if self.settings.metrics_from == "loopback" and not _is_direct(request):
             return _problem(
                 403,
@@ -333,6 +340,10 @@ class Service:
             return _refused(refusal)
         content, content_type = self.metrics.exposition(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(body=content, headers={hdrs.CONTENT_TYPE: content_type})
+
+    def _keyless(self, request: web.Request) -> Refusal | None:
+        given = request.headers.get(KEY_HEADER, "").encode("utf-8", "surrogateescape")
+        return None if not self._key or hmac.compare_digest(given, self._key.encode()) else _KEYLESS
 
     def _visitor_of_witness(self, request: web.Request) -> Visitor:
         # A proxy on this machine makes everybody a loopback peer, and a row tells the answer to who knows the scripts.
@@ -800,6 +811,7 @@ def _problem(status: int, sentence: str) -> web.Response:
 
 
 _CLOSES: Final = ((str(hdrs.CONNECTION), "close"),)
+_KEYLESS: Final = Refusal(403, "Only the run that started this server is told this.")
 _TOO_LARGE: Final = Refusal(413, f"The body is larger than {BODY_LIMIT_BYTES // 1024} KiB.", _CLOSES)
 
 

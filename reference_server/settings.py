@@ -28,6 +28,11 @@ STREAM_PARAMETER: Final = "stream"
 DROPPED_HEADER: Final = "Sseproof-Witness-Dropped"
 """On the answer of /witness: rows of that run that were dropped because too many were kept."""
 
+KEY_VARIABLE: Final = "SSEPROOF_SERVER_KEY"
+KEY_HEADER: Final = "Sseproof-Key"
+"""What has to be in this header of a request for /witness and /metrics, where the variable is set: a run's proxies make
+everybody a loopback peer, so only the run that started the server is told what it sent."""
+
 QUESTION_LIMIT_CHARS: Final = 4_000
 RATE_BURST: Final = 10
 """A page that asks several things at once, and somebody who tries again, are no flood."""

@@ -53,7 +53,7 @@ from sseproof.loadtests.settings import Load, PreflightRequest, Target, adopted
 from sseproof.marks import take_marks
 from sseproof.planning import check_faults, demand_of, fixed_units, most_at_once, planned_load, service_of
 from sseproof.progress import Progress, RowCounter
-from sseproof.reference_server.settings import ServerSettings
+from sseproof.reference_server.settings import KEY_HEADER, KEY_VARIABLE, ServerSettings
 from sseproof.reports.claims import gap_edges
 from sseproof.reports.facts import History
 from sseproof.reports.history import add_witness, read_history
@@ -270,7 +270,9 @@ class Experiment:
         self._quiet = quiet
         self._environ = _child_environ(environ, resolved)
         self._token = environ.get(TOKEN_VARIABLE) or new_token()
-        self._secrets = [*_secret_values(self._resolved, self._environ), self._token]
+        self._server_key = new_token()
+        """Who knows it is told by our own servers what they sent."""
+        self._secrets = [*_secret_values(self._resolved, self._environ), self._token, self._server_key]
         self._redact = Redactor(self._secrets)
         self._log: RunLog | None = None
         self._early: deque[tuple[str, str]] = deque(maxlen=EARLY_LINES)
@@ -399,7 +401,7 @@ class Experiment:
         server = OwnServer(
             name,
             self._settings_of(variant, settings),
-            environ=self._environ,
+            environ={**self._environ, KEY_VARIABLE: self._server_key},
             line=self._line,
             heed=self._heed_interruption,
         )
@@ -899,6 +901,8 @@ class Experiment:
             for name, value in target.headers.items()
             if clear and name.lower() == "authorization"
         }
+        if side.variant.server is not None:
+            logins[KEY_HEADER] = self._server_key
         return _witness_rows(side.service, side.seen.witness_path, self._run_id, logins)
 
     def _settled_witness(self, side: Side) -> list[WitnessRow]:

@@ -665,6 +665,21 @@ def test_a_witness_far_away_is_refused(start_server, tmp_path):
         process.terminate()
 
 
+def test_a_run_s_own_server_tells_that_run_alone(serve):
+    """Through a run's proxies everybody is a loopback peer."""
+    server = serve(environ={"SSEPROOF_SERVER_KEY": "0123456789abcdef"})
+    assert server.stream("keyed/-/1", QUICK).end == "whole"
+    for path in ("/witness?run=keyed", "/metrics"):
+        for key in ({}, {"Sseproof-Key": ""}, {"Sseproof-Key": "0123"}, {"Sseproof-Key": b"\xff"}):
+            reply = server.client().send(path, {"Connection": "close", **key}).reply()
+            assert reply.status == 403
+            assert b"keyed" not in reply.body
+        reply = (
+            server.client().send(path, {"Connection": "close", "Sseproof-Key": "0123456789abcdef"}).reply()
+        )
+        assert reply.status == 200
+
+
 # Its own limits and ends
 
 
