@@ -35,6 +35,8 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
   latency by the silence with which it begins.
 - behind a hop the client sees what the hop makes of it: of a cut, an answer that ends before it is over, at no exact byte
   and however the hop ends it, by half of the connections more than in the clean group; of a refusal, a 502 or 503.
+- in a browser a page is told of no byte, and of whole events alone: of a cut by bytes or time, and of closed connections, it
+  shows that a connection of the stream broke, or none got through, in half of the streams more than in the clean group.
 
 What takes time is held against the clean group at both ends of its brackets (design.md decision 4): it acted where enough
 streams show it by the least that their waits, silences and ends can have lasted, and by more than the clean group's with
@@ -369,9 +371,11 @@ class _Look:
     def _looked(self) -> Evidence:
         """By what shows the fault without any clean group, or in comparison with one."""
         match self._group.fault:
-            case Cut() | CutEvents() | CutTime() as fault if not self._behind_hop:
+            case CutEvents() as fault if not self._behind_hop:
                 return self._cut(fault)
-            case AcceptThenClose() as fault if not self._behind_hop:
+            case Cut() | CutTime() as fault if not (self._behind_hop or self._in_browser):
+                return self._cut(fault)
+            case AcceptThenClose() as fault if not (self._behind_hop or self._in_browser):
                 return self._closed(fault)
             case Refused() | Flapping():
                 return self._refused()
@@ -389,6 +393,8 @@ class _Look:
 
     def _compared(self) -> Evidence:
         match self._group.fault:
+            case Cut() | CutTime() | AcceptThenClose() if not self._behind_hop:
+                return self._broke_in_browser()
             case Cut() | CutEvents() | CutTime() | AcceptThenClose():
                 return self._cut_behind_hop()
             case Latency() | SlowFirstByte() as fault:
@@ -461,6 +467,21 @@ class _Look:
             len(there),
             f"ended {cut} of the {len(there)} answers that it stood behind before they were over (of the clean group's "
             f"{clean_cut} of {len(clean)}); what stands behind a hop shows at no exact byte.",
+        )
+
+    def _broke_in_browser(self) -> Evidence:
+        closed = isinstance(self._group.fault, AcceptThenClose)
+        broke, clean_broke = (
+            sum(any(_broke_in_browser(each, closed=closed) for each in record.attempts) for record in records)
+            for records in (self._mine, self._others)
+        )
+        what = "let no answer begin on a connection" if closed else "broke a connection with its answer"
+        return self._made(
+            _share(broke, len(self._mine)) > _share(clean_broke, len(self._others)) + HALF,
+            broke,
+            len(self._mine),
+            f"{what} in {broke} of the {len(self._mine)} streams that it stood before (of the clean group's {clean_broke} of "
+            f"{len(self._others)}); a page is told of no byte.",
         )
 
     def _dialled(self) -> list[tuple[Attempt, AddressPlan]]:
@@ -863,6 +884,8 @@ _DONE: Final = frozenset({"terminal", "no-content", "inband-error", "stopped"})
 
 _CUT_SHORT: Final = frozenset({"fin", "eof", "rst", "protocol"})
 """Ends of an answer whose rest never came, as a hop can make them of a cut behind it."""
+_SHUT: Final = frozenset({"fin", "refused", "status"})
+"""How a page tells of a connection that ended before an answer began: it knows no status, and not whether one was there."""
 _SENT_AWAY: Final = frozenset({"fin", "eof"})
 """How a connection ends whose server ended its stream in good order, and early."""
 _NO_SERVICE: Final = frozenset({502, 503})
@@ -873,6 +896,13 @@ _PLACES: Final[dict[type, str]] = {
     CutEvents: "after exactly the planned events",
     CutTime: "within a moment of the planned time",
 }
+
+
+def _broke_in_browser(each: Attempt, *, closed: bool) -> bool:
+    """Whether a page's connection broke under its answer, or (`closed`) before there was one."""
+    if closed:
+        return each.headers is None and each.status is None and each.end in _SHUT
+    return each.headers is not None and each.end in _CUT_SHORT
 
 
 def _at_the_place(fault: Cuts, each: Attempt, place: AddressPlan) -> bool | None:

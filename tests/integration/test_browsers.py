@@ -3,11 +3,14 @@
 The distribution's browsers are used (apt-get install chromium firefox-esr); where CI is set, a missing one is a failure.
 """
 
+import http.client
+import json
 import os
 import re
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +24,18 @@ from sseproof.reference_server.misbehave import DUPLICATES
 from sseproof.reports.browsers import BrowserResult
 from sseproof.reports.judge import RunVerdict, judge_directory
 from sseproof.rundir.errors import EXIT_FAIL, EXIT_RIG, EXIT_UNKNOWN, EXIT_USAGE
-from sseproof.rundir.files import BROWSERS, REPORT_NAME, STREAMS, VERDICT_NAME
+from sseproof.rundir.files import BROWSERS, REPORT_NAME, STARTS, STREAMS, VERDICT_NAME
 from sseproof.rundir.rows import StreamRecord
-from tests.integration.suite import RUN_LIMIT_S, claims, directory_of, rows, sseproof, started, verdict_of
+from tests.integration.suite import (
+    RUN_LIMIT_S,
+    claims,
+    directory_of,
+    plan_of,
+    rows,
+    sseproof,
+    started,
+    verdict_of,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
@@ -240,6 +252,53 @@ def test_any_browser_takes_part_by_its_address(
     for path in (tmp_path / "runs").rglob("*"):
         assert not path.is_file() or key.encode() not in path.read_bytes(), path
     assert key not in out
+
+
+BY_BYTES_AND_TIME = """
+[server]
+[target]
+url = "/api/v1/stream/chat?events=40&interval_ms=50&script=mixed"
+[load]
+users = 6
+streams = 6
+[[fault]]
+kind = "cut"
+after_bytes = 1800
+on = "every"
+share = "35%"
+[[fault]]
+kind = "cut-time"
+after = "900ms"
+on = "every"
+share = "35%"
+"""
+
+
+def test_cuts_of_which_a_page_is_told_no_place_are_seen_and_the_way_is_no_way_to_the_witness(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.toml").write_text(BY_BYTES_AND_TIME)
+    chosen = ("--browser", "chromium", "--client", "sseconsumer", "--seed", "3")
+    process = started("browsers", "mine.toml", *chosen, *claims("lost = 0 over 6"), cwd=tmp_path)
+    while not any(rows(path.parent, STARTS) for path in (tmp_path / "runs").glob("*/*/plan.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    directory = directory_of(tmp_path)
+    (variant,) = plan_of(directory)["variants"]
+    told = []
+    for address in variant["addresses"]:
+        for path in ("/witness", "/metrics"):
+            connection = http.client.HTTPConnection(address["host"], address["port"], timeout=20)
+            connection.request("GET", path, headers={"Host": "localhost"})
+            answer = connection.getresponse()
+            told.append((answer.status, json.loads(answer.read())["error"]))
+            connection.close()
+    out, err = process.communicate(timeout=90)
+    assert set(told) == {(403, "Only the run that started this server is told this.")}
+    verdict = verdict_of(directory)
+    assert {(each.kind, each.acted) for each in verdict.faults} == {("cut", True), ("cut-time", True)}, out
+    assert [each.verdict for each in verdict.verdicts] == ["pass"], "the run itself is told"
+    assert process.returncode == 0, err
 
 
 # What can't be

@@ -10,6 +10,7 @@ from sseproof.reports.evidence import evidence_of
 from sseproof.reports.facts import History
 from sseproof.rundir.rows import (
     Attempt,
+    BrowserPlan,
     FaultRow,
     Gaps,
     GeneratorRow,
@@ -24,7 +25,7 @@ MS = 1_000_000
 START = 1_800_000_000_000 * MS
 
 
-def planned(table: dict, records, faults=(), clean=(), side="client") -> History:
+def planned(table: dict, records, faults=(), clean=(), side="client", browser=None) -> History:
     """A history of 20 clean streams, unless others are given, and those of one fault's group."""
     share = "100%" if table["kind"] in {"server-restart", "command"} else "50%"
     specs: list[GroupSpec] = parse_groups([{"name": "hit", "share": share, **table}])
@@ -37,6 +38,7 @@ def planned(table: dict, records, faults=(), clean=(), side="client") -> History
         addresses=addresses(plan),
         hop="nginx-sse",
         fault_side=side,
+        browser=browser,
     )
     whole = Plan(
         run="r",
@@ -851,3 +853,41 @@ def test_a_fault_that_never_came_is_not_known_to_have_acted():
     (evidence,) = evidence_of(planned(LATE_300, [began(2_150, wait_ms=320)] * 10))
     assert evidence.acted is None
     assert "none began in its time" in evidence.sentence
+
+
+CHROMIUM = BrowserPlan(name="chromium", version="1", client="sseconsumer", started_by_us=True, at_once=6)
+BROKEN_ONCE = [hit(attempt={"end": "fin"})] * 10
+NEVER_BEGAN = {"headers": None}
+
+
+@pytest.mark.parametrize(
+    ("table", "records", "clean", "acted"),
+    [
+        (CUT, BROKEN_ONCE, (), True),
+        (TIMED, BROKEN_ONCE, (), True),
+        (CUT, [hit()] * 10, (), False),
+        (TIMED, [hit()] * 10, (), False),
+        (CUT, BROKEN_ONCE[:5] + [hit()] * 5, (), False),
+        (CUT, BROKEN_ONCE[:6] + [hit()] * 4, (), True),
+        (CUT, BROKEN_ONCE, [{"attempt": {"end": "fin"}}] * 10, False),
+        (CUT, BROKEN_ONCE, [{"attempt": {"end": "fin"}}] * 4 + [{}] * 6, True),
+        (CUT, [hit(attempt={"end": "fin", **NEVER_BEGAN})] * 10, (), False),
+        (CLOSED, [hit(attempt={"end": "refused", **NEVER_BEGAN})] * 10, (), True),
+        (CLOSED, [hit(attempt={"end": "status", **NEVER_BEGAN})] * 10, (), True),
+        (CLOSED, [hit(attempt={"end": "status", "status": 503, **NEVER_BEGAN})] * 10, (), False),
+        (CLOSED, BROKEN_ONCE, (), False),
+        (CUT, [], (), None),
+    ],
+)
+def test_a_page_is_told_of_no_byte(table, records, clean, acted):
+    (evidence,) = evidence_of(planned(table, records, clean=clean, browser=CHROMIUM))
+    assert evidence.acted is acted, evidence.sentence
+
+
+@pytest.mark.parametrize("table", [CUT, TIMED, CLOSED])
+def test_without_a_clean_group_a_page_proves_no_byte(table):
+    history = planned(table, BROKEN_ONCE, browser=CHROMIUM)
+    history.streams = [each for each in history.streams if each.group == "hit"]
+    (evidence,) = evidence_of(history)
+    assert evidence.acted is None
+    assert "no stream was clean" in evidence.sentence
