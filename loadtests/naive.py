@@ -25,6 +25,8 @@ _BLANK: Final = b"\n\n"
 class NaiveParser:
     """The interface of `sse.Parser`; nothing is remembered from one read to the next."""
 
+    ended_in_data: Final = False  # it does not notice
+
     __slots__ = ("_closed", "_ended_blank", "_tail", "dead", "last_event_id", "offset", "retry_ms")
 
     def __init__(self, last_event_id: str = "", max_event_bytes: int = 0) -> None:

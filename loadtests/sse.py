@@ -191,6 +191,7 @@ class Parser:
         "_type",
         "_type_bytes",
         "dead",
+        "ended_in_data",
         "last_event_id",
         "offset",
         "retry_ms",
@@ -206,6 +207,8 @@ class Parser:
         self.last_event_id = last_event_id
         self.retry_ms: int | None = None
         self.dead = False
+        self.ended_in_data = False
+        """Known after `close`: what was dropped then had a data field, or had begun one. An event was cut off."""
         self.offset = 0
         """Bytes received."""
         self._max = max_event_bytes
@@ -326,6 +329,7 @@ class Parser:
             items.append(Defect("unterminated-line", self._line_at))
         if self._block_at >= 0:
             items.append(Defect("unterminated-event", self._block_at))
+        self.ended_in_data = self._has_data or self._line.startswith(b"data:") or self._line == b"data"
         self._forget()
         self._closed = True
         return items

@@ -31,6 +31,7 @@ import gevent.event
 from sseproof.loadtests.connector import Attempted
 from sseproof.loadtests.deferral import FAST_NS, STEADY_TOKENS
 from sseproof.loadtests.dialects import Meaning, Reader
+from sseproof.loadtests.dialects.plain import Plain
 from sseproof.loadtests.metrics import count_all
 from sseproof.loadtests.naive import NaiveParser
 from sseproof.loadtests.reconnect import BreakState, GiveUp
@@ -166,6 +167,7 @@ class Session:
         "_group",
         "_heartbeats",
         "_ill_formed",
+        "_inside_event",
         "_intended",
         "_interruption",
         "_last_event_id",
@@ -299,6 +301,7 @@ class Session:
         self._new_since_begin = 0
         self._defects: dict[str, int] = {}
         self._ill_formed = False
+        self._inside_event = False
         self._last_token_lo = self._last_token_hi = 0
         self._detail = ""
         # of the attempt at hand
@@ -540,6 +543,8 @@ class Session:
             for item in parser.close():
                 if isinstance(item, Defect):
                     self._defect(item)
+            # Behind the last words of a model's answer nothing is missed; of a plain one, nobody knows what was to come.
+            self._inside_event = parser.ended_in_data and isinstance(self._reader, Plain)
         self._last_event_id = parser.last_event_id
         if parser.retry_ms is not None:
             self._retry_ms = parser.retry_ms
@@ -1139,6 +1144,7 @@ class Session:
                 limited=self._reader.limited,
                 declined=self._reader.declined,
                 damaged=damaged,
+                inside_event=self._inside_event,
             )
         )
         attempts = self._attempts

@@ -264,13 +264,15 @@ class Ending(Struct, kw_only=True, frozen=True):
     declined: bool = False
     damaged: bool = False
     """Known to be lost, doubled, out of order or ill-formed."""
+    inside_event: bool = False
+    """The last bytes were those of an event that was not completed, in a stream whose regular end is the connection's."""
 
 
 def outcome_of(ending: Ending) -> Outcome:
     """The outcome of a stream: its last attempt decides (design.md "Outcomes").
 
-    A clean end is the regular one only if no terminal marker is known, and only after at least one event: an answer
-    without any is `truncated`.
+    A clean end is the regular one only if no terminal marker is known, and only after at least one event, and between
+    two: an answer without any, or that ends inside one, is `truncated`.
     """
     outcome = _FAILURES.get(ending.end)
     if outcome is not None:
@@ -290,6 +292,8 @@ def outcome_of(ending: Ending) -> Outcome:
     if ending.end == "eof" and (
         ending.terminal_known or ending.kind == "subscription" or not ending.last_got_events
     ):
+        return "truncated"
+    if ending.end == "eof" and ending.inside_event and not ending.damaged:
         return "truncated"
     return _checked("complete-limited" if ending.limited else "complete", ending)
 

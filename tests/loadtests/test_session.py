@@ -427,6 +427,25 @@ def test_an_answer_without_an_event_is_truncated() -> None:
     assert (record.outcome, record.end, record.events, record.heartbeats) == ("truncated", "eof", 0, 1)
 
 
+@pytest.mark.parametrize(
+    ("rest", "outcome"),
+    [
+        (b"data: half", "truncated"),
+        (b"id: 2\ndata: half\n", "truncated"),
+        (b"data: half\ndata", "truncated"),
+        (b": a comment", "complete"),
+        (b"retry: 20\n", "complete"),
+        (b"id: 2\nevent: more\n", "complete"),
+        (b"", "complete"),
+    ],
+)
+def test_an_answer_that_ends_inside_an_event_is_not_whole(rest: bytes, outcome: str) -> None:
+    """Without a terminal marker the end of the connection is the answer's own, but not in the middle of an event."""
+    with serving(cut_then(b"id: 1\ndata: whole\n\n" + rest)) as server:
+        record = Streams(server.url).run()
+    assert (record.outcome, record.end, record.events) == (outcome, "eof", 1)
+
+
 def test_what_is_unfinished_at_a_clean_end_is_a_defect_and_at_a_cut_is_not() -> None:
     half = "data: whole\n\ndata: half \u20ac".encode()[:-1]
     with serving(cut_then(half)) as server:
