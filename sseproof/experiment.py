@@ -1053,12 +1053,12 @@ def _preflight_sentence(variant: Variant, seen: PreflightResult) -> str:
     whose = f"{variant.name}: l" if variant.name else "L"
     kind = "a subscription (still open when the look ended)" if seen.kind == "subscription" else "an answer"
     if adopted(variant.target, seen).dialect != PLAIN:
-        return f"{whose}ooked at one stream: {kind}, {seen.events} events. {_dialect_sentence(variant, seen)} Not judged."
+        return f"{whose}ooked at one stream: {kind}, {count_of(seen.events, 'event')}. {_dialect_sentence(variant, seen)} Not judged."
     end = "no terminal marker" if seen.terminal in {None, "none"} else f"terminal {seen.terminal}"
     witness = ", our own reference server: its witness will be asked" if seen.witness_path else ""
     service = f" It looks like {seen.service}, and is read as plain events." if seen.service else ""
     return (
-        f"{whose}ooked at one stream: {kind}, {seen.events} events, {end}, "
+        f"{whose}ooked at one stream: {kind}, {count_of(seen.events, 'event')}, {end}, "
         f"sequence {seen.sequence or 'unknown'}, text {seen.text or 'unknown'}{witness}.{service} Not judged."
     )
 
