@@ -107,6 +107,8 @@ class Measured(Struct, kw_only=True):
     """Streams by who tells what they lost."""
     alone: int = 0
     """Streams of a topic that too few others witnessed for anybody to tell."""
+    shared_numbers: int = 0
+    """Streams whose numbers are those of the whole service."""
     witnessed: float | None = None
     """The least share of a stream's numbers that other subscribers witnessed, among those that they tell about."""
     without_text: int = 0
@@ -343,6 +345,7 @@ def measure(scoped: Scoped) -> Measured:
         measured.alone = sum(
             each.truth is None and each.witnessed is not None and each.lost is None for each in judged
         )
+        measured.shared_numbers = sum(each.shared_numbers for each in judged)
         measured.witnessed = min(
             (each.witnessed for each in judged if each.truth == "subscribers" and each.witnessed is not None),
             default=None,

@@ -28,7 +28,7 @@ from sseproof.reference_server.script import Script
 from sseproof.reports.clocks import Clocks
 from sseproof.reports.lean import Witnessed
 from sseproof.reports.phases import Phases
-from sseproof.reports.topics import TopicTruth, merged, topic_truths
+from sseproof.reports.topics import TopicTruth, merged, numbered_by_the_service, topic_truths
 from sseproof.rundir.rows import (
     SUCCESSES,
     AttemptEnd,
@@ -126,6 +126,8 @@ class Facts(Struct, kw_only=True):
     """Who tells it; None without a truth."""
     witnessed: float | None = None
     """Of a stream that subscribers witness: the share of its numbers that others witnessed."""
+    shared_numbers: bool = False
+    """The service numbers the events of all its streams together, so that holes tell nothing of what was lost."""
     doubled: int | None = None
     reordered: int | None = None
     text_exact: bool | None = None
@@ -169,12 +171,14 @@ def all_facts(history: History) -> list[Facts]:
     """The facts of every finished stream, in the order of the rows; a check that raises marks its stream `failed`."""
     targets = {variant.name: _target(variant) for variant in history.plan.variants}
     topics = topic_truths(history.streams)
+    shared = numbered_by_the_service(history.streams)
     return [
         _guarded_facts(
             record,
             history.witness.get(record.truth_id or "", []),
             targets.get(record.variant),
             topics.get((record.variant, record.stream)),
+            shared_numbers=record.variant in shared and record.topic is None,
         )
         for record in history.streams
     ]
@@ -185,11 +189,13 @@ def stream_facts(
     witness: Sequence[Witnessed],
     target: Target | None,
     topic: TopicTruth | None = None,
+    *,
+    shared_numbers: bool = False,
 ) -> Facts:
     """The facts of one finished stream.
 
     They come from the client's row, the witness's rows, the dialect it was read with, and what other subscribers of its
-    topic received.
+    topic, or other streams of a service that numbers all together, received.
     """
     facts = Facts(
         record=record,
@@ -203,6 +209,8 @@ def stream_facts(
     if topic is not None:
         facts.lost, facts.truth = topic.lost, None if topic.lost is None else "subscribers"
         facts.witnessed = topic.witnessed / topic.seen
+    if shared_numbers and record.lost is not None:
+        facts.lost, facts.truth, facts.shared_numbers = None, None, True
     spec = next((row.script for row in witness if row.script is not None), None)
     if spec is not None and target is not None:
         _add_truth(facts, witness, spec, target)
@@ -219,10 +227,15 @@ def client_facts(record: StreamRecord) -> Facts:
 
 
 def _guarded_facts(
-    record: StreamRecord, witness: Sequence[Witnessed], target: Target | None, topic: TopicTruth | None
+    record: StreamRecord,
+    witness: Sequence[Witnessed],
+    target: Target | None,
+    topic: TopicTruth | None,
+    *,
+    shared_numbers: bool = False,
 ) -> Facts:
     try:
-        return stream_facts(record, witness, target, topic)
+        return stream_facts(record, witness, target, topic, shared_numbers=shared_numbers)
     except Exception as error:  # noqa: BLE001  # Jepsen's check-safe: a check that raises is unknown, not a crash
         return Facts(record=record, outcome=record.outcome, failed=type(error).__name__)
 
@@ -408,8 +421,9 @@ def _refine(facts: Facts) -> None:
     if facts.outcome not in SUCCESSES:
         return
     known = facts.lost or facts.doubled or facts.reordered or not facts.intact
-    # The client's word stands unless the truth clears the stream: U+FFFD can be what was meant.
-    if known or (facts.record.outcome == "damaged" and facts.text_exact is not True):
+    # The client's word stands unless the truth clears the stream: U+FFFD can be what was meant, and holes no loss.
+    cleared = facts.text_exact is True or facts.shared_numbers
+    if known or (facts.record.outcome == "damaged" and not cleared):
         facts.outcome = "damaged"
 
 

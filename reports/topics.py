@@ -7,6 +7,8 @@ Rules:
   and not each connection's own, can't be seen from outside and is never assumed.
 - A stream was witnessed where its span of numbers lies inside another's. A loss that was seen is known; that nothing was
   lost is known only where others witnessed nearly all that it spans: who was alone has no witness.
+- Where no topic is named and streams have no number in common, but fill each other's holes, the numbers are the
+  service's own: holes are then no loss, and nobody knows what is.
 - A stream whose list of ranges is not whole witnesses for others what the list holds, and is not judged itself.
 """
 
@@ -50,6 +52,32 @@ def topic_truths(records: Iterable[StreamRecord]) -> dict[StreamKey, TopicTruth]
         for record in subscribers:
             truths[record.variant, record.stream] = _truth(record, received, shared)
     return truths
+
+
+def numbered_by_the_service(records: Iterable[StreamRecord]) -> set[str | None]:
+    """The variants whose service numbers the events of all its streams together: what one stream lacks came to others.
+
+    Then no number comes to two streams, and others received most of those that are missing between a stream's first and
+    last one. Streams that each count for themselves have numbers in common; those of a topic are compared in other ways.
+    """
+    streams: dict[str | None, list[StreamRecord]] = defaultdict(list)
+    for record in records:
+        if record.topic is None and record.ids and not record.ids_capped:
+            streams[record.variant].append(record)
+    return {variant for variant, found in streams.items() if _share_numbers(found)}
+
+
+def _share_numbers(records: Sequence[StreamRecord]) -> bool:
+    if not any(len(record.ids) > 1 for record in records):
+        return False
+    received = _Set(merged(span for record in records for span in record.ids))
+    own = [sum(high - low + 1 for low, high in record.ids) for record in records]
+    if sum(own) != sum(high - low + 1 for low, high in received.ranges):
+        return False
+    spans = [_span(record) for record in records]
+    missing = sum(last - first + 1 for first, last in spans) - sum(own)
+    came_to_others = sum(received.within(first, last) for first, last in spans) - sum(own)
+    return came_to_others > 0 and 2 * came_to_others >= missing
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:

@@ -970,6 +970,8 @@ def _why_untold(claim: Claim, measured: Measured) -> str:
         return "no terminal marker is known"
     if claim.metric == "lost" and measured.alone:
         return "no other subscriber of their topic witnessed enough of them"
+    if claim.metric == "lost" and measured.shared_numbers:
+        return "the service numbers the events of all streams together, and what one lacks came to others"
     return "no numbers, no witness"
 
 
@@ -1056,6 +1058,11 @@ def _unknown_next(verdict: Verdict, claim: Claim, history: History, measured: Me
             return "Name the terminal marker: --set target.terminal=event:done, or data:[DONE]."
         if claim.metric == "lost" and measured.alone:
             return "Hold more subscriptions of each topic, at the same time and longer (--users, --duration)."
+        if claim.metric == "lost" and measured.shared_numbers:
+            return (
+                "Name a field that counts the events of each stream (--set target.sequence=json:FIELD), or none "
+                "(target.sequence=none)."
+            )
         return "Name the events' sequence: --set target.sequence=id, or json:FIELD."
     if verdict.code == "injector-failed":
         return _FAULT_NEXT["failed"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sseproof.reports.facts import all_facts
 from sseproof.reports.history import read_history
-from sseproof.reports.topics import WITNESSED_SHARE, merged, topic_truths
+from sseproof.reports.topics import WITNESSED_SHARE, merged, numbered_by_the_service, topic_truths
 from sseproof.rundir.rows import Instant, StreamRecord
 
 
@@ -170,3 +170,41 @@ def test_subscribers_each_of_a_topic_of_their_own_are_unknown(run):
     assert (result.verdict, result.code, result.untold, result.truths) == ("unknown", "no-truth", 70, {})
     assert "no other subscriber of their topic witnessed enough" in result.sentence
     assert "--users" in result.next
+
+
+# --- numbers of the whole service ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("streams", "shared"),
+    [
+        ([[(1, 2), (5, 6)], [(3, 4), (7, 8)]], True),
+        ([[(1, 2), (6, 6)], [(3, 4), (7, 8)]], True),  # 5 is nobody's: lost, or of a stream that is not ours
+        ([[(1, 2), (9, 9)], [(4, 4)]], False),  # most of what is missing is nobody's
+        ([[(1, 4)], [(1, 2), (4, 4)]], False),  # each counts for itself, and one lost an event
+        ([[(1, 2), (4, 4)]], False),
+        ([[(1, 4)], [(5, 8)]], False),  # one after the other: no holes
+        ([[(1, 2), (4, 4)], [(101, 104)]], False),  # each counts from a place of its own
+    ],
+)
+def test_streams_that_fill_each_others_holes_have_the_services_numbers(
+    streams: list[list[tuple[int, int]]], shared: bool
+):
+    rows = [record(number, *ids, topic=None) for number, ids in enumerate(streams)]
+    assert numbered_by_the_service(rows) == ({None} if shared else set())
+    assert numbered_by_the_service([record(number, *ids) for number, ids in enumerate(streams)]) == set()
+
+
+@pytest.mark.parametrize(("doubled", "success"), [(0, "pass"), (1, "fail")])
+def test_holes_that_others_fill_accuse_nobody(run, doubled: int, success: str):
+    """60 streams at once, of which each has every sixtieth number: the client took the others' for its own losses."""
+    for number in range(60):
+        ids = [(number + 60 * place,) * 2 for place in range(5)]
+        run.stream(ids=ids, lost=4 * 59, outcome="damaged", doubled=doubled)
+    run.claims("success >= 95%", "lost = 0", "doubled = 0")
+    ended_well, lost, twice = run.judge().verdicts
+    assert (ended_well.verdict, ended_well.blind) == (success, ["lost", "text"])
+    assert (lost.verdict, lost.code, lost.untold) == ("unknown", "no-truth", 60)
+    assert "the service numbers the events of all streams together" in lost.sentence
+    assert "target.sequence=json:FIELD" in lost.next
+    assert twice.verdict == success
