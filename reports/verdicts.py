@@ -1089,10 +1089,14 @@ _DETAIL_CHARS: Final = 200
 
 
 def _further(verdict: Verdict, claim: Claim, history: History, tally: _Tally) -> str:
-    """How many more units would decide, and what run gives them; else what kept the missing ones open."""
+    """How many more units would decide, and what run gives them; else what kept the missing ones open.
+
+    A longer run leaves as many open in proportion: where there are enough units with them, they are what is in the way.
+    """
     if tally.open["unfinished"] and _ends_lost(history):
         return _again(_KEEP, verdict, history)
-    found = further(claim, history, tally.worst, tally.n, verdict.variant)
+    decides_without = tally.missing and _answer(claim, tally.most_good, tally.total) != "unknown"
+    found = None if decides_without else further(claim, history, tally.worst, tally.n, verdict.variant)
     if found is not None:
         if not found.factor:
             return found.text

@@ -350,6 +350,25 @@ class TestUnfinished:
         result = run.one("success >= 98%")
         assert (result.verdict, result.code, result.dropped) == ("unknown", "too-few", 4)
 
+    @pytest.mark.parametrize(
+        ("good", "dropped", "words"),
+        [
+            (
+                28,
+                20,
+                "Run again so that every planned start is made",
+            ),  # a longer run drops as many in proportion
+            (20, 2, "9 more streams like these would decide"),  # with them all good it were too few as well
+        ],
+    )
+    def test_the_way_out_is_what_is_in_the_way(self, run, good, dropped, words):
+        plant(run, good, 0)
+        for _ in range(dropped):
+            run.start(dropped=True)
+        result = run.one("success >= 90%")
+        assert (result.verdict, result.code) == ("unknown", "too-few")
+        assert result.next.startswith(words)
+
     def test_a_violation_fails_whatever_did_not_end(self, run):
         run.stream(lost=1)
         for _ in range(500):
