@@ -513,7 +513,7 @@ def _check_scopes(
 _MAKES: Final = {
     "in variant": "add [[variant]] tables, or leave it out",
     "in group": "a [[fault]] makes groups of streams; add one, or leave it out",
-    "in phase": "add [phases], or a fault that begins and ends in the run (after, duration)",
+    "in phase": "add [phases], or give every fault a begin and an end in the run (after and duration, or when)",
     "after": "add a [[fault]], or leave it out",
 }
 """What gives a scenario the names that a claim's scope asks for."""

@@ -393,6 +393,11 @@ def test_the_times_of_faults_make_phases_and_a_fault_may_name_its_own(tmp_path):
         ("fault", 2_000, ["refused"]),
         ("recovery", 3_000, []),
     ]
+    stands = '[[fault]]\nkind = "latency"\nshare = "20%"\ndelay = "100ms"\n'
+    with_both = text + fault + 'after = "2s"\nduration = "1s"\n' + stands
+    assert "or give every fault a begin and an end in the run" in refused(with_both, tmp_path)
+    given = load(with_both + 'when = { after = "1s", duration = "1s" }\n', tmp_path)
+    assert [each.name for each in given.phases] == ["baseline", "fault", "recovery"]
     named = load(text + PHASES + fault + 'phase = "fault"\n', tmp_path)
     assert named.groups[0].fault.after_ms == named.groups[0].fault.duration_ms == 4_000
 
