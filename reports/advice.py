@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from sseproof.chaos.faults import Clean, is_timed, kind_of, when_of
+from sseproof.chaos.plan import CLEAN_GROUP
 from sseproof.loadtests.arrivals import length_ns
 from sseproof.loadtests.settings import Load
 from sseproof.reports import statistics
 from sseproof.reports.claims import Claim
+from sseproof.reports.evidence import planned_faults
 from sseproof.reports.facts import History
 from sseproof.reports.words import count_of, digits, plural
 from sseproof.rundir.text import printable
@@ -174,10 +177,34 @@ def further(claim: Claim, history: History, good: int, n: int, variant: str | No
         return Further(
             text=f"{text}: make phase {phase} {longer:g} times as long ([phases], or the times of the faults)."
         )
+    if _made_at_times(claim, history):
+        oftener = math.ceil(factor) if factor >= 10.0 else math.ceil(factor * 10) / 10
+        return Further(
+            text=f"{text}: let the fault come {oftener:g} times as often (times in its [[fault]]), in a load that is as much "
+            "longer.",
+            factor=factor,
+        )
     found = _load_of(history, variant)
     wider = found is not None and claim.unit == "stream" and _held_throughout(history, variant, found[0])
     option = "" if found is None else _larger_run(history, variant, *found, factor, wider=wider)
     return Further(text=f"{text}{f': run with {option}' if option else ''}.", factor=factor, wider=wider)
+
+
+def _made_at_times(claim: Claim, history: History) -> bool:
+    """Whether only faults with planned times make units of this claim: a longer load alone has no more of them."""
+    plan = planned_faults(history)
+    if plan is None or claim.unit not in {"break", "attempt", "stream"}:
+        return False
+    names = {claim.scope.group, claim.scope.after} - {None}
+    meant = [
+        group.fault
+        for group in plan.groups
+        if not isinstance(group.fault, Clean) and (not names or names & {group.name, kind_of(group.fault)})
+    ]
+    if claim.unit == "stream":  # `after` leaves out those that come when such a fault is over, and no others
+        return claim.scope.after is not None and bool(meant) and all(map(when_of, meant))
+    by_itself = any(row.group in {None, CLEAN_GROUP} for row in history.breaks)
+    return bool(meant) and all(map(is_timed, meant)) and not (by_itself and not names)
 
 
 def _held_throughout(history: History, variant: str | None, load: Load) -> bool:

@@ -2,14 +2,18 @@
 
 from typing import get_args
 
+import msgspec
 import pytest
 
+from sseproof.chaos.plan import parse_groups, plan_faults
 from sseproof.loadtests.settings import Load, Stage
-from sseproof.reports.advice import Effort, effort_of, length_text
+from sseproof.reports.advice import Effort, effort_of, further, length_text
+from sseproof.reports.claims import parse_claim
 from sseproof.reports.history import read_history
 from sseproof.reports.looks import planned_looks
 from sseproof.reports.verdicts import Code
 from sseproof.rundir.units import Duration, to_raw
+from tests.reports.conftest import RUN
 
 S = 1_000_000_000
 
@@ -169,6 +173,39 @@ def test_breaks_are_made_by_a_run_that_is_as_much_longer(run):
     assert result.next == (
         "19 more breaks like these would decide: run with --duration 15s (about 148 streams, 15 s and 148 requests)."
     )
+
+
+FLAPPING = {"kind": "flapping", "after": "1s", "down": "200ms", "up": "1s", "times": 3}
+CUT = {"kind": "cut", "after_bytes": 500}
+
+
+@pytest.mark.parametrize(
+    ("tables", "by_itself", "claim", "oftener"),
+    [
+        ([FLAPPING], False, "recovery >= 95%", True),
+        ([FLAPPING], False, "recovery >= 95% in group flapping", True),
+        ([FLAPPING], True, "recovery >= 95%", False),  # the service breaks some, too
+        ([FLAPPING, CUT], False, "recovery >= 95%", False),
+        ([{**CUT, "when": {"after": "1s", "duration": "2s"}}, FLAPPING], False, "recovery >= 95%", True),
+    ],
+    ids=["breaks", "of-a-group", "some-by-the-service", "and-a-cut-that-stands", "a-cut-at-times"],
+)
+def test_a_longer_load_has_no_more_of_a_fault_with_planned_times(run, tables, by_itself, claim, oftener):
+    specs = parse_groups([{"share": "30%", **table} for table in tables])
+    plan = plan_faults(specs, run=RUN, seed=7, upstreams={None: "127.0.0.1:9"}, connect_ns=0, at_once=4)
+    run.plan.faults = msgspec.Raw(msgspec.json.encode(plan))
+    for _ in range(40):
+        run.break_(run.stream(group="flapping", breaks=1).stream, group="flapping")
+    if by_itself:
+        run.break_(run.stream(group="clean", breaks=1).stream, group="clean")
+    run.streams(60)
+    history = read_history(run.write())
+    found = further(parse_claim(claim), history, 40, 40, None)
+    assert ("let the fault come 1.5 times as often (times in its [[fault]])" in found.text) is oftener, (
+        found.text
+    )
+    assert ("run with --duration 15s" in found.text) is not oftener
+    assert found.factor == pytest.approx(59 / 40)
 
 
 def test_where_no_number_decides_no_run_is_proposed(run):
