@@ -257,7 +257,8 @@ def decision_sentence(verdicts: Sequence[Verdict], on_unknown: OnUnknown, stream
     if not unknown:
         return f"{all_} of {claims} {'holds' if all_ == 1 else 'hold'}."
     if on_unknown == "warn":
-        return f"{answers['pass']} of {claims} {_holds(answers['pass'])}, {unknown} {_is(unknown)} unknown (a warning here)."
+        hold = "holds" if all_ == 1 else _holds(answers["pass"])
+        return f"{answers['pass']} of {claims} {hold}, {unknown} {_is(unknown)} unknown (a warning here)."
     held = f", {answers['pass']} {_holds(answers['pass'])}" if answers["pass"] else ""
     return f"Not decided: {unknown} of {claims} {_is(unknown)} unknown{held}."
 

@@ -88,6 +88,10 @@ class TestDecision:
         assert decision_sentence(of("unknown", "pass"), "warn", 1) == (
             "1 of 2 claims holds, 1 is unknown (a warning here)."
         )
+        assert (
+            decision_sentence(of("unknown"), "warn", 1)
+            == "0 of 1 claim holds, 1 is unknown (a warning here)."
+        )
 
 
 class TestDocument:
