@@ -733,14 +733,19 @@ def _decision(comparison: Comparison, missing: Sequence[str]) -> str:
     return " ".join(parts) or "Nothing was measured on both sides."
 
 
+_GOOD: Final = {"lost": "nothing lost in", "doubled": "nothing doubled in"}
+"""How a sentence names the share of good streams where the figure is called by what the bad ones did."""
+
+
 def _finding(row: Row, mode: Mode) -> str:
+    name = _GOOD.get(row.key, row.key)
     if row.kind == "share" and mode == "pair":
         before, after = row.before, row.after
         return (
-            f"{row.key} {before.k:,} of {before.n:,} ({_text(row, before.value)}) → "
+            f"{name} {before.k:,} of {before.n:,} ({_text(row, before.value)}) → "
             f"{after.k:,} of {after.n:,} ({_text(row, after.value)})"
         )
-    return f"{row.key} {_text(row, row.before.value)} → {_text(row, row.after.value)}"
+    return f"{name} {_text(row, row.before.value)} → {_text(row, row.after.value)}"
 
 
 # --- what may be compared -----------------------------------------------------------------------------------------------

@@ -91,6 +91,11 @@ def test_integrity_is_compared_as_success_is():
     found = compare_pair(run(500, 500), damaged, USUAL)
     assert [row.key for row in found.rows if row.call == "worse"] == ["utf8"]
     assert found.exit_code == 1
+    losing = run(500, 500)
+    losing.shares["lost"] = losing.shares["doubled"] = ShareFigure(n=500, worst=470, best=470)
+    assert compare_pair(run(500, 500), losing, USUAL).decision.startswith(
+        "Worse: nothing lost in 500 of 500 (100 %) → 470 of 500 (94 %) and nothing doubled in 500 of 500 (100 %)"
+    ), "not: lost 500 of 500"
 
 
 @pytest.mark.parametrize("rate", [0.9, 0.98, 0.995])
