@@ -262,7 +262,8 @@ class _Zstd:
         try:
             from compression import zstd  # type: ignore[import-not-found]  # from 3.14 on
         except ImportError:
-            from backports import zstd
+            # Of a namespace package mypy finds no member by `from`.
+            import backports.zstd as zstd  # noqa: PLR0402
 
         bounded: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
         self._new = functools.partial(zstd.ZstdDecompressor, options=bounded)

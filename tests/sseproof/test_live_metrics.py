@@ -21,7 +21,7 @@ from sseproof.reports.facts import all_facts
 from sseproof.reports.history import read_history
 from sseproof.reports.judge import judge
 from sseproof.reports.openmetrics import openmetrics_text
-from sseproof.rundir.errors import UsageError
+from sseproof.rundir.errors import RigError
 from sseproof.rundir.files import BROWSERS, FAULTS, PLAN_NAME, Appender, read_document
 from sseproof.rundir.rows import BrowserPlan, BrowserRow, FaultRow, Plan
 from tests.reports import made_runs
@@ -298,7 +298,7 @@ class TestEndpoint:
 
     def test_a_port_that_is_taken_is_refused_and_a_closed_one_is_free(self, opened):
         port = port_of(opened)
-        with pytest.raises(UsageError, match=rf"^metrics_port {port} .*give another, or 0 for a free one\.$"):
+        with pytest.raises(RigError, match=rf"^metrics_port {port} .*give another, or 0 for a free one\.$"):
             Endpoint(port)
         said: list[str] = []
         with endpoint(None, said.append) as none:
