@@ -119,7 +119,7 @@ async ({options = {}, random = null, subscription = false, closeOn = "", throwOn
   };
   if (random !== null) calls.random = () => random;
   if (subscription) calls.terminal = null;
-  const consumer = new SSEConsumer("/stream", {backoffMs: 2, ...options, ...calls});
+  const consumer = new SSEConsumer("/stream?" + window.play, {backoffMs: 2, ...options, ...calls});
   if (closeOn === "start") setTimeout(() => consumer.close());
   log.result = await consumer.start();
   log.endMs = performance.timeOrigin + performance.now();
@@ -458,7 +458,7 @@ class TestRequests:
         attempts = stage.play(streams(event("a", number=1), whole=False, taken=1), streams(DONE))
         assert run(stage, options=options)["result"]["outcome"] == "complete"
         for connection in attempts.seen:
-            assert connection.request_line == "POST /stream HTTP/1.1"
+            assert connection.request_line == f"POST /stream?{attempts.number} HTTP/1.1"
             assert connection.body.decode() == options["body"]
             assert connection.header("authorization") == "Bearer t"
             assert connection.header("accept") == "text/event-stream"
@@ -553,7 +553,7 @@ class TestOurSide:
         twice = """
         async () => {
           const {SSEConsumer} = await import("/sse-consumer.js");
-          const consumer = new SSEConsumer("/stream");
+          const consumer = new SSEConsumer("/stream?" + window.play);
           const first = consumer.start();
           try { consumer.start(); return "taken"; } catch (error) { return error.message + (await first).outcome; }
         }
@@ -582,7 +582,7 @@ class TestOurSide:
         async () => {
           const {SSEConsumer} = await import("/sse-consumer.js");
           let most = 0;
-          const consumer = new SSEConsumer("/stream", {highWater: 4, onevent: () => new Promise(() => { most += 1; })});
+          const consumer = new SSEConsumer("/stream?" + window.play, {highWater: 4, onevent: () => new Promise(() => { most += 1; })});
           window.consumer = consumer;
           window.ended = consumer.start();
           return most;
@@ -618,7 +618,7 @@ class TestOurSide:
             seen.push(event.sequence);
             at -= 1;
           };
-          const consumer = new SSEConsumer("/stream", {highWater: 2, backoffMs: 1, onevent});
+          const consumer = new SSEConsumer("/stream?" + window.play, {highWater: 2, backoffMs: 1, onevent});
           return {result: await consumer.start(), seen, most};
         }
         """
