@@ -2,10 +2,12 @@
 
 - Hypothesis asks whether something is right, never how fast a busy machine was.
 - What thousands of collected tests have imported is for good: no garbage collection need walk through it.
+- A shell that runs us in the background has SIGINT ignored; what a test starts and interrupts is to hear it all the same.
 - The tests of client and server are marked `wire`, so that other interpreters can run them in one go with those of units.
 """
 
 import gc
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,9 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 
