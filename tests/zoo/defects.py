@@ -299,7 +299,7 @@ BUFFERING: Final = [
     Endpoint(name="the edge holds back, the origin does not", expected={"B08": "fail", "B01": "fail"}, answer=all_at_once, origin=Endpoint(name="its origin")),
     Endpoint(name="a buffer of 4096 bytes", expected={"B02": "fail"}, writes=pieces_of(4096), pace_s=0.04, events=[*(token(n, f"{n} " + "lorem ipsum " * 10) for n in range(1, 700)), done(700)]),
     Endpoint(name="a flush timer, with the sender's clock", expected={"B03": "warn"}, answer=timer, events=[*tokens(160), done(161)], pace_s=0.005),
-    Endpoint(name="groups at even distances", expected={"B04": "warn"}, writes=groups_of(4), pace_s=0.2, events=[*tokens(175), done(176)]),
+    Endpoint(name="groups at even distances", expected={"B04": "warn"}, writes=groups_of(4), pace_s=0.5, events=[*tokens(179), done(180)], asks={"method": "POST", "look_s": 30.0}),
     Endpoint(name="every event waits for the next", expected={"B05": "fail"}, answer=one_behind),
     Endpoint(name="a first flush of eight", expected={"B07": "warn"}, writes=first_flush, body_s=0.7, events=[*tokens(36), done(37)]),
 ]  # fmt: skip
