@@ -162,18 +162,17 @@ def test_a_slow_first_byte_delays_the_beginning_alone(
     assert heard.data.count(b"data:") == 10
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("size", [1, 5])
 def test_slices_split_characters_and_lose_nothing(
     server: Server, lease: PortLease, tmp_path: Path, size: int
 ) -> None:
     whole = answer(6)
     with Upstream(at_once(whole)) as upstream:
-        plan = one_group({"kind": "slice", "size_bytes": size, "delay": "1ms"}, upstream.place, lease)
+        plan = one_group({"kind": "slice", "size_bytes": size, "delay": "5ms"}, upstream.place, lease)
         with injecting(plan, server, tmp_path):
             heard = fetch(plan.proxies[0].port)
     assert heard.data == whole
-    assert len(heard.reads) > len(whole) / size / 2
+    assert len(heard.reads) > len(whole) / size / 8, "a reader who is late takes several at once"
     assert any(not _is_utf8(heard.data[: sum(heard.reads[:n])]) for n in range(1, len(heard.reads)))
 
 
