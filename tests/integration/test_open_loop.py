@@ -41,7 +41,7 @@ def test_two_workers_make_every_planned_start_once(tmp_path):
     with served() as url:
         done = sseproof(
             *["run", "--target", f"{url}?events=2&interval_ms=5", "--rate", "200", "--duration", "3s"],
-            *["--workers", "2", "--set", "load.warmup=1s", *claims("success >= 98%", "ttft p95 <= 5s")],
+            *["--workers", "2", "--set", "load.warmup=1s", *claims("success >= 98%", "ttft p95 <= 30s")],
             cwd=tmp_path,
         )
     directory = directory_of(tmp_path)
