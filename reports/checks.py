@@ -36,6 +36,9 @@ from sseproof.rundir.rows import (
 Cause = Literal["rig", "unfinished", "dropped", "truth"]
 """Why the two ends of a unit differ: our own lateness, our own ending, a start that we never made, no truth."""
 
+SETTLED: Final[frozenset[Cause | None]] = frozenset({None, "rig"})
+"""Of units that ended, and whose truth is known: they count in n, whatever our own lateness leaves open of them."""
+
 Bracket = tuple[int, int]
 """Shortest and longest that an interval can have been, in ns."""
 

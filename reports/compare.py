@@ -45,7 +45,16 @@ from sseproof.reports.figures import (
     TimeFigure,
     quantile_of,
 )
-from sseproof.reports.words import NOT_MEASURED, count_of, digits, duration_text, joined, share_text
+from sseproof.reports.words import (
+    NOT_MEASURED,
+    count_of,
+    digits,
+    duration_text,
+    joined,
+    share_text,
+    signed,
+    times_text,
+)
 
 Mode = Literal["pair", "baseline", "sets"]
 Call = Literal["worse", "better", "none shown", "undecided"]
@@ -662,13 +671,12 @@ def _span(low: float, high: float) -> str:
 
 def points_text(share: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    sign = "+" if share > 0 else "\N{MINUS SIGN}" if share < 0 else ""
-    return f"{sign}{digits(abs(share) * 100)} points"
+    return f"{signed(share * 100)} points"
 
 
 def ratio_text(ratio: float | None) -> str:
     """Times so much: x1.3."""
-    return "never" if ratio is None else f"\N{MULTIPLICATION SIGN}{digits(ratio)}"
+    return "never" if ratio is None else times_text(ratio)
 
 
 def side_text(row: Row, side: Side) -> str:

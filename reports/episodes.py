@@ -16,7 +16,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from sseproof.reports import statistics
-from sseproof.reports.checks import FaultWindow, Measured, Scoped, Unit, fault_windows
+from sseproof.reports.checks import SETTLED, FaultWindow, Measured, Scoped, Unit, fault_windows
 from sseproof.rundir.rows import BreakRow, StreamRecord
 
 Count = Annotated[int, Meta(ge=0)]
@@ -135,7 +135,7 @@ def _by_class(met: Sequence[tuple[Unit, FaultWindow | None]]) -> list[FaultSplit
     for unit, window in met:
         kind = NO_FAULT_KIND if window is None else window.kind
         split = splits.setdefault(kind, FaultSplit(kind=kind))
-        if unit.cause in {None, "rig"}:
+        if unit.cause in SETTLED:
             split.n += unit.n
             split.k += unit.worst
             split.k_best += unit.best

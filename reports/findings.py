@@ -17,7 +17,15 @@ from typing import Final, NamedTuple
 from sseproof.loadtests.settings import Client
 from sseproof.reports import statistics
 from sseproof.reports.charts.svg import joined_spans
-from sseproof.reports.checks import CheckFailedError, FaultWindow, Scoped, Unit, fault_windows, measure
+from sseproof.reports.checks import (
+    SETTLED,
+    CheckFailedError,
+    FaultWindow,
+    Scoped,
+    Unit,
+    fault_windows,
+    measure,
+)
 from sseproof.reports.claims import Claim, ClaimError, parse_claim
 from sseproof.reports.facts import Facts, History
 from sseproof.reports.verdicts import Verdict
@@ -145,7 +153,7 @@ def _failure(verdict: Verdict, history: History, facts: Sequence[Facts], *, seve
 
 def _bad(claim: Claim, verdict: Verdict, history: History, facts: Sequence[Facts]) -> _Bad:
     scoped = Scoped(claim, verdict.variant, history, facts)
-    units = [unit for unit in measure(scoped).units if unit.cause in {None, "rig"} and unit.worst < unit.n]
+    units = [unit for unit in measure(scoped).units if unit.cause in SETTLED and unit.worst < unit.n]
     numbers = {unit.stream for unit in units}
     streams = [each for each in scoped.facts if each.record.stream in numbers]
     breaks: list[BreakRow] = []

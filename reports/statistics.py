@@ -382,6 +382,26 @@ def quantile_rank(n: int, q: float) -> int:
     return max(1, math.ceil(Decimal(repr(q)) * n))
 
 
+def bucket_of_rank(counts: Sequence[int], rank: int) -> int:
+    """Which bucket of a histogram holds the value of this rank (from 1). Raises ValueError beyond the last value."""
+    passed = 0
+    for bucket, count in enumerate(counts):
+        passed += count
+        if passed >= rank:
+            return bucket
+    raise ValueError("a rank lies within the counts")
+
+
+def edge_at_rank(counts: Sequence[int], edges: Sequence[int], longest: int, rank: int) -> int:
+    """The upper edge of that bucket, or the longest value where that is less.
+
+    The last bucket has no edge: the longest value closes it, which may lie below another's edge. Raises ValueError beyond
+    the last value.
+    """
+    bucket = bucket_of_rank(counts, rank)
+    return min(edges[bucket], longest) if bucket < len(edges) else longest
+
+
 def quantile_interval(n: int, q: float, confidence: float = CONFIDENCE) -> tuple[int, int] | None:
     """Ranks (from 1) between which the true q-quantile lies with two-sided confidence; None when n is too small.
 

@@ -112,13 +112,7 @@ def _joined(gaps: Iterable[Gaps | None], edges_ns: Sequence[int]) -> Intervals |
 
 def _quantile(counts: Sequence[int], edges_ns: Sequence[int], longest_ns: int, q: float) -> int | None:
     rank = statistics.quantile_rank(sum(counts), q)
-    passed = 0
-    for bucket, count in enumerate(counts):
-        passed += count
-        if passed >= rank:
-            edge = edges_ns[bucket] if bucket < len(edges_ns) else None
-            # The last bucket holds what is longer than every edge, and what was never seen to end.
-            return (
-                None if edge is None and longest_ns <= edges_ns[-1] else min(edge or longest_ns, longest_ns)
-            )
-    raise AssertionError("a rank lies within the counts")
+    # The last bucket holds what is longer than every edge, and what was never seen to end.
+    if statistics.bucket_of_rank(counts, rank) == len(edges_ns) and longest_ns <= edges_ns[-1]:
+        return None
+    return statistics.edge_at_rank(counts, edges_ns, longest_ns, rank)

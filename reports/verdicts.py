@@ -20,6 +20,7 @@ from sseproof.reports import statistics
 from sseproof.reports.advice import Effort, further, repeat_text, with_effort
 from sseproof.reports.checks import (
     NEEDS_TRUTH,
+    SETTLED,
     Cause,
     CheckFailedError,
     Measured,
@@ -453,7 +454,7 @@ _FAULT_NEXT: Final = {
 def _tally(units: Sequence[Unit]) -> _Tally:
     tally = _Tally(open=dict.fromkeys(_CAUSES, 0))
     for unit in units:
-        if unit.cause in {None, "rig"}:
+        if unit.cause is None or unit.cause in SETTLED:
             tally.n += unit.n
             tally.worst += unit.worst
             tally.best += unit.best
@@ -491,7 +492,7 @@ def _fill(verdict: Verdict, claim: Claim, scoped: Scoped, measured: Measured, ta
         verdict.blind = [what for what in KNOWLEDGE if what not in measured.knows] if measured.streams else []
     reasons = Counter[str]()
     for unit in measured.units:
-        if unit.cause in {None, "rig"} and unit.reason:
+        if unit.cause in SETTLED and unit.reason:
             reasons[unit.reason] += unit.n - unit.worst
     verdict.reasons = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
     verdict.examples = _examples(measured.units)
@@ -511,9 +512,7 @@ def _figure(claim: Claim, measured: Measured) -> Figure | None:
     unit = _FIGURES[claim.value_kind]
     if claim.quantile is None:
         return None if measured.peak is None else Figure(unit=unit, value=float(measured.peak))
-    values = sorted(
-        each.value for each in measured.units if each.cause in {None, "rig"} and each.value is not None
-    )
+    values = sorted(each.value for each in measured.units if each.cause in SETTLED and each.value is not None)
     if not values:
         return None
     figure = Figure(
@@ -539,7 +538,7 @@ def _groups(units: Sequence[Unit]) -> list[GroupSplit]:
         if unit.group is None:
             continue
         split = splits.setdefault(unit.group, GroupSplit(group=unit.group, n=0, k=0))
-        if unit.cause in {None, "rig"}:
+        if unit.cause in SETTLED:
             split.n += unit.n
             split.k += unit.worst
         else:
@@ -550,9 +549,7 @@ def _groups(units: Sequence[Unit]) -> list[GroupSplit]:
 def _observed_quantile(q: float, scoped: Scoped, measured: Measured, confidence: float) -> Quantile:
     if measured.gap_counts:
         return _gap_quantile(q, scoped.history.plan.gap_edges_ns, measured)
-    return _quantile_of(
-        [unit.value_ns for unit in measured.units if unit.cause in {None, "rig"}], q, confidence
-    )
+    return _quantile_of([unit.value_ns for unit in measured.units if unit.cause in SETTLED], q, confidence)
 
 
 def _quantile_of(values: Sequence[int | None], q: float, confidence: float) -> Quantile:
@@ -573,14 +570,8 @@ def _gap_quantile(q: float, edges: Sequence[int], measured: Measured) -> Quantil
     rank = statistics.quantile_rank(sum(measured.gap_counts), q)
     if rank > sum(measured.gap_counts) - measured.never:
         return Quantile(q=q, value_ns=None)
-    passed = 0
-    for bucket, count in enumerate(measured.gap_counts):
-        passed += count
-        if passed >= rank:
-            # The longest gap closes the last bucket, which has no edge, and may lie below another's edge.
-            edge = edges[bucket] if bucket < len(edges) else measured.longest_gap_ns
-            return Quantile(q=q, value_ns=min(edge, measured.longest_gap_ns), at_most=True)
-    raise AssertionError("a rank lies within the counts")
+    value = statistics.edge_at_rank(measured.gap_counts, edges, measured.longest_gap_ns, rank)
+    return Quantile(q=q, value_ns=value, at_most=True)
 
 
 # --- deciding ----------------------------------------------------------------------------------------------------------

@@ -59,6 +59,17 @@ def digits(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
     return text.partition(".")[0] if rounded == rounded.to_integral() else text
 
 
+def signed(value: float) -> str:
+    """Digits with their sign: +12.5, 0, and a real minus before 3."""
+    sign = "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
+    return f"{sign}{digits(abs(value))}"
+
+
+def times_text(ratio: float) -> str:
+    """Times so much: x1.3, with the sign of a multiplication."""
+    return f"\N{MULTIPLICATION SIGN}{digits(ratio)}"
+
+
 def count_of(count: int, noun: str) -> str:
     """A number with its noun: 1 stream, 1,200 streams."""
     return f"{count:,} {noun if count == 1 else plural(noun)}"

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from sseproof.reports.charts.svg import DATA, FOOT, QUIET, Anchor, Chart, Scale, Table, linear_ticks, log_ends
-from sseproof.reports.words import NEVER, digits, duration_text, share_text
+from sseproof.reports.words import NEVER, duration_text, share_text, signed
 
 _HEIGHT: Final = 58.0
 _MIDDLE: Final = 27.0
@@ -117,7 +117,7 @@ def difference_chart(differences: Sequence[Difference], sentence: str) -> Chart 
     for value in linear_ticks(scale.low, scale.high, 6):
         x = scale(value)
         chart.line([(x, bottom), (x, bottom + 5)], QUIET, width=1)
-        chart.text(x, bottom + 18, points_text(value), "end" if x > 940 else "start" if x < 60 else "middle")
+        chart.text(x, bottom + 18, signed(value), "end" if x > 940 else "start" if x < 60 else "middle")
     chart.text(1000, bottom + 35, "difference, percentage points", "end")
     chart.line([(zero, 16), (zero, bottom)], "currentColor", width=2, dash="4 2")
     anchor: Anchor = "start" if zero < 200 else "end" if zero > 800 else "middle"
@@ -132,17 +132,12 @@ def difference_chart(differences: Sequence[Difference], sentence: str) -> Chart 
     chart.table = Table(
         columns=["difference", "observed, points", "from, points", "to, points"],
         rows=[
-            [each.name, *(points_text(value) for value in (each.seen, each.low, each.high))]
+            [each.name, *(signed(value) for value in (each.seen, each.low, each.high))]
             for each in differences
         ],
     )
     chart.sentence = sentence
     return chart
-
-
-def points_text(value: float) -> str:
-    """Percentage points with their sign: +12.5, 0, −3."""  # noqa: RUF002  # a minus
-    return f"{'−' if value < 0 else '+' if value > 0 else ''}{digits(abs(value))}"  # noqa: RUF001  # a minus
 
 
 def _interval(chart: Chart, bar: Bar, scale: Scale, colour: str, text: Callable[[float], str]) -> None:

@@ -27,7 +27,15 @@ from sseproof.reports.charts.svg import (
     linear_ticks,
     short,
 )
-from sseproof.reports.words import NEVER, NOT_MEASURED, count_of, digits, duration_text, share_text
+from sseproof.reports.words import (
+    NEVER,
+    NOT_MEASURED,
+    count_of,
+    duration_text,
+    share_text,
+    signed,
+    times_text,
+)
 
 Kind = Literal["share", "time"]
 Way = Literal["worse", "better", ""]
@@ -148,9 +156,8 @@ def _ticks(kind: Kind, scale: Scale) -> list[tuple[float, str]]:
 
 def _size_text(kind: Kind, size: float) -> str:
     if kind == "time":
-        return f"\N{MULTIPLICATION SIGN}{digits(size)}"
-    sign = "+" if size > 0 else "\N{MINUS SIGN}" if size < 0 else ""
-    return f"{sign}{digits(abs(size) * 100)}"
+        return times_text(size)
+    return signed(size * 100)
 
 
 def _change(chart: Chart, change: Change, scale: Scale, top: float) -> None:

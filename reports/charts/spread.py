@@ -262,12 +262,7 @@ def _steps(
 def gap_quantile_ns(each: Counts, edges_ns: Sequence[int], q: float) -> int:
     """The upper edge of the bucket that holds the quantile, or the longest gap where that is less."""
     rank = statistics.quantile_rank(sum(each.counts), q)
-    passed = 0
-    for index, count in enumerate(each.counts):
-        passed += count
-        if passed >= rank:
-            return min(edges_ns[index] if index < len(edges_ns) else each.longest_ns, each.longest_ns)
-    raise AssertionError("a rank lies within the counts")
+    return statistics.edge_at_rank(each.counts, edges_ns, each.longest_ns, rank)
 
 
 def _gap_sentence(each: Counts, edges_ns: Sequence[int]) -> str:

@@ -9,12 +9,11 @@ from sseproof.reports.charts.bars import (
     Difference,
     difference_chart,
     interval_bar,
-    points_text,
     share_scale,
     time_scale,
 )
 from sseproof.reports.charts.svg import FAIL, PASS, UNKNOWN, Scale, Table, short
-from sseproof.reports.checks import CheckFailedError, Measured, Scoped, measure
+from sseproof.reports.checks import SETTLED, CheckFailedError, Measured, Scoped, measure
 from sseproof.reports.claims import ClaimError, parse_claim
 from sseproof.reports.facts import ttft_ns
 from sseproof.reports.summary import bound_text, count_text, fault_splits_text, observed_text
@@ -22,7 +21,7 @@ from sseproof.reports.verdicts import Answer, Verdict
 from sseproof.reports.view.latency import ttft_figure
 from sseproof.reports.view.model import MARKS, Block, Chip, ClaimRow, Claims, Figure, Grid, Paragraph, Section
 from sseproof.reports.view.record import Record, of_text, quantile_text, variant_text
-from sseproof.reports.words import NOT_MEASURED, count_of, digits, duration_text, joined, plural
+from sseproof.reports.words import NOT_MEASURED, count_of, digits, duration_text, joined, plural, signed
 from sseproof.rundir.text import printable
 
 _COLOURS: Final[dict[Answer, str]] = {"pass": PASS, "fail": FAIL, "unknown": UNKNOWN}
@@ -195,16 +194,9 @@ def _at_rank(measured: Measured, record: Record, rank: int) -> float | None:
         edges = record.history.plan.gap_edges_ns
         if rank > sum(measured.gap_counts) - measured.never:
             return None
-        passed = 0
-        for index, count in enumerate(measured.gap_counts):
-            passed += count
-            if passed >= rank:
-                return min(
-                    edges[index] if index < len(edges) else measured.longest_gap_ns, measured.longest_gap_ns
-                )
-        return None
+        return statistics.edge_at_rank(measured.gap_counts, edges, measured.longest_gap_ns, rank)
     ranked = sorted(
-        unit.value_ns for unit in measured.units if unit.cause in {None, "rig"} and unit.value_ns is not None
+        unit.value_ns for unit in measured.units if unit.cause in SETTLED and unit.value_ns is not None
     )
     return ranked[rank - 1] if rank <= len(ranked) else None
 
@@ -275,8 +267,8 @@ def _differences(record: Record) -> list[Block]:
             )
         )
         sentences.append(
-            f"{variant_text(record.judged)} less {variant_text(name)}: {points_text(seen * 100)} percentage points, at 95 % "
-            f"between {points_text(low * 100)} and {points_text(high * 100)} (Newcombe, {judged.streams:,} and "
+            f"{variant_text(record.judged)} less {variant_text(name)}: {signed(seen * 100)} percentage points, at 95 % "
+            f"between {signed(low * 100)} and {signed(high * 100)} (Newcombe, {judged.streams:,} and "
             f"{other.streams:,} streams): "
             + ("chance alone could make it." if low <= 0.0 <= high else "more than chance makes.")
         )

@@ -18,8 +18,10 @@ from sseproof.reports.statistics import (
     advised_n,
     allowed_failures,
     binomial_at_most,
+    bucket_of_rank,
     decide,
     decision_chance,
+    edge_at_rank,
     further_units,
     hodges_lehmann,
     lower_bound,
@@ -395,6 +397,16 @@ def test_rank_intervals_are_as_narrow_as_the_confidence_allows():
         assert below(high - 2) < 1 - tail <= below(high - 1)
         covered = below(high - 1) - below(low - 1)
         assert covered >= confidence
+
+
+def test_a_rank_lies_in_the_bucket_that_holds_it():
+    counts, edges = [2, 0, 3, 1], [10, 20, 30]
+    assert [bucket_of_rank(counts, rank) for rank in range(1, 7)] == [0, 0, 2, 2, 2, 3]
+    assert [edge_at_rank(counts, edges, 99, rank) for rank in range(1, 7)] == [10, 10, 30, 30, 30, 99]
+    assert edge_at_rank([0, 0, 5], edges, 27, 5) == 27, "the longest value closes its bucket"
+    for beyond in (bucket_of_rank, lambda counts, rank: edge_at_rank(counts, edges, 99, rank)):
+        with pytest.raises(ValueError, match="within the counts"):
+            beyond(counts, 7)
 
 
 def test_quantile_ranks_count_as_written():
