@@ -461,7 +461,7 @@ def _fault(bad: _Bad) -> str:
         return ""
     best = ("", 0.0, 0)
     for kind, group in dict.fromkeys((window.kind, window.group) for window in bad.windows):
-        spans = _Spans(window for window in bad.windows if (window.kind, window.group) == (kind, group))
+        spans = Spans(window for window in bad.windows if (window.kind, window.group) == (kind, group))
         hit = sum(spans.met(row) for row in rows)
         share = hit / len(rows)
         if share < MOST or share <= best[1]:
@@ -472,7 +472,7 @@ def _fault(bad: _Bad) -> str:
     if best[0]:
         which = "all of them" if best[2] == len(rows) else f"{best[2]:,} of {len(rows):,}"
         return f"{which} had the fault {printable(best[0], 60)} on their path"
-    every = _Spans(bad.windows)
+    every = Spans(bad.windows)
     anywhere = sum(map(every.met, rows)) / len(rows)
     among_all = sum(every.met(each.record) for each in bad.all) / len(bad.all)
     if not anywhere and among_all:
@@ -482,7 +482,7 @@ def _fault(bad: _Bad) -> str:
     return ""
 
 
-class _Spans:
+class Spans:
     """When windows acted on a path, joined: whether a stream met one takes no longer for a thousand of them."""
 
     def __init__(self, windows: Iterable[FaultWindow]) -> None:

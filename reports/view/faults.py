@@ -18,6 +18,7 @@ from sseproof.reports.charts.overtime import (
 from sseproof.reports.charts.svg import Table, short
 from sseproof.reports.checks import LINK_DOWN, FaultWindow
 from sseproof.reports.facts import ttft_ns
+from sseproof.reports.findings import Spans
 from sseproof.reports.phases import quantile_ns
 from sseproof.reports.summary import phase_ttft_text
 from sseproof.reports.view.model import Block, Figure, Grid, Paragraph, Section, Subheading
@@ -211,14 +212,15 @@ def _phases(record: Record) -> Grid:
 
 def _phase_rows(record: Record, windows: Sequence[FaultWindow]) -> list[list[str]]:
     window = windows[0]
+    spans, first_ns = Spans(windows), min(each.since_ns for each in windows)
     split: dict[str, list[Facts]] = {"before": [], "during": [], "after": []}
     for facts in record.facts:
         row = facts.record
         if window.group not in {None, row.group} or window.variant not in {None, row.variant}:
             continue
-        if any(each in windows for each in record.active(row)):
+        if spans.met(row):
             split["during"].append(facts)
-        elif row.ended.ns < min(each.since_ns for each in windows):
+        elif row.ended.ns < first_ns:
             split["before"].append(facts)
         else:
             split["after"].append(facts)
