@@ -247,7 +247,7 @@ def by_timer(seen: Seen) -> Outcome:
         )
     if not even or flow.per_burst < GROUPED_FROM:
         return passed(f"No timer seen: {text}.")
-    if flow.per_burst < TIMER_EVENTS or flow.variation >= TIMER_CV:
+    if flow.per_burst < TIMER_EVENTS:
         return unknown(f"A flush timer, or a sender with an even pace: {text}.", _CLOCK)
     gaps = sorted(
         after.at_ns - before.at_ns for before, after in zip(seen.bursts, seen.bursts[1:], strict=False)

@@ -88,7 +88,9 @@ def _terminal(case: Case) -> Outcome:
         )
     if ending == "bare":
         return warned(
-            "data: [DONE] came, and a choice had no finish_reason.", "Say why each choice ended.", last
+            "The stream ended by data: [DONE], and a choice had no finish_reason.",
+            "Say why each choice ended.",
+            last,
         )
     return failed(
         f"The stream ended without its marker ({told.review.marker if told.terminal is None else printable(told.terminal, 60)}): "

@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from sseproof.loadtests.dialects import Lookalike, lookalike
+from sseproof.loadtests.framing import is_event_stream
 from sseproof.reports.endpoint.buffering import grouped_by_compression
 from sseproof.reports.endpoint.case import Case, Check
 from sseproof.reports.endpoint.model import (
@@ -42,6 +43,7 @@ _ASKED_HEADERS: Final = ("x-cache-status", "x-proxy-cache", "cf-cache-status")
 SAME_DATE_NS: Final = 3_000_000_000
 """Further apart than the seconds that Date counts in, and than a server keeps its text for."""
 _AGE: Final = re.compile(r"(?:^|[\s,])(s-maxage|max-age)\s*=\s*\"?(\d+)")
+_TYPES: Final = re.compile(r"(?:^|,)\s*([\w.+-]+/[\w.+-]+)")
 _TEXT_BYTES: Final = 300
 LOOKED_AT_BYTES: Final = 65_536
 """Of a body that is no event stream."""
@@ -125,6 +127,10 @@ def _status(case: Case) -> Outcome:
         if unconsented(seen):
             return unknown(f"{named}: {why}.", _ALLOW)
         return failed(f"{named}: {why}.", "Use the final URL.", *said)
+    if status // 100 == 2 and is_event_stream(seen.get("content-type")):
+        return failed(
+            f"{named}, with an event stream: EventSource takes one of status 200 alone.", "Answer 200."
+        )
     fix = {
         401: "Give the credential by --header 'Authorization: env:NAME'.",
         403: "Give a credential that may read this stream.",
@@ -143,8 +149,17 @@ def _content_type(case: Case) -> Outcome:
     if seen.status != 200:
         return not_applicable(f"the status is {seen.status}")
     value = printable(seen.get("content-type"), 80)
+    types = _TYPES.findall(value.lower())
+    if len(types) > 1 and "text/event-stream" in types:
+        text = f"Content-Type was sent more than once ({value})"
+        fix = "Send it once: text/event-stream."
+        if len(set(types)) == 1:
+            return warned(f"{text}: who reads both as one does not know the type.", fix)
+        return failed(f"{text}: clients take the last one, or refuse the stream.", fix)
     if seen.opened and seen.lines.foreign:
-        inside = lookalike("", seen.body[:LOOKED_AT_BYTES].decode("utf-8", "replace"))
+        inside = _disguised(seen.body) or lookalike(
+            "", seen.body[:LOOKED_AT_BYTES].decode("utf-8", "replace")
+        )
         return failed(
             f"Content-Type {value}, and the body is {inside.what if inside else 'something else'}: there is no field in it.",
             f"{inside.instead}." if inside else "Write events: `data: `, the payload, and a blank line.",
@@ -156,6 +171,24 @@ def _content_type(case: Case) -> Outcome:
     fix = f"{alike.instead}." if alike else "Send Content-Type: text/event-stream."
     what = f"Content-Type {value}" if value else "Content-Type is missing"
     return failed(f"{what}: {alike.what if alike else 'clients refuse it'}.", fix)
+
+
+def _disguised(body: bytes) -> Lookalike | None:
+    """What a body without a field is, where something was done to the text of the stream."""
+    start = body[:LOOKED_AT_BYTES]
+    if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+        return Lookalike(
+            "compressed, and no Content-Encoding says so", "send Content-Encoding, or do not compress"
+        )
+    if start.count(0) >= len(start) / 4:
+        return Lookalike("UTF-16 text", "encode it as UTF-8")
+    if re.match(rb"\s*b['\"](?:data|event|id|retry|:)", start):
+        return Lookalike(
+            "bytes as Python prints them", "write the bytes themselves, without str() or repr() around them"
+        )
+    if re.match(rb"\s*\"(?:data|event|id|retry|:)", start):
+        return Lookalike("the stream's text as a JSON string", "write the text itself: no JSON around it")
+    return None
 
 
 def look_alike(seen: Seen) -> Lookalike | None:
@@ -293,7 +326,12 @@ def _content_encoding(case: Case) -> Outcome:
     fix = case.chain.fix("compression")
     plain = case.main.decoded.coding
     if plain:
-        return failed(f"Content-Encoding {printable(plain, 40)}, though only identity was asked for.", fix)
+        unread = (
+            f", and nobody can read it: {printable(case.main.decoded.problem)}" if case.main.damaged else ""
+        )
+        return failed(
+            f"Content-Encoding {printable(plain, 40)}, though only identity was asked for{unread}.", fix
+        )
     squeezed = case.one("gzip")
     if squeezed is None or squeezed.head is None:
         return passed("Not compressed; compression was not asked for.")
@@ -326,6 +364,11 @@ def _content_length(case: Case) -> Outcome:
     value = case.main.get("content-length")
     if not value:
         return passed("No Content-Length.")
+    if case.main.get("transfer-encoding"):
+        return failed(
+            f"Content-Length {printable(value, 20)} beside Transfer-Encoding: hops differ on where the answer ends, and some refuse it.",
+            "Send Transfer-Encoding: chunked alone.",
+        )
     return failed(
         f"Content-Length {printable(value, 20)}: the whole answer was there before its first byte was sent.",
         "Stream it: chunked over HTTP/1.1. " + case.chain.fix("buffering"),

@@ -232,14 +232,15 @@ class Seen:
         points = [block.end for block in self.lines.blocks if block.closed]
         # A CR LF's event is complete at its CR, a comment alone at its line's end.
         points += [point - 1 for point in points if self.body[point - 2 : point] == b"\r\n"]
-        in_block = {block.at for block in self.lines.blocks if block.fields}
-        if not in_block or len(self.lines.blocks) > len(in_block):
-            points += [comment.end for comment in self.comments]
-            points += [
-                comment.end + 1
-                for comment in self.comments
-                if self.body[comment.end : comment.end + 1] == b"\n"
-            ]
+        # A comment may stand by itself, without a blank line: it is between events as long as no field came before it.
+        opened = [(block.fields[0].at, block.end) for block in self.lines.blocks if block.fields]
+        for comment in self.comments:
+            at = bisect_left(opened, (comment.end,))
+            if at and comment.end <= opened[at - 1][1]:
+                continue
+            points.append(comment.end)
+            if self.body[comment.end : comment.end + 1] == b"\n":
+                points.append(comment.end + 1)
         return sorted(set(points))
 
     @cached_property

@@ -49,8 +49,19 @@ LEAST_BURSTS: Final = 5
 TWICE_SHARE: Final = 0.5
 LEAST_NUMBERED: Final = 20
 GAPS_SHARE: Final = 0.1
+_GLUED: Final = re.compile(r"\S\s*\bdata: ?[{\[\"]")
 _FIELD_START: Final = re.compile(rb"(?:data|event|id): ")
 _SEPARATORS: Final = re.compile(rb"\xe2\x80[\xa8\xa9]|\xc2\x85|[\x0b\x0c\x1c-\x1e]")
+_REPLACED: Final = re.compile(rb"\xef\xbf\xbd|\\u[fF]{3}[dD]")
+_TWICE: Final = re.compile(rb"\xc3[\x83-\x9f]\xc2[\x80-\xbf]")
+"""A character of two bytes, each of them encoded again: U+00C3 to U+00DF, then U+0080 to U+00BF."""
+_NOT_ASCII: Final = re.compile(rb"[\xc2-\xf4]")
+LEAST_TWICE: Final = 3
+TWICE_ENCODED_SHARE: Final = 0.8
+"""Of all characters beyond ASCII: no language writes its own so."""
+LEAST_OPEN: Final = 5
+"""So many data lines that came by themselves, in one block that never ends, are more than one event."""
+_CHUNK_SIZE: Final = re.compile(rb"[0-9a-fA-F]{1,8}")
 _STYLES: Final = {b"\n": "LF", b"\r\n": "CR LF", b"\r": "CR"}
 
 
@@ -78,13 +89,38 @@ def _utf8(case: Case) -> Outcome:
         return unknown("No byte of the body came.", "Give it more time with --look.")
     bad = _of(seen, "invalid-utf8", "unterminated-character")
     if not bad:
-        return passed(f"{len(seen.body):,} bytes of well-formed UTF-8.")
+        return _well_formed(seen)
     count = sum(each.count for each in bad)
     return failed(
         f"{count_of(count, 'ill-formed sequence')}, the first at byte {bad[0].offset:,}.",
         "Encode once, as UTF-8, and never cut a text by bytes.",
         *_places(seen, bad, "ill-formed UTF-8"),
     )
+
+
+def _well_formed(seen: Seen) -> Outcome:
+    """What was broken before it was encoded is well-formed, and broken."""
+    lost = list(_REPLACED.finditer(seen.body))
+    if lost:
+        return warned(
+            f"Well-formed, with {count_of(len(lost), 'replacement character')} (U+FFFD): text was lost before it was encoded.",
+            "Decode whole characters only: not each read by itself (Node: setEncoding or TextDecoder with stream).",
+            *(bytes_at(seen.body, each.start(), "U+FFFD", size=len(each[0])) for each in lost[:SHOWN]),
+        )
+    twice = list(_TWICE.finditer(seen.body))
+    foreign = len(_NOT_ASCII.findall(seen.body))
+    if len(twice) >= LEAST_TWICE and 2 * len(twice) >= TWICE_ENCODED_SHARE * foreign:
+        return warned(
+            f"Well-formed, and encoded twice by its looks: {count_of(len(twice), 'place')} such as "
+            f"{escaped(twice[0][0])!r} for {_once(twice[0][0])!r}.",
+            "Encode once: somebody reads UTF-8 as Latin-1 on the way.",
+            bytes_at(seen.body, twice[0].start(), "the first", size=len(twice[0][0])),
+        )
+    return passed(f"{len(seen.body):,} bytes of well-formed UTF-8.")
+
+
+def _once(data: bytes) -> str:
+    return printable(data.decode("utf-8", "replace").encode("latin-1", "replace").decode("utf-8", "replace"))
 
 
 def _bom(case: Case) -> Outcome:
@@ -151,11 +187,26 @@ def _final_blank(case: Case) -> Outcome:
     seen = case.main
     if (closed := _stream(case)) is not None:
         return closed
+    blocks = seen.lines.blocks
+    spaces = [field for block in blocks for field in block.fields if only_spaces(field)]
+    if spaces:
+        return failed(
+            f"{count_of(len(spaces), 'line')} of spaces where an event should end: only an empty line ends one.",
+            "End every event with an empty line, without spaces in it.",
+            *(_line(seen, field) for field in spaces[:SHOWN]),
+        )
+    lines = blocks[-1].named(b"data") if blocks and not blocks[-1].closed else []
+    ends = {field.end + 1 for field in lines} | {field.end + 2 for field in lines}
+    if not seen.messages and sum(burst.end in ends for burst in seen.bursts) >= LEAST_OPEN:
+        return failed(
+            f"{len(lines)} data lines, and no empty line behind any of them: clients deliver no event at all.",
+            "End every event with a blank line: two line ends behind its data.",
+            bytes_at(seen.body, lines[0].end, "the first ends here", size=24),
+        )
     if not seen.ended_by_server:
         return not_applicable("the stream did not end by itself")
     if seen.lines.cut or seen.decoded.problem:
         return not_applicable("the end of the stream was not looked at")
-    blocks = seen.lines.blocks
     if not blocks or blocks[-1].closed or not blocks[-1].fields:
         return passed("The last block is ended by a blank line.")
     block = blocks[-1]
@@ -172,12 +223,17 @@ def _final_blank(case: Case) -> Outcome:
     )
 
 
+def only_spaces(field: Field) -> bool:
+    """A line that looks blank, and is a field without a name."""
+    return not field.colon and not field.name.strip()
+
+
 def raw_newlines(block: Block) -> list[Field]:
     """Lines of a block that are the rest of a payload: no field could have been meant."""
     return [
         field
         for field in block.fields
-        if not field.known and not field.looks_like_a_field and not field.variant
+        if not (field.known or field.looks_like_a_field or field.variant or only_spaces(field))
     ]
 
 
@@ -192,7 +248,7 @@ def _names(case: Case) -> Outcome:
         if not block.closed:
             continue  # it may have been cut
         for field in block.fields:
-            if field.known or field.name.startswith(b"\xef\xbb\xbf"):
+            if field.known or field.name.startswith(b"\xef\xbb\xbf") or only_spaces(field):
                 continue
             if field.variant:
                 variants.append(field)
@@ -210,6 +266,19 @@ def _names(case: Case) -> Outcome:
             f"{count_of(len(variants), 'field name')} in a form that clients ignore, such as {escaped(variants[0].name)!r}.",
             "Write data, event, id and retry in lower case, without a space before the colon.",
             *(_line(seen, field) for field in variants[:SHOWN]),
+        )
+    glued = [comment for comment in seen.comments if _GLUED.search(comment.text)]
+    if glued:
+        return warned(
+            f"{count_of(len(glued), 'comment')} with a data field behind the text, in the same line: to clients all of it is "
+            "comment, and the event is lost.",
+            "End a comment with a line end, too: `: ping`, then an empty line.",
+            *(
+                Evidence(
+                    text="the comment ends here", offset=each.end, excerpt=printable(f":{each.text}", 80)
+                )
+                for each in glued[:SHOWN]
+            ),
         )
     if strange:
         names = ", ".join(sorted({escaped(field.name) for field in strange})[:5])
@@ -358,7 +427,7 @@ def _json(case: Case) -> Outcome:
     meant = [message for message in bad if message.data.lstrip()[:1] in {"{", "["}]
     if not meant:
         return warned(
-            f"{len(bad)} of {len(candidates)} events hold other text than JSON.",
+            f"{len(bad)} of {len(candidates)} events {'holds' if len(bad) == 1 else 'hold'} other text than JSON.",
             "One JSON text an event, so that clients need not guess.",
             *(
                 Evidence(text="its data", offset=each.end, excerpt=printable(each.data, 80))
@@ -367,13 +436,27 @@ def _json(case: Case) -> Outcome:
         )
     bad = meant
     return failed(
-        f"{len(bad)} of {len(candidates)} events hold no whole JSON text, the first one ends at byte {bad[0].end:,}.",
-        "One JSON text an event.",
+        f"{len(bad)} of {len(candidates)} events {'holds' if len(bad) == 1 else 'hold'} no whole JSON text, "
+        f"the first one ends at byte {bad[0].end:,}.",
+        _json_fix(bad[0].data),
         *(
             Evidence(text="its data", offset=each.end, excerpt=printable(each.data, 80))
             for each in bad[:SHOWN]
         ),
     )
+
+
+def _json_fix(data: str) -> str:
+    """What was done instead of writing JSON, where it shows."""
+    if "[object " in data:
+        return "Write JSON.stringify(payload): [object Object] is how JavaScript prints one."
+    if "&quot;" in data:
+        return "Do not escape HTML in it: the client of a stream reads JSON."
+    if re.search(r":\s*(?:NaN|-?Infinity)\b", data):
+        return "JSON has no NaN or Infinity: write null."
+    if re.match(r"[{\[]\s*'", data.lstrip()):
+        return "Write json.dumps(payload): this is how Python prints it."
+    return "One JSON text an event."
 
 
 def _newlines(case: Case) -> Outcome:
@@ -387,11 +470,38 @@ def _newlines(case: Case) -> Outcome:
     found = [field for block in blocks for field in raw_newlines(block)]
     if not found:
         return passed("No line that belongs to no field.")
+    what, fix = _raw_kind(seen, found)
     return failed(
-        f"{count_of(len(found), 'line')} without a field: the rest of a payload with a line break in it, and lost.",
-        "Begin every line of a payload with `data: `, or escape the line break in JSON (\\n).",
+        f"{count_of(len(found), 'line')} without a field: {what}.",
+        fix,
         *(_line(seen, field) for field in found[:SHOWN]),
     )
+
+
+def _raw_kind(seen: Seen, found: list[Field]) -> tuple[str, str]:
+    """What lines without a field are by their looks, and the fix."""
+    lines = [seen.body[field.at : min(field.end, field.at + 64)] for field in found]
+    sizes = sum(
+        _CHUNK_SIZE.fullmatch(line) is not None and seen.body[field.end : field.end + 2] == b"\r\n"
+        for line, field in zip(lines, found, strict=True)
+    )
+    if sizes >= LEAST_OPEN and sizes > len(lines) / 2:
+        return (
+            "the sizes of chunks, as the stream was framed twice",
+            "Write the events alone: the HTTP server makes chunks of them.",
+        )
+    if any(line.startswith(b"HTTP/1.") for line in lines):
+        return (
+            "the head of an answer inside the answer",
+            "Look for a process that writes a whole answer into the stream.",
+        )
+    fix = "Begin every line of a payload with `data: `, or escape the line break in JSON (\\n)."
+    if any(line.lstrip().startswith(b"<") for line in lines):
+        return (
+            "HTML, of a payload with a line break in it, or of an error page that was written into the stream",
+            f"{fix[:-1]}; keep error pages and warnings out of it.",
+        )
+    return "the rest of a payload with a line break in it, and lost", fix
 
 
 def _retry(case: Case) -> Outcome:
@@ -402,7 +512,7 @@ def _retry(case: Case) -> Outcome:
     if bad:
         return failed(
             "A retry field that is no number of milliseconds, or beyond a day: clients ignore it.",
-            "retry: 1000 to 5000, once.",
+            "Send retry: 1000 to 5000, once.",
             *_places(seen, bad, "the line"),
         )
     if not seen.retries:
@@ -410,10 +520,12 @@ def _retry(case: Case) -> Outcome:
     least = min(each.ms for each in seen.retries)
     most = max(each.ms for each in seen.retries)
     if least < STORM_MS:
-        return warned(f"retry: {least}: all clients come back at once.", "retry: 1000 to 5000.")
+        return warned(f"A retry of {least} ms: all clients come back at once.", "Send retry: 1000 to 5000.")
     if most > LONG_RETRY_MS:
-        return warned(f"retry: {most}: more than a minute without the stream.", "retry: 1000 to 5000.")
-    return passed(f"retry: {seen.retries[-1].ms} ms.")
+        return warned(
+            f"A retry of {most} ms: more than a minute without the stream.", "Send retry: 1000 to 5000."
+        )
+    return passed(f"A retry of {seen.retries[-1].ms} ms.")
 
 
 def _ids(case: Case) -> Outcome:
@@ -493,6 +605,8 @@ def _granularity(case: Case) -> Outcome:
     seen = case.main
     if (closed := _stream(case)) is not None:
         return closed
+    if not any(block.closed for block in seen.lines.blocks) and not seen.comments:
+        return not_applicable("no event ended")
     bursts = [burst for burst in seen.bursts[:-1] if not burst.void]
     if len(bursts) < LEAST_BURSTS:
         return not_applicable(f"{count_of(len(seen.bursts), 'burst')}: too few to tell")

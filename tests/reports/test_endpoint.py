@@ -490,6 +490,8 @@ def test_everything_at_once_is_found_though_we_read_it_late() -> None:
 def test_a_timer_is_suspected_without_a_clock_and_proved_with_one() -> None:
     groups = [b"".join(events(400)[at : at + 4]) for at in range(0, 160, 4)]
     assert verdicts(judged(probed(groups, gap_ms=500)))["B04"] == "warn"
+    late_once = [500.0] * 20 + [3_130.0] + [500.0] * 19
+    assert verdicts(judged(probed(groups, gap_ms=late_once)))["B04"] == "warn"
     rng = random.Random(7)
     for uneven in (
         [rng.choice([20.0, 90.0, 400.0]) for _ in groups],

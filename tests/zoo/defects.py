@@ -1,5 +1,6 @@
 """The misbehaving animals: each has one defect, with the id under which it must be found, and the verdict."""
 
+import gzip
 from collections.abc import Sequence
 from typing import Final
 
@@ -54,6 +55,15 @@ def texts(**separators: str) -> Sequence[bytes]:
 def nameless(events: Sequence[bytes]) -> list[bytes]:
     """Without their ids."""
     return [event.partition(b"\n")[2] for event in events]
+
+
+def by_members(endpoint: Endpoint, connection: Connection) -> None:
+    """Each event compressed by itself: browsers read the first."""
+    connection.send(endpoint.head(Content_Encoding="gzip"))
+    for event in endpoint.events:
+        endpoint.send(connection, gzip.compress(event))
+        endpoint.pause(connection, endpoint.pace_s)
+    endpoint.end(connection)
 
 
 def redirect(to: str, count: int) -> object:
@@ -226,6 +236,10 @@ HANDSHAKE: Final = [
     Endpoint(name="nginx and no X-Accel-Buffering", expected={"H06": "warn"}, headers={"X-Accel-Buffering": None, "Server": "nginx/1.24.0"}),
     Endpoint(name="compressed though nobody asked", expected={"H07": "fail"}, answer=when(is_fresh, gzipped(flush=True))),
     Endpoint(name="compressed when offered, and held back", expected={"H07": "fail", "B06": "fail"}, answer=when(takes_gzip, gzipped(flush=False))),
+    Endpoint(name="each event compressed by itself", expected={"H07": "fail"}, answer=when(takes_gzip, by_members)),
+    Endpoint(name="two lengths", expected={"H08": "fail"}, headers={"Content-Length": "99"}),
+    Endpoint(name="two types", expected={"H02": "fail"}, headers={"Content-Type": "text/event-stream\r\nContent-Type: text/html"}),
+    Endpoint(name="201 with the stream", expected={"H01": "fail"}, answer=answering(response("201 Created", b"data: 1\n\n", Content_Type="text/event-stream"))),
     Endpoint(name="a Content-Length", expected={"H08": "fail"}, framing="length", events=chat(), resumes="never"),
     Endpoint(name="HTTP/1.0", expected={"H09": "warn"}, version="1.0", framing="close"),
     Endpoint(name="ends by closing", expected={"H09": "warn"}, framing="close"),
@@ -272,6 +286,13 @@ WIRE: Final = [
     Endpoint(name="U+2028", expected={"W04": "warn"}, events=body(token(6, "a\u2028b"))),
     Endpoint(name="no last blank line", expected={"W05": "fail"}, events=[*nameless(USUAL[:-2]), nameless(USUAL[-2:-1])[0][:-1]]),
     Endpoint(name="line ends written out", expected={"W05": "fail"}, events=[f'data: {{"n":{number}}}\\n\\n'.encode() for number in range(TOKENS)]),
+    Endpoint(name="no empty lines, without an end", expected={"W05": "fail"}, events=[event.replace(b"\n\n", b"\n") for event in USUAL], ending="open", asks={"look_s": 1.5}),
+    Endpoint(name="empty lines of spaces", expected={"W05": "fail"}, events=[event[:-1] + b" \n" for event in USUAL]),
+    Endpoint(name="framed twice", expected={"W12": "fail"}, events=[chunk(event) for event in USUAL]),
+    Endpoint(name="an error page amid the stream", expected={"W12": "fail"}, events=[*nameless(USUAL[:9]), b"<html><h1>502 Bad Gateway</h1></html>\n\n"], resumes="never"),
+    Endpoint(name="a comment that runs into an event", expected={"W06": "warn"}, events=[*nameless(USUAL[:5]), b": ping " + nameless(USUAL[5:6])[0], *nameless(USUAL[6:])]),
+    Endpoint(name="replacement characters", expected={"W01": "warn"}, events=body(token(6, "gr\ufffd\ufffdn"))),
+    Endpoint(name="encoded twice", expected={"W01": "warn"}, events=[event.decode("latin-1").encode() for event in USUAL]),
     Endpoint(name="wrapped twice", expected={"W06": "fail"}, events=[f'data: data: {{"n":{number}}}\n\n'.encode() for number in range(TOKENS)]),
     Endpoint(name="Data: in capitals", expected={"W06": "fail"}, events=body(token(6).replace(b"data:", b"Data:"))),
     Endpoint(name="a space before the colon", expected={"W06": "fail"}, events=body(token(6).replace(b"data:", b"data :"))),

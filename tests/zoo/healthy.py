@@ -143,6 +143,17 @@ MIXED_KINDS: Final = [
     done(9),
 ]
 
+ONE_LINE_BEATS: Final = [
+    b'event: put\ndata: {"flags":{}}\n\n',
+    *(
+        part
+        for number in range(12)
+        for part in (b":\n", f'event: patch\ndata: {{"v":{number}}}\n\n'.encode())
+    ),
+    b"event: done\ndata: {}\n\n",
+]
+"""As LaunchDarkly does it: a heartbeat has no blank line of its own."""
+
 HEALTHY: Final = [
     Endpoint(name="the usual"),
     Endpoint(name="CR LF", events=[event.replace(b"\n", b"\r\n") for event in USUAL]),
@@ -158,6 +169,8 @@ HEALTHY: Final = [
     Endpoint(name="three events", events=[token(1), token(2), done(3)]),
     Endpoint(name="texts of several lines", events=MULTILINE),
     Endpoint(name="heartbeats of two kinds, a retry, a ping", events=MIXED_KINDS),
+    Endpoint(name="heartbeats of one line", events=ONE_LINE_BEATS, resumes="never"),
+    Endpoint(name="a router's comments before a chat", events=[b": OPENROUTER PROCESSING\n\n"] * 3 + chat(), resumes="never"),
     Endpoint(name="no ids", events=[event.split(b"\n", 1)[1] for event in USUAL]),
     Endpoint(name="compressed when offered, flushed each event", answer=when(takes_gzip, gzipped(flush=True))),
     Endpoint(name="103 before 200", answer=early_hints),
