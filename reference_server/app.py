@@ -416,7 +416,7 @@ class Service:
     def send_home(self) -> None:
         """Ends every stream with a word of when to come again, spread so that they don't come all at once."""
         for emission in list(self._emissions):
-            emission.leave("drain", self._retry_frame(DRAIN_RETRY_MS + emission.spread(DRAIN_SPREAD_MS)))
+            emission.send_home(self._retry_frame(DRAIN_RETRY_MS + emission.spread(DRAIN_SPREAD_MS)))
 
     def close(self) -> None:
         """Ends every stream where it is."""

@@ -29,6 +29,7 @@ ErrorCode = Literal[
     "upstream-timeout",
     "upstream-malformed",
     "reader-slow",
+    "server-stopping",
     "internal",
 ]
 

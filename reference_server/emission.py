@@ -29,6 +29,10 @@ BURST: Final = 64
 EARLY_S: Final = 0.000_05
 """An event due within this is written now; a timer of its own would cost as much."""
 
+_STOPPING: Final = CompletionError(
+    "server-stopping", "The server stopped before the answer was whole: ask again."
+)
+
 Signal = Literal["full", "end"]
 End = Literal[
     "done",
@@ -132,6 +136,10 @@ class Emission:
             self._write(frame)
             self._connection.extra_bytes(len(frame))
         self.stop(end)
+
+    def send_home(self, frame: bytes) -> None:
+        """Ends the emission because the server stops; `frame` says when to come again."""
+        self.leave("drain", frame)
 
     def ping(self, now: float, heartbeat_s: float) -> None:
         """Writes a heartbeat if nothing was written for so long."""
@@ -315,6 +323,12 @@ class LiveEmission(Emission):
     def taken_over(self) -> None:
         """Another connection reads from now on."""
         self.stop("taken-over")
+
+    def send_home(self, _: bytes) -> None:
+        """Ends the answer: no other server can say it again, so to come again would be in vain."""
+        if self.end is None and not self._transport.is_closing():
+            self._tell(_STOPPING)
+            self.stop("error")
 
     def stop(self, end: End) -> None:
         """Ends the emission; nothing is written any more. The first end stays."""

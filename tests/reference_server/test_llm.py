@@ -18,6 +18,7 @@ from sseproof.reference_server.llm import AWAY_KEPT, LiveAnswers, upstream_of
 from sseproof.reference_server.settings import ServerSettings
 from sseproof.reference_server.streams import Ask
 from sseproof.rundir.errors import EXIT_USAGE, UsageError
+from sseproof.rundir.files import WITNESS, Reading
 from sseproof.rundir.units import parse_duration
 from tests.reference_server.upstream import KEY, MODEL, SECRET, TEXT, upstream
 
@@ -350,18 +351,6 @@ def test_a_server_that_drains_lets_an_answer_end(ask, model):
     assert server.process.returncode == 0
 
 
-def test_what_is_still_open_after_the_drain_is_sent_home_and_cancelled(ask, model):
-    before = len(model.calls)
-    server, client = ask("slow", fresh=True, drain=SHORT)
-    client.read_until(b"before ")
-    server.process.send_signal(signal.SIGTERM)
-    raw = client.read_until(b"0\r\n\r\n")
-    assert raw.count(b"retry: ") == 2  # with hello, and at the end
-    assert model.call(before).gone.wait(20)
-    assert "Traceback" not in server.process.communicate(timeout=20)[1]
-    assert server.process.returncode == 0
-
-
 # --- bounds ---
 
 
@@ -438,6 +427,38 @@ def test_a_mock_answers_only_when_it_is_asked_for(serve, model):
     assert mock.get("question=x&events=3&first_token_ms=0&interval_ms=1").types[-1] == "done"
     real = serve(answers="upstream", environ={**model.environ, "ALLOW_MOCK_LLM": "1"})
     assert real.get("question=whole").text == TEXT
+
+
+@pytest.mark.parametrize("profile", ["robust", "legacy"])
+def test_what_a_drain_does_not_let_end_says_so_and_is_not_handed_over(serve, model, tmp_path, profile):
+    handover = tmp_path / "handover.json"
+    settings = {"drain": SHORT, "handover": str(handover), "witness_dir": str(tmp_path), "profile": profile}
+    server = serve(answers="upstream", environ=model.environ, fresh=True, **settings)
+    before = len(model.calls)
+    client = server.open("question=slow", {"Sseproof-Stream": "stopped/-/1"})
+    client.read_until(b"before")
+    server.process.send_signal(signal.SIGTERM)
+    reply = client.reply()
+    assert reply.text == "before "
+    assert error_of(reply) == {
+        "message": "The server stopped before the answer was whole: ask again.",
+        "code": "server-stopping",
+    }
+    assert b"retry:" not in reply.body.partition(b"before")[2]
+    assert model.call(before).gone.wait(20), "the model is not paid for who can't be told"
+    assert "Traceback" not in server.process.communicate(timeout=20)[1]
+    assert server.process.returncode == 0
+    (row,) = Reading(tmp_path, WITNESS)
+    assert (row.end, row.live.last, row.live.said, row.written) == (
+        "error",
+        None,
+        "server-stopping",
+        [(1, 2)],
+    )
+    if profile == "robust":
+        again = serve(answers="upstream", environ=model.environ, fresh=True, handover=str(handover))
+        later = again.open("question=slow", {"Last-Event-ID": reply.last_seen_id}).reply()
+        assert (later.types, error_of(later)["message"]) == (["error"], "unknown Last-Event-ID")
 
 
 def test_scripted_answers_know_no_upstream(serve, model):
