@@ -589,9 +589,11 @@ def _decide(verdict: Verdict, claim: Claim, history: History, measured: Measured
     if tally.total == 0:
         verdict.code = "not-measured"
         _heed_missing_files(verdict, claim, history)
-        if not verdict.sentence and claim.scope.phase is not None and history.how != "finished":
+        early = history.how != "finished" and (claim.scope.phase is not None or not history.streams)
+        if not verdict.sentence and early:
             verdict.code = "interrupted"
-            verdict.sentence = "The run ended before a stream of this phase did."
+            of_phase = "" if claim.scope.phase is None else " of this phase"
+            verdict.sentence = f"The run ended before a stream{of_phase} did."
             verdict.next = _again("Run again to its end.", verdict, history)
         if not verdict.sentence:
             verdict.sentence, text = _nothing(claim, verdict)

@@ -434,6 +434,15 @@ class TestNothingCounted:
         assert result.sentence
         assert result.next
 
+    @pytest.mark.parametrize("how", ["running", "interrupted", "failed"])
+    def test_a_run_that_ended_before_its_first_stream_did_is_interrupted(self, run, how):
+        result = run.one("success >= 98%", how=how)
+        assert (result.verdict, result.code) == ("unknown", "interrupted")
+        assert (result.sentence, result.next) == (
+            "The run ended before a stream did.",
+            "Run again to its end.",
+        )
+
     @pytest.mark.parametrize("claim", ["lost = 0", "doubled = 0", "utf8 = 100%"])
     def test_streams_in_which_nothing_came(self, run, claim):
         for _ in range(100):
