@@ -79,7 +79,7 @@ _NOUNS: Final[dict[str, str]] = {
 _WELL: Final = {
     "success": ("ended well", "failed"),
     "complete": ("came to their end", "did not come to their end"),
-    "goodput": ("succeeded within all limits", "did not"),
+    "goodput": ("succeeded within all limits", "did not succeed within all limits"),
     "errors": ("had no such error", "ended so"),
     "recovery": ("were recovered", "were not recovered"),
     "connected": ("were connected again in time", "were not connected again in time"),

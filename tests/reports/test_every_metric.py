@@ -351,6 +351,7 @@ class TestGoodput:
         result = run.one("")
         assert answer(result) == ("fail", None, 50, 58)
         assert result.reasons == {"beyond gap <= 500ms": 4, "beyond ttft <= 1s": 3, "cut": 1}
+        assert result.sentence.startswith("8 of 58 streams did not succeed within all limits: 4 beyond gap")
 
     def test_each_alone_would_pass(self, run):
         """What only goodput sees: other streams break other limits."""
