@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from sseproof.reports.words import count_of
 from sseproof.rundir.units import Duration, format_duration, parse_duration
 
 Stop = Literal["faults", "load"]
@@ -90,6 +91,7 @@ class Watch:
         self._began: float | None = None
         self._ended: deque[tuple[float, bool]] = deque()
         self._good = 0
+        self._most = 0
 
     def began(self, at_s: float) -> None:
         """The load has begun; only the first word counts."""
@@ -110,6 +112,18 @@ class Watch:
         while self._ended and self._ended[0][0] <= at_s - length_s:
             self._good -= self._ended.popleft()[1]
         n = len(self._ended)
+        self._most = max(self._most, n)
         if self._began is None or at_s - self._began < length_s or n < self._condition.fewest:
             return None
         return Met(n=n, k=self._good) if self._good < self._condition.below * n else None
+
+    def blind(self) -> str:
+        """That it never had streams enough to be met, whatever they came to: a sentence, empty where it had."""
+        fewest, length = self._condition.fewest, self._condition.length
+        if self._most >= fewest:
+            return ""
+        return (
+            f"abort.when was blind: it waits for {count_of(fewest, 'stream')} that end within {length}, and there were never "
+            f"more than {self._most:,}. Let it watch for longer, or write a smaller number behind it (over "
+            f"{max(1, self._most // 2):,})."
+        )

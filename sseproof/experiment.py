@@ -232,6 +232,10 @@ class _AbortWatch:
         if variant == self._variant:
             self._watch.ended(time.monotonic(), good=good)
 
+    def blind(self) -> str:
+        """That it could not be met, in a sentence; empty where it could."""
+        return self._watch.blind()
+
     def look(self) -> Aborted | None:
         """What is to be put on record, when it is met for the first time; the load has begun."""
         now_s = time.monotonic()
@@ -775,6 +779,8 @@ class Experiment:
                 self._note_lost(masters, workers)
                 if len(self._info.workers_lost) == len(self._sides) * self._plan.workers:
                     return f"Every worker ended early; {LOG_NAME} in the run directory says why."
+        if watch is not None and (blind := watch.blind()):
+            say(blind)
         if problem := _said_problem([*masters, *workers]):
             return problem
         for master in masters:

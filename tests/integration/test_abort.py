@@ -99,3 +99,18 @@ stop = "load"
     assert len(rows(directory, STREAMS)) < 600
     assert verdict.faults[0].acted
     nobody_listens(ports_of(directory))
+
+
+def test_a_condition_that_saw_too_few_streams_is_told(tmp_path):
+    scenario = """
+[load]
+rate = 5
+duration = "2s"
+[abort]
+when = "success < 50% for 1s"
+stop = "load"
+"""
+    (tmp_path / "blind.toml").write_text(LOAD + scenario)
+    done = sseproof("run", "blind.toml", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "abort.when was blind: it waits for 20 streams that end within 1s" in done.stderr

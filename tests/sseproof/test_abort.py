@@ -68,6 +68,21 @@ def test_few_streams_stop_nothing_however_bad_they_are():
     assert watched("success < 50% for 10s over 2", (9, False), (9, False)).look(111) == Met(n=2, k=0)
 
 
+def test_a_condition_that_never_has_streams_enough_says_so():
+    """Nine streams in each 2 s, all bad: who relies on it must hear that it stops nothing."""
+    slow = watched("success < 95% for 2s")
+    for number in range(90):
+        slow.ended(100 + number / 4.5, good=False)
+        assert slow.look(100 + number / 4.5) is None
+    assert slow.blind() == (
+        "abort.when was blind: it waits for 20 streams that end within 2s, and there were never more than 9. Let it watch "
+        "for longer, or write a smaller number behind it (over 4)."
+    )
+    enough = watched("success < 95% for 2s", *[(1 + number / 100, True) for number in range(FEWEST)])
+    assert enough.look(102) is None
+    assert enough.blind() == ""
+
+
 def test_it_has_to_be_bad_for_as_long_as_was_said():
     watch = watched("success < 50% for 10s over 10", *((each - 8, good) for each, good in BAD))
     assert watch.look(109.9) is None, "the load has not lasted that long"
