@@ -216,7 +216,8 @@ class _Examination:
         try:
             endpoint = parse_url(full)
         except UsageError:
-            raise UsageError(f"{option} wants `direct` or http://HOST:PORT.") from None
+            direct = "`direct` or " if option == "--via" else ""
+            raise UsageError(f"{option} wants {direct}http://HOST:PORT.") from None
         if endpoint.scheme != "http":
             raise UsageError(f"{option}: a proxy is spoken to by http://, not {endpoint.scheme}://.")
         user = user_information(full)

@@ -670,7 +670,6 @@ def check(url: str | None, **options: Any) -> int:
       sseproof check https://api.example.com --as openai --model small-1 --header "Authorization: env:TOKEN"
       sseproof check --from checks/20261127T140305-218-chat.example.com.json
 
-    \b
     Exit codes: 0 nothing fails, 1 a check fails, 2 none fails but an essential one (H01, H02, W01, B01, B02, D02) is
     unknown, 64 bad usage or input, 70 the suite itself broke.
     """

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from sseproof.loadtests.dialects import Plain
 from sseproof.reports.endpoint.beat import Beat, beat_of, steadiness
-from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
+from sseproof.reports.endpoint.case import NO_STREAM, UNREAD, Case, Check
 from sseproof.reports.endpoint.model import (
     WORST_FIRST,
     Outcome,
@@ -268,6 +268,8 @@ def _stream(case: Case) -> Outcome | None:
     seen = case.main
     if not seen.readable:
         return not_applicable(NO_STREAM)
+    if seen.damaged and not seen.body:
+        return not_applicable(UNREAD)
     if seen.decoded.problem:
         return unknown(f"The body can't be read whole: {seen.decoded.problem}.", "Offer identity only.")
     if not seen.stamped and any(burst.void for burst in seen.bursts):

@@ -11,6 +11,7 @@ from sseproof.reports.endpoint.spoken import Spoken, spoken
 from sseproof.rundir.capture import Capture, Probed, ProbeName
 
 NO_STREAM = "no event stream came"
+UNREAD = "nobody can read the body (H07)"
 
 
 class Case:

@@ -11,7 +11,7 @@ import msgspec
 
 from sseproof.loadtests.dialects import TERMINAL_DATA, TERMINAL_TYPES
 from sseproof.loadtests.sse import Defect, DefectKind, Message
-from sseproof.reports.endpoint.case import NO_STREAM, Case, Check
+from sseproof.reports.endpoint.case import NO_STREAM, UNREAD, Case, Check
 from sseproof.reports.endpoint.lines import Block, Field
 from sseproof.reports.endpoint.model import (
     Evidence,
@@ -76,6 +76,8 @@ def _of(seen: Seen, *kinds: DefectKind) -> list[Defect]:
 def _stream(case: Case) -> Outcome | None:
     if not case.main.readable:
         return not_applicable(NO_STREAM)
+    if case.main.damaged and not case.main.body:
+        return not_applicable(UNREAD)
     if case.main.decoded.problem and not case.main.body:
         return unknown(f"The body can't be read: {case.main.decoded.problem}.", "Offer identity only.")
     return None

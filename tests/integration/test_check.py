@@ -745,6 +745,14 @@ def test_a_mistake_is_named_before_the_first_connection(name: str) -> None:
         assert not server.connections
 
 
+def test_direct_is_offered_to_ways_alone() -> None:
+    """--proxy direct would look for a proxy of that name."""
+    for option, offered in ({"via": ["ftp://proxy"]}, True), ({"proxy": "ftp://proxy"}, False):
+        with pytest.raises(UsageError) as refused:
+            looked("http://127.0.0.1:9/", **option)
+        assert ("`direct`" in str(refused.value)) == offered
+
+
 MISTAKEN_OPTIONS = {
     "no check has this id": ("--only", "H01,Q7"),
     "leave no check over": ("--only", "H", "--skip", "H"),

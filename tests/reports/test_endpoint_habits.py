@@ -96,6 +96,12 @@ def test_a_mistake_of_the_head_is_called_by_its_name(start: bytes, check: str, s
     assert sentence in told.sentence
 
 
+def test_a_body_that_nobody_can_read_is_said_once() -> None:
+    report = judged(probed(JSON, start=head(content_encoding="gzip")), terminal=None)
+    assert {each.id for each in report.findings if each.verdict in {"fail", "unknown"}} == {"H07"}
+    assert report.exit_code == 1
+
+
 def test_the_same_type_twice_is_borne_by_some() -> None:
     for value in (
         "text/event-stream, text/event-stream",
