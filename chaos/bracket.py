@@ -5,7 +5,7 @@ Rules (design.md decision 9):
 - It outlives whoever started it by exactly one thing: when its standard input ends, for whatever reason, what was done is
   undone. It is not tied to the death of its parent in any other way.
 - `undo` runs once for each `do` that was started, however that ended; it runs on every end but a SIGKILL of this process.
-- A word `env:NAME` stands for the value of that variable, so that a plan on disk holds no secret.
+- `env:NAME` as a word, or `{env:NAME}` in one, stands for the value of that variable, so that a plan on disk holds no secret.
 
 It reads a line with the `Settings`, then words, one a line: `begin`, `undo`, and again. It says, one line each: `did CODE REASON`,
 `over` when `done_when` came true or the longest time has passed, `undone CODE REASON`. With nothing begun it just ends.
@@ -25,7 +25,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from sseproof.rundir.errors import UsageError
 from sseproof.rundir.text import Redactor, printable
+from sseproof.rundir.variables import env_names, resolve_env
 
 POLL_S: Final = 0.2
 """From one question whether it is over to the next, and at most so late is a word from our owner heard."""
@@ -95,7 +97,7 @@ def main() -> None:
         return
     settings = msgspec.json.decode(first, type=Settings)
     words = (*settings.do, *settings.undo, *settings.done_when)
-    named = [os.environ.get(word.removeprefix("env:"), "") for word in words if word.startswith("env:")]
+    named = [os.environ.get(name, "") for word in words for name in env_names(word)]
     redact = Redactor([*settings.secrets, *named])
     while True:
         while (word := owner.word(POLL_S)) is None:
@@ -130,7 +132,7 @@ def _run(words: Sequence[str], limit_s: float, redact: Redactor, owner: _Owner |
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
-                [_value(word) for word in words],
+                [resolve_env(word, os.environ)[0] for word in words],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
@@ -138,8 +140,8 @@ def _run(words: Sequence[str], limit_s: float, redact: Redactor, owner: _Owner |
             )
         except OSError as error:
             return Done(NO_CODE, f"{words[0]}: {error.strerror}")
-        except KeyError as error:
-            return Done(NO_CODE, f"the variable {error.args[0]} is not set")
+        except UsageError as error:
+            return Done(NO_CODE, str(error))
         deadline = time.monotonic() + limit_s
         code: int | None = None
         while code is None and time.monotonic() < deadline and not (owner is not None and owner.gone):
@@ -172,10 +174,6 @@ def _is_empty() -> bool:
 
     waiting = struct.unpack("i", fcntl.ioctl(0, termios.FIONREAD, b"\0\0\0\0"))
     return bool(waiting[0] == 0)
-
-
-def _value(word: str) -> str:
-    return os.environ[word.removeprefix("env:")] if word.startswith("env:") else word
 
 
 def _say(what: str, done: Done) -> None:

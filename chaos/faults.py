@@ -397,7 +397,7 @@ class ServerRestart(Struct, frozen=True, kw_only=True, tag_field="kind", tag="se
 class Command(Struct, frozen=True, kw_only=True, tag_field="kind", tag="command"):
     """From `after_ms` of load on something is done by a command, for `max_ms` at most, and undone by another.
 
-    Words in a list, run without a shell; a word `env:NAME` is looked up when it runs. It is over when `done_when` ends
+    Words in a list, run without a shell; `env:NAME` as a word or `{env:NAME}` in one is looked up when it runs. It is over when `done_when` ends
     with 0, asked five times a second. With `every` and `times` it is done again, from one begin to the next. `shows` says what streams show of it: connections that break, or a silence. What
     a command does nobody can keep from a part of the streams, so all of them meet it.
     """

@@ -22,7 +22,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, Final, Self
 
-from sseproof.rundir.errors import RigError, UsageError
+from sseproof.rundir.errors import RigError
 from sseproof.rundir.text import printable
 
 LOOPBACK: Final = "127.0.0.1"
@@ -60,12 +60,12 @@ class PortLease:
 
     @classmethod
     def of(cls, ports: Sequence[int], host: str = LOOPBACK) -> Self:
-        """These ports of an address of this machine. Raises UsageError naming the one that can't be had."""
+        """These ports of an address of this machine. Raises RigError naming the one that can't be had."""
         lease = cls(0)
         for port in ports:
             if (problem := lease._try(port, host, leftovers=True)) is not None:
                 lease.close()
-                raise UsageError(
+                raise RigError(
                     f"Port {port} of {host} can't be had ({problem}): end what listens there, or take another."
                 )
         return lease

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from sseproof.loadtests.request import DEFAULT_PORTS, ENV_PART
+from sseproof.loadtests.request import DEFAULT_PORTS
 from sseproof.loadtests.settings import Client, Load, PreflightRequest, Target, Timeouts, adopted
 from sseproof.rundir.clock import now_ns
 from sseproof.rundir.errors import UsageError
@@ -23,6 +23,7 @@ from sseproof.rundir.rows import GAP_GRID_NS, AddressPlan, Plan, PreflightResult
 from sseproof.rundir.seeds import new_seed
 from sseproof.rundir.text import SECRET_QUERY, printable
 from sseproof.rundir.units import encode_hook, to_raw
+from sseproof.rundir.variables import ENV_PART
 
 SEED_VARIABLE: Final = "SSEPROOF_SEED"
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})

@@ -47,7 +47,6 @@ from sseproof.loadtests.request import (
     checked_headers,
     parse_url,
     redirected,
-    resolve_env,
     secret_query_values,
     secret_values,
     user_information,
@@ -58,6 +57,7 @@ from sseproof.rundir.capture import NOT_FOLLOWED, Asked, Capture, Probed, ProbeN
 from sseproof.rundir.errors import UsageError
 from sseproof.rundir.machine import version_of
 from sseproof.rundir.text import SECRET_QUERY, Redactor, printable
+from sseproof.rundir.variables import resolve_env
 
 REQUESTS_LIMIT: Final = 12
 TIME_LIMIT_S: Final = 120.0

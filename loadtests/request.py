@@ -5,7 +5,7 @@ Pure rules, with their numbers in sse.md 1.3:
 - `Accept`, `Cache-Control` and `Accept-Encoding: identity` are sent unless the user says otherwise (C01, C02).
 - Redirects 301, 302, 303, 307, 308 (C10): 303 becomes GET, so do 301 and 302 of a POST (RFC 9110 15.4); another origin
   gets no Authorization, no Cookie and no header the user called secret (C13); no Location is an error (C11).
-- Values written `env:NAME` are looked up here and nowhere else; whoever shows a text masks what was found.
+- Values written `env:NAME` are looked up when a request is made ready; whoever shows a text masks what was found.
 """
 
 import base64
@@ -27,8 +27,6 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_LIMIT: Final = 10
 """Browsers stop at 20; nobody means more than a few (C12)."""
 
-ENV_PART: Final = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
-_WHOLE_ENV: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE_REFUSED: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=~-._"
@@ -89,27 +87,6 @@ class Request(Struct, frozen=True):
         """The request with this header in place of any of the same name."""
         kept = tuple(pair for pair in self.headers if pair[0].lower() != name.lower())
         return replace(self, headers=(*kept, (name, value)))
-
-
-def resolve_env(text: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The text with `env:NAME` (whole) or every `{env:NAME}` replaced, and the values that were put in.
-
-    Raises UsageError, naming the variable, when it is not set.
-    """
-    found: list[str] = []
-
-    def value(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in environ:
-            raise UsageError(
-                f"The environment variable {name} is not set, the target needs it: export {name}=…"
-            )
-        found.append(environ[name])
-        return environ[name]
-
-    whole = _WHOLE_ENV.fullmatch(text.strip())
-    resolved = value(whole) if whole else ENV_PART.sub(value, text)
-    return resolved, found
 
 
 def parse_url(url: str) -> Endpoint:

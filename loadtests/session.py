@@ -33,7 +33,6 @@ from sseproof.loadtests.request import (
     build_request,
     checked_headers,
     parse_url,
-    resolve_env,
     secret_query_values,
     secret_values,
     user_information,
@@ -58,6 +57,7 @@ from sseproof.rundir.rows import (
     StreamRecord,
 )
 from sseproof.rundir.text import Redactor, printable
+from sseproof.rundir.variables import resolve_env
 
 SAMPLING_NS: Final = 1_000_000
 """For so long at a time staleness is taken, and for as long others have their turn: of a stream with reads that wait it

@@ -97,6 +97,7 @@ from sseproof.rundir.rows import (
 from sseproof.rundir.seeds import new_seed, with_seed
 from sseproof.rundir.text import Redactor, inert, printable
 from sseproof.rundir.units import encode_hook, parse_duration, to_raw
+from sseproof.rundir.variables import env_names, resolve_env
 from sseproof.scenario import (
     ENV_PREFIX,
     SECRET_PREFIX,
@@ -104,7 +105,6 @@ from sseproof.scenario import (
     Resolved,
     Variant,
     bind_address,
-    env_names,
 )
 from sseproof.servers import OwnServer
 from sseproof.until import LookWatch
@@ -897,8 +897,6 @@ class Experiment:
 
     def _witness_rows(self, side: Side) -> list[WitnessRow]:
         """What the server says of this run's streams, to whom they belong where it asks for a login."""
-        from sseproof.loadtests.request import resolve_env
-
         assert side.seen.witness_path is not None
         target = side.variant.target
         clear = urlsplit(target.url).scheme == "http"  # what goes over TLS must not be sent without

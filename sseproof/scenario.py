@@ -46,6 +46,7 @@ from sseproof.rundir.errors import UsageError
 from sseproof.rundir.rows import FaultSide, LookPlan, PhasePlan
 from sseproof.rundir.text import SECRET_HEADERS, SECRET_QUERY, printable
 from sseproof.rundir.units import Duration, decode_hook, encode_hook
+from sseproof.rundir.variables import env_names
 
 OnUnknown = Literal["fail", "warn"]
 
@@ -57,8 +58,6 @@ SECRET_PREFIX: Final = "SSEPROOF_SECRET_"  # noqa: S105  # a variable's name
 
 _WRITTEN_PASSWORD: Final = re.compile(r"((?:\{env:\w+\}|[^:{])*):([^{]+)")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_ENV_WHOLE: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
-_ENV_PART: Final = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEFAULT_DURATION: Final = Duration(30_000_000_000)
 MOST_WORKERS: Final = 256
@@ -1089,12 +1088,6 @@ def split_url(url: str, refuse: Any) -> Any:
     if re.search(r"[\s\x00-\x1f]", url):
         raise refuse("target.url", "holds white space or control characters; percent-encode them.")
     return parts
-
-
-def env_names(value: str) -> list[str]:
-    """The variables a value refers to: `env:NAME` as a whole, `{env:NAME}` as parts."""
-    whole = _ENV_WHOLE.fullmatch(value)
-    return [whole[1]] if whole else _ENV_PART.findall(value)
 
 
 def _move_secrets(target: Target, secrets: Secrets) -> None:

@@ -134,10 +134,16 @@ def test_an_undoing_that_fails_is_told(tmp_path: Path) -> None:
 def test_a_variable_is_looked_up_when_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSEPROOF_TEST_TOKEN", "s3cret")
     path = tmp_path / "told"
-    do = ("/bin/sh", "-c", f'echo "$0" >> {path}', "env:SSEPROOF_TEST_TOKEN")
+    do = (
+        "/bin/sh",
+        "-c",
+        f'echo "$0 $1" >> {path}',
+        "env:SSEPROOF_TEST_TOKEN",
+        "key={env:SSEPROOF_TEST_TOKEN}",
+    )
     with bracket(path, do=do, undo=()) as command:
         command.take_away()
-    assert told(path) == ["s3cret"]
+    assert told(path) == ["s3cret", "key=s3cret"]
 
 
 def test_why_it_failed_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +156,7 @@ def test_why_it_failed_holds_no_secret(tmp_path: Path, monkeypatch: pytest.Monke
         "/bin/sh",
         "-c",
         "echo $0 $0 $SSEPROOF_TEST_OTHER no such pod >&2; exit 3",
-        "env:SSEPROOF_TEST_TOKEN",
+        "key={env:SSEPROOF_TEST_TOKEN}",
     )
     fault = Command(do=do, undo=do, after_ms=0, max_ms=20_000, shows="breaks")
     command = CommandBracket(fault, say=said.append, environ=os.environ, secrets=[other])

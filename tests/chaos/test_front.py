@@ -10,7 +10,7 @@ import pytest
 
 from sseproof.chaos.front import WAITING_BYTES, Front
 from sseproof.chaos.processes import PortLease
-from sseproof.rundir.errors import UsageError
+from sseproof.rundir.errors import RigError
 from sseproof.rundir.groups import GroupRule, GroupShare, group_of
 from sseproof.rundir.rows import AddressPlan
 from tests.chaos.wire import REQUEST, Upstream, at_once, connect, fetch, listen_to
@@ -190,5 +190,5 @@ def test_nobody_behind_is_a_reset_at_once(port: int) -> None:
 def test_a_port_that_somebody_has_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        with pytest.raises(UsageError, match=rf"Port {number} of 127\.0\.0\.1 can't be had"):
+        with pytest.raises(RigError, match=rf"Port {number} of 127\.0\.0\.1 can't be had"):
             one(number, 1)

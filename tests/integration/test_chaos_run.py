@@ -394,7 +394,7 @@ def test_a_port_that_somebody_has_is_named(tmp_path: Path, service: Upstream) ->
         port = taken.getsockname()[1]
         options = ("--upstream", service.place, "--listen", str(port))
         done = sseproof("chaos", "run", "plan.toml", *options, cwd=tmp_path)
-    assert done.returncode == 64
+    assert done.returncode == 70
     assert f"Port {port}" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
