@@ -38,6 +38,9 @@ Nothing is judged by what the injector was told: a toxic can stand on a proxy th
 - in a browser a page is told of no byte, and of whole events alone: of a cut by bytes or time, and of closed connections, it
   shows that a connection of the stream broke, or none got through, in half of the streams more than in the clean group.
 
+A fault that is set and healed by calls stood from the answer of the one to the sending of the other. What passes while a call
+is on its way, which on a busy machine is long, is no sign against it, and it is asked for no longer effect than it stood.
+
 What takes time is held against the clean group at both ends of its brackets (design.md decision 4): it acted where enough
 streams show it by the least that their waits, silences and ends can have lasted, and by more than the clean group's with
 all that our own processes waited for a core meanwhile: our Toxiproxy shares the machine with the generator. It did not act
@@ -620,7 +623,7 @@ class _Look:
         Those count that were open for at least half of the window.
         """
         silent = possible = there = 0
-        for since, healed in self._windows():
+        for (_, healed), (since, _) in zip(self._windows(), self._stood(), strict=True):
             for each in self._across_clocks(records):
                 half_ns = (healed - since) // 2
                 first, last = max(each.started.ns, since), min(each.ended.ns, healed)
@@ -659,7 +662,8 @@ class _Look:
     def _stall(self, fault: Stall) -> Evidence:
         windows = self._windows()
         there = [record for record in self._mine if any(self._open_in(record, window) for window in windows)]
-        return self._held_still(there, self._others, "that were open then", fault.duration_ms * MS)
+        lasted_ns = min([fault.duration_ms * MS, *(until - since for since, until in self._stood())])
+        return self._held_still(there, self._others, "that were open then", lasted_ns)
 
     def _refused(self) -> Evidence:
         mine, clean = self._across_clocks(self._mine), self._across_clocks(self._others)
@@ -684,12 +688,12 @@ class _Look:
         tried = [
             each
             for each in attempts
-            if any(since + SWITCH_SLACK_NS < each.started.lo_ns < until for since, until in self._absences())
+            if any(since + SWITCH_SLACK_NS < each.started.lo_ns < until for since, until in self._stood())
         ]
         empty = sum(each.received_bytes == 0 for each in tried)
         heard = sum(
             since + SWITCH_SLACK_NS < instant.lo_ns and instant.hi_ns < until
-            for since, until in self._absences()
+            for since, until in self._stood()
             for each in attempts
             for instant in (each.first_event, each.last_event)
             if instant is not None
@@ -706,14 +710,14 @@ class _Look:
     def _drained(self) -> Evidence:
         """There is no clean group: who is sent away before his answer's end, and who gets none meanwhile, shows it."""
         lived = ended = sent_away = tried = refused = 0
-        for (since, healed), (_, until) in zip(self._windows(), self._absences(), strict=True):
+        for (since, healed), (stands, falls) in zip(self._windows(), self._stood(), strict=True):
             for each in self._across_clocks(self._mine):
                 if each.connected is not None and each.connected.hi_ns < since <= each.ended.lo_ns:
                     lived += 1
                     in_time = each.ended.lo_ns <= healed + SWITCH_SLACK_NS
                     ended += in_time
                     sent_away += in_time and each.end in _SENT_AWAY
-                elif since + SWITCH_SLACK_NS < each.started.lo_ns < until:
+                elif stands + SWITCH_SLACK_NS < each.started.lo_ns < falls:
                     tried += 1
                     refused += each.events == 0
         return self._made(
@@ -753,7 +757,7 @@ class _Look:
             return self._made(
                 None, 0, 0, "can't be told from the service's own doing: no stream ran at another time."
             )
-        lasted_ns = min((healed - since for since, healed in windows), default=0)
+        lasted_ns = min((until - since for since, until in self._stood()), default=0)
         return self._held_still(there, others, "that were open then", lasted_ns)
 
     def _turned_away(self, attempts: Sequence[Attempt]) -> tuple[int, int]:
@@ -853,26 +857,18 @@ class _Look:
         On a busy machine a call, which is one a proxy, lasts longer than the connections that begin meanwhile.
         """
         answered: dict[int | None, int] = {}
-        healed: dict[int | None, int] = {}
         for row in self._rows:
             if row.step == "applied" and row.ok is not False and row.kind != NO_FAULT:
-                answered.setdefault(
-                    row.window, row.at_ns if row.call_answered_ns is None else row.call_answered_ns
-                )
-            elif row.step == "healed" and row.call_answered_ns is not None:
-                healed.setdefault(row.window, row.at_ns if row.call_sent_ns is None else row.call_sent_ns)
-        return [(since, healed.get(number, 1 << 63)) for number, since in answered.items()]
+                since = row.at_ns if row.call_answered_ns is None else row.call_answered_ns
+                answered.setdefault(row.window, since)
+        return [
+            (since, window.heal_sent_ns or window.healed_ns or 1 << 63)
+            for since, window in zip(answered.values(), fault_windows(self._rows), strict=True)
+        ]
 
     def _windows(self) -> list[tuple[int, int]]:
         """From the call that applied the fault to the answer of the one that healed it."""
         return [(window.since_ns, window.healed_ns or 1 << 63) for window in fault_windows(self._rows)]
-
-    def _absences(self) -> list[tuple[int, int]]:
-        """From the call that applied the fault to the one that healed it: in this time it certainly stood."""
-        return [
-            (window.since_ns, window.heal_sent_ns or window.healed_ns or 1 << 63)
-            for window in fault_windows(self._rows)
-        ]
 
 
 _BROKEN: Final = frozenset(
