@@ -36,15 +36,19 @@ from tests.integration.suite import (
 ROOT = Path(__file__).resolve().parents[2]
 MS = 1_000_000
 STREAMS_A_GROUP = 4
-NEAR_MS = 100
-"""What a length may differ from the one that was asked for, in the best of the group's streams."""
+NEAR_MS = 50
+"""What a length may differ from the one that was asked for, in the best of the group's streams, beyond what a stream without
+a fault was silent for."""
+ANSWERED_MS = 200
+"""The same of a wait for an answer. Four streams wait for theirs in the same moment: 30 to 250 ms longer with 15 processes on two
+cores."""
 CALLED_MS = 250
 """What the two calls of a window may lie nearer or farther apart than planned. Before the first is sent its intent is
 synced to the disk, and the second waits for its turn among the calls of all faults, and for a core: 2 ms on a quiet machine."""
 EARLY_MS, LATE_MS = 20, 300
 """Within it a time counts as the one that was asked for, in the documents' words: events come every 20 ms."""
 
-pytestmark = [pytest.mark.integration, pytest.mark.alone]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(240)]
 
 SERVER = """
 [server]
@@ -309,6 +313,11 @@ def silence(run: Run, group: str) -> int:
     return min(longest_silence(record) for record in run.streams[group])
 
 
+def usual(run: Run) -> int:
+    """The longest silence of a stream without a fault: what the machine itself made of one, however busy it was."""
+    return max(longest_silence(record) for record in run.streams["clean"])
+
+
 def rates(run: Run, group: str) -> list[float]:
     """Bytes a second from sending to the end."""
     return [each.received_bytes * 1e9 / (each.ended.ns - each.sent.ns) for each in run.firsts(group)]
@@ -433,15 +442,14 @@ def test_lengths_are_those_that_were_asked_for(everything: Run, closing: Run) ->
         for row in everything.faults
         if (row.group, row.step, row.window) == ("stall", "healed", 1)
     )
-    assert abs(silence(everything, "stall") - (held_ns - stall.since_ns)) < NEAR_MS * MS
+    most = usual(everything) + NEAR_MS * MS
+    assert abs(silence(everything, "stall") - (held_ns - stall.since_ns)) < most
     assert abs(held_ns - stall.since_ns - 1_500 * MS) < CALLED_MS * MS
-    assert 0 <= silence(everything, "stall-events") - 1_600 * MS < NEAR_MS * MS
-    usual = max(
-        waits(everything, "clean")
-    )  # all start at once: what an answer takes on a busy machine without a fault
-    assert -MS <= min(waits(everything, "latency")) - 1_000 * MS < usual + NEAR_MS * MS
-    assert -MS <= min(waits(everything, "slow-first-byte")) - 1_200 * MS < usual + NEAR_MS * MS
+    assert 0 <= silence(everything, "stall-events") - 1_600 * MS < most
+    answered = usual(everything) + ANSWERED_MS * MS
+    assert -MS <= min(waits(everything, "latency")) - 1_000 * MS < answered
+    assert -MS <= min(waits(everything, "slow-first-byte")) - 1_200 * MS < answered
     lasted = min(each.ended.ns - each.started.ns for each in everything.firsts("cut-time"))
-    assert 0 <= lasted - 500 * MS < usual + NEAR_MS * MS
+    assert 0 <= lasted - 500 * MS < most
     late = min(each.ended.ns - each.last_event.ns for each in closing.firsts("slow-close"))
-    assert 0 <= late - 700 * MS < NEAR_MS * MS
+    assert 0 <= late - 700 * MS < usual(closing) + NEAR_MS * MS
