@@ -431,8 +431,7 @@ IN_FAULT = '[[fault]]\nname = "away"\nkind = "refused"\nphase = "fault"\n'
 
 
 def test_a_plan_has_phases_too_and_ends_with_the_last(tmp_path: Path, service: Upstream) -> None:
-    phases = PHASES.replace('fault = "400ms"', 'fault = "1s"')
-    with Running(tmp_path, service.place, phases + IN_FAULT, "--json") as chaos:
+    with Running(tmp_path, service.place, PHASES + IN_FAULT, "--json") as chaos:
         chaos.until("phase fault begins")
         chaos.until("away: refused acts")
         chaos.until("phase recovery begins")
@@ -449,7 +448,7 @@ def test_a_plan_has_phases_too_and_ends_with_the_last(tmp_path: Path, service: U
     (applied,) = (row for row in answered["journal"] if row["step"] == "applied" and row.get("window"))
     (healed,) = (row for row in answered["journal"] if row["step"] == "healed" and row.get("window"))
     lasted_ms = (healed["call_sent_ns"] - applied["call_sent_ns"]) / 1e6
-    assert 500 < lasted_ms < 3_000, "the phase, though a busy machine makes either call late"
+    assert 390 < lasted_ms < 2_400, "it is healed so long after it was set, or later"
 
 
 @pytest.mark.parametrize(
