@@ -350,13 +350,31 @@ class Injector:
                 try:
                     if one.begins:
                         sent_s = self._begin_window(one.position, window)
-                        heapq.heappush(due, _Due(sent_s + window.duration_ms / 1000, False, one.position))
+                        healed_s = sent_s + window.duration_ms / 1000
+                        due = self._none_within(due, window, healed_s)
+                        heapq.heappush(due, _Due(healed_s, False, one.position))
                     else:
                         self._heal_window(one.position, window)
                 except (
                     RigError
                 ):  # told by `check`; healing has been done by ending the server, or is left to `heal`
                     return
+
+    def _none_within(self, due: Sequence[_Due], window: Window, healed_s: float) -> list[_Due]:
+        """The timetable, the later windows of this one's group put off until half of the pause before them has passed.
+
+        One that begins late, on a busy machine, would last into the next one, which its healing then ended.
+        """
+        ends_ms = window.start_ms + window.duration_ms
+        later = []
+        for each in due:
+            other = self._plan.windows[each.position]
+            if each.begins and other.group == window.group:
+                pause_s = (other.start_ms - ends_ms) / 1000
+                each = msgspec.structs.replace(each, at_s=max(each.at_s, healed_s + pause_s / 2))  # noqa: PLW2901
+            later.append(each)
+        heapq.heapify(later)
+        return later
 
     def _may_be_over(self) -> bool:
         """Whether what is open now is no link of ours: then it is the only window, and ends by itself, too."""

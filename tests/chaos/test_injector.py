@@ -274,6 +274,29 @@ def test_a_fault_repeats(server: Server, lease: PortLease, tmp_path: Path) -> No
     assert [abs((b - a) / 1e6 - 600) < 300 for a, b in itertools.pairwise(begun)] == [True, True]
 
 
+def test_a_time_that_begins_late_is_over_before_the_next_one_begins(
+    server: Server, lease: PortLease, tmp_path: Path
+) -> None:
+    """The timer thread gets its turn when both should have begun."""
+    table = {"kind": "refused", "after": "50ms", "duration": "200ms", "every": "400ms", "times": 2}
+    with Upstream(at_once(answer(1))) as upstream:
+        plan = one_group(table, upstream.place, lease)
+        with injecting(plan, server, tmp_path) as injector:
+            with injector._lock:
+                injector.begin()
+                threading.Event().wait(0.6)
+            await_row(tmp_path, "verified", 2)
+    order = [(row.step, row.window) for row in rows(tmp_path) if row.window]
+    assert [each for each in order if each[0] in {"applied", "healed"}] == [
+        *[("applied", 1), ("healed", 1), ("applied", 2), ("healed", 2)]
+    ]
+    lasted = [
+        row_of(tmp_path, "healed", number).call_sent_ns - row_of(tmp_path, "applied", number).call_sent_ns
+        for number in (1, 2)
+    ]
+    assert min(lasted) >= 190e6
+
+
 # --- healing ---
 
 
