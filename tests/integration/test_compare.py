@@ -15,7 +15,7 @@ from tests.integration.suite import directory_of, served, sseproof, started, ver
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 SHORT = "events=4&interval_ms=5"
-LOAD = ("--streams", "160", "--users", "40", "--claim", "success >= 98%", "--claim", "ttft p95 <= 1s")
+LOAD = ("--streams", "160", "--users", "20", "--claim", "success >= 98%", "--claim", "ttft p95 <= 1s")
 
 
 def loaded(cwd: Path, url: str) -> Path:
