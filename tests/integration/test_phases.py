@@ -25,7 +25,7 @@ THREE = """
 [phases]
 baseline = "2s"
 fault = "2s"
-recovery = "2s"
+recovery = "3s"
 """
 NEVER = '[abort]\nwhen = "success < 1% for 5s over 5"\n'
 AWAY = '[[fault]]\nkind = "refused"\nshare = "100%"\nphase = "fault"\n'
