@@ -103,6 +103,8 @@ from sseproof.rundir.rows import (
 MS: Final = 1_000_000
 ENOUGH_OF_A_STALL: Final = 0.9
 """What was under way in buffers when the link stalled still arrives in its first moments."""
+ENOUGH_OF_A_DELAY: Final = 0.9
+"""It is kept to the millisecond, so that a bracket of a few around it would leave every one of them open."""
 CHANCE: Final = 0.2
 """Of a group's occasions: one in ten lies above nine tenths of the clean group by chance, twice as many do not."""
 USUAL: Final = 0.9
@@ -210,13 +212,20 @@ class _Length(NamedTuple):
 class _Asked:
     """How long something has to have lasted to show a fault: so long, and longer than in the clean group."""
 
-    def __init__(self, clean: Sequence[_Length], least_ns: float, share: float = USUAL) -> None:
-        self._least_ns = least_ns
+    def __init__(
+        self, clean: Sequence[_Length], least_ns: float, share: float = USUAL, at_least: float = 1.0
+    ) -> None:
+        """`at_least` is the part of that time that it must have lasted for certain, where its bracket holds the whole."""
+        self._least_ns, self._certain_ns = least_ns, at_least * least_ns
         self._usual_ns, self._usual_at_least_ns = _usual(_highs(clean), share), _usual(_lows(clean), share)
         self.wanted_ns = max(least_ns, self._usual_ns)
 
     def is_longer(self, length: _Length | None) -> bool:
-        return length is not None and length.lo_ns >= max(self._least_ns, self._usual_ns + length.waited_ns)
+        return (
+            length is not None
+            and length.hi_ns >= self._least_ns
+            and length.lo_ns >= max(self._certain_ns, self._usual_ns + length.waited_ns)
+        )
 
     def may_be_longer(self, length: _Length | None) -> bool:
         return length is not None and length.hi_ns >= max(self._least_ns, self._usual_at_least_ns)
@@ -505,7 +514,7 @@ class _Look:
 
     def _longer(self, mine: Sequence[_Length], clean: Sequence[_Length], least_ns: float) -> tuple[int, int]:
         """How many are at least that long and longer than the clean group's for certain; and how many may be."""
-        asked = _Asked(clean, least_ns)
+        asked = _Asked(clean, least_ns, at_least=ENOUGH_OF_A_DELAY)
         return sum(map(asked.is_longer, mine)), sum(map(asked.may_be_longer, mine))
 
     def _held(self, certain: int, possible: int, of: int, words: str) -> Evidence:

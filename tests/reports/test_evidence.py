@@ -406,6 +406,9 @@ def queued(wait_ms: int, in_proxy_ms: int):
         (PAUSE, [silent(950, 1_100)] * 5 + EARLIER, applied("command"), True),
         (SLOW, [waited(50, 900)] * 10, [], None),
         (SLOW, [waited(601, 900)] * 10, [], True),
+        (SLOW, [waited(597, 603)] * 10, [], True),
+        (SLOW, [waited(530, 603)] * 10, [], None),
+        (SLOW, [waited(590, 599)] * 10, [], False),
         (SLOW, [waited(50, 590)] * 10, [], False),
         (LATE, [waited(50, 900)] * 10, [], None),
         (LATE, [queued(900, 850)] * 10, [], None),
@@ -423,6 +426,7 @@ def queued(wait_ms: int, in_proxy_ms: int):
         (HOLE, [heard_late(2_150, 2_900)] * 10, applied("black-hole"), False),
         (SLOW_CLOSE, [late_close(20, 900)] * 10, [], None),
         (SLOW_CLOSE, [late_close(705, 900)] * 10, [], True),
+        (SLOW_CLOSE, [late_close(697, 703)] * 10, [], True),
         (SLOW_CLOSE, [late_close(20, 690)] * 10, [], False),
     ],
 )
