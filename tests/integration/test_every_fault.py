@@ -40,8 +40,8 @@ NEAR_MS = 50
 """What a length may differ from the one that was asked for, in the best of the group's streams, beyond what a stream without
 a fault was silent for."""
 ANSWERED_MS = 200
-"""The same of a wait for an answer. Four streams wait for theirs in the same moment: 30 to 250 ms longer with 15 processes on two
-cores."""
+"""The same of a wait for an answer. Four streams wait for theirs in the same moment: 30 to 250 ms longer on two cores at a load
+average of 15."""
 CALLED_MS = 250
 """What the two calls of a window may lie nearer or farther apart than planned. Before the first is sent its intent is
 synced to the disk, and the second waits for its turn among the calls of all faults, and for a core: 2 ms on a quiet machine."""
