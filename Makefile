@@ -19,7 +19,7 @@ SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 .DEFAULT_GOAL := help
 # Where it is set, each of the hundreds of processes of a test run would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo demo-flask venv test soak test-all-pythons check check-real check-buffering bench picture lock clean
+.PHONY: help demo demo-flask venv test soak test-all-pythons check check-real check-buffering check-browsers bench picture lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,13 @@ check-real: venv ## Hold `sseproof check` against real services (Starlette, Node
 
 check-buffering: venv ## Calibrate how `sseproof check` tells buffering, through real hops and relays (five minutes)
 	$(VENV)/bin/python bench/buffering.py $(ARGS)
+
+CAREFUL := in variant chromium-sseconsumer
+check-browsers: venv ## Claim that 100 of 100 answers are exact in a real Chromium, cut three times each, back within 1 s (five minutes)
+	$(VENV)/bin/sseproof browsers --browser chromium --client sseconsumer --client eventsource --answers 100 --seed 9 \
+	    --claim "success = 100% $(CAREFUL) over 100" --claim "utf8 = 100% $(CAREFUL) over 100" \
+	    --claim "lost = 0 $(CAREFUL) over 100" --claim "doubled = 0 $(CAREFUL) over 100" \
+	    --claim "reconnect p99 < 1s $(CAREFUL)" $(ARGS)
 
 bench: venv ## Measure parser, generator and server against their peers, saturation, memory, streams held, judging (nine minutes)
 	$(VENV)/bin/python bench/run.py --json bench-results.json

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -405,6 +406,24 @@ def test_a_dry_run_opens_nothing(
     assert invoke(["browsers", "--dry-run"]) == 0
     assert "success = 100%" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_make_claims_of_100_answers_could_be_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = subprocess.run(
+        ["make", "--no-print-directory", "-n", "check-browsers"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    command = shlex.split(told.stdout.replace("\\\n", " ").splitlines()[-1])
+    monkeypatch.chdir(tmp_path)
+    assert invoke([*command[1:], "--dry-run", "--json"]) == 0
+    needed = [each["plan"]["needed_n"] for each in json.loads(capsys.readouterr().out)["claims"]]
+    assert needed[:-1] == [100] * 4
+    assert 0.95 * CUTS * 100 < needed[-1] <= CUTS * 100, "none of the reconnections may be above it"
 
 
 def test_a_profile_says_nothing_to_the_world() -> None:
