@@ -33,7 +33,7 @@ CLIENTS: Final[dict[str, str]] = {
     "eventsource": "EventSource",
     "eventsource-default": "EventSource, no retry:",
 }
-HOW_TO_OPEN: Final = "open the address that `sseproof browsers --wait 5m` prints in that browser"
+HOW_TO_OPEN: Final = "open the address that “sseproof browsers --wait 5m” prints in that browser"
 
 
 class BrowserResult(Struct, kw_only=True, forbid_unknown_fields=True):
