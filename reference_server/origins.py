@@ -63,7 +63,7 @@ class Names:
 
     def heed_site(self, hosts: Sequence[str], site: str | None, origin: str | None) -> Refusal | None:
         """The refusal for a request that a page of another site made, by Host, Sec-Fetch-Site and Origin."""
-        if origin is not None and origin == self._allow_origin:
+        if origin and origin == self._allow_origin:
             return None
         if site is not None:
             return None if site in _HERE else OTHER_SITE

@@ -223,7 +223,7 @@ def _larger_run(
     wider: bool,
 ) -> str:
     """The option that makes the run so many times as long, or as wide; empty where only the scenario can."""
-    if load.stages or load.replay is not None:
+    if load.stages or load.replay is not None or (load.streams is None and load.duration is None):
         return ""
     if wider:
         return _option(history, "users", f"{math.ceil(load.users * factor)}")

@@ -389,7 +389,8 @@ def _let_go(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
 
 def _coarse(sent: list[int | None], beat: Beat) -> bool:
     """The sender's clock counts in steps that are no small part of the beat."""
-    return math.gcd(*(each for each in sent if each is not None)) * COARSE > beat.every_ns
+    # Seconds with decimals went through a float: below a microsecond there is only its rounding.
+    return math.gcd(*(round(each, -3) for each in sent if each is not None)) * COARSE > beat.every_ns
 
 
 def _deviation(values: list[int]) -> int:

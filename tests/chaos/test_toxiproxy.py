@@ -310,7 +310,7 @@ def test_restart_gives_an_empty_server(server: Server, lease: PortLease) -> None
 def test_a_port_with_nothing_but_ended_connections_can_be_asked_for_and_no_other_lease() -> None:
     with PortLease(1) as lease:
         (port,) = lease.ports
-        with pytest.raises(UsageError, match="in use"):
+        with pytest.raises(RigError, match="in use"):
             PortLease.of([port])
         with socket.socket() as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -320,7 +320,7 @@ def test_a_port_with_nothing_but_ended_connections_can_be_asked_for_and_no_other
                 accepted, _ = server.accept()
                 accepted.close()  # first, so that TIME_WAIT is here
                 assert client.recv(1) == b""
-            with pytest.raises(UsageError, match="in use"):
+            with pytest.raises(RigError, match="in use"):
                 PortLease.of([port])
     with pytest.raises(OSError, match="in use"), socket.socket() as plain:
         plain.bind((LOOPBACK, port))

@@ -265,7 +265,7 @@ def _still_open(ports: Iterable[int]) -> list[int]:
 
 def beside_us() -> set[int]:
     """Live processes that descend from other workers of pytest-xdist: what a port of a run that is over may belong to."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    if "PYTEST_XDIST_WORKER" not in os.environ or os.getppid() == 1:  # whose children all orphans become
         return set()
     # What a run left behind has lost its parents, so it is never taken for a neighbour.
     parents = {pid: parent_of(entry) for pid, entry in _processes()}

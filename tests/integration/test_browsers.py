@@ -269,7 +269,7 @@ on = "every"
 share = "35%"
 [[fault]]
 kind = "cut-time"
-after = "900ms"
+after = "1500ms"
 on = "every"
 share = "35%"
 """
@@ -281,20 +281,23 @@ def test_cuts_of_which_a_page_is_told_no_place_are_seen_and_the_way_is_no_way_to
     (tmp_path / "mine.toml").write_text(BY_BYTES_AND_TIME)
     chosen = ("--browser", "chromium", "--client", "sseconsumer", "--seed", "3")
     process = started("browsers", "mine.toml", *chosen, *claims("lost = 0 over 6"), cwd=tmp_path)
-    while not any(rows(path.parent, STARTS) for path in (tmp_path / "runs").glob("*/*/plan.json")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    directory = directory_of(tmp_path)
-    (variant,) = plan_of(directory)["variants"]
-    told = []
-    for address in variant["addresses"]:
-        for path in ("/witness", "/metrics"):
-            connection = http.client.HTTPConnection(address["host"], address["port"], timeout=20)
-            connection.request("GET", path, headers={"Host": "localhost"})
-            answer = connection.getresponse()
-            told.append((answer.status, json.loads(answer.read())["error"]))
-            connection.close()
-    out, err = process.communicate(timeout=90)
+    try:
+        while not any(rows(path.parent, STARTS) for path in (tmp_path / "runs").glob("*/*/plan.json")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        directory = directory_of(tmp_path)
+        (variant,) = plan_of(directory)["variants"]
+        told = []
+        for address in variant["addresses"]:
+            for path in ("/witness", "/metrics"):
+                connection = http.client.HTTPConnection(address["host"], address["port"], timeout=20)
+                connection.request("GET", path, headers={"Host": "localhost"})
+                answer = connection.getresponse()
+                told.append((answer.status, json.loads(answer.read())["error"]))
+                connection.close()
+        out, err = process.communicate(timeout=90)
+    finally:
+        process.kill()
     assert set(told) == {(403, "Only the run that started this server is told this.")}
     verdict = verdict_of(directory)
     assert {(each.kind, each.acted) for each in verdict.faults} == {("cut", True), ("cut-time", True)}, out
@@ -414,6 +417,12 @@ def test_what_make_claims_of_100_answers_could_be_decided(
     told = subprocess.run(
         ["make", "--no-print-directory", "-n", "check-browsers"],
         cwd=Path(__file__).parents[2],
+        # A make above hands down its flags and pytest's arguments.
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MAKE", "MFLAGS")) and name not in {"PYTHON", "ARGS"}
+        },
         capture_output=True,
         text=True,
         check=True,

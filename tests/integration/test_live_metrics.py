@@ -140,17 +140,20 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
         marks.touch()
         options = ["--metrics-port", "0", "--quiet", "--openmetrics", "file.txt", "--seed", "7"]
         process = started("run", "live.toml", *options, "--marks", str(marks), cwd=folder)
-        address, port = told_by(process)
-        # Marks are read when the load is over, and before it is judged: until its last figures are seen they keep it waiting.
-        marks.unlink()
-        os.mkfifo(marks)
-        seen = []
-        for found in scrapes(process, address):
-            seen.append(found)
-            if "finished" in labels_of([found], "sse_run_info", "how"):
-                with contextlib.suppress(OSError):  # it does not read yet
-                    os.close(os.open(marks, os.O_WRONLY | os.O_NONBLOCK))
-        out, err = process.communicate(timeout=60)
+        try:
+            address, port = told_by(process)
+            # Marks are read when the load is over, and before it is judged: until its last figures are seen they keep it waiting.
+            marks.unlink()
+            os.mkfifo(marks)
+            seen = []
+            for found in scrapes(process, address):
+                seen.append(found)
+                if labels_of([found], "sse_run_info", "how") - {"running"}:
+                    with contextlib.suppress(OSError):  # it does not read yet
+                        os.close(os.open(marks, os.O_WRONLY | os.O_NONBLOCK))
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
         assert process.returncode == 0, out + err
         root = "/".join(url.split("/")[:3])
         with pytest.raises(urllib.error.HTTPError, match="400") as refused:

@@ -37,6 +37,10 @@ def test_names_that_are_not(host):
     assert NAMES.heed([host]) is OTHER_NAME
 
 
+def test_an_empty_origin_is_none_of_a_server_that_allows_none():
+    assert Names("127.0.0.1").heed_site([HERE], "cross-site", "") is OTHER_SITE
+
+
 def test_no_name_is_no_browser_and_two_are_nobody():
     assert NAMES.heed([]) is None
     assert NAMES.heed(["localhost", "localhost"]) is OTHER_NAME

@@ -584,6 +584,8 @@ def test_a_timer_that_ticks_faster_than_groups_come_is_told_by_the_beat(every_ms
     assert "by ts the events were not sent at such distances" in told.sentence
     # The sender's own ticks, and a clock too coarse to tell whose they are.
     assert verdicts(arriving(arrived, [each - 4 for each in arrived]))["B03"] == "pass"
+    tenths = [each - 4 for each in on_ticks(uneven(350, 650, 60, rng), 250, rng)]
+    assert verdicts(arriving([each + 4 for each in tenths], tenths, size=1, decimals=1))["B03"] == "pass"
     if every_ms == 500:
         assert verdicts(arriving(arrived, made, size=1))["B03"] == "warn"
         assert verdicts(arriving(arrived, made, size=1, decimals=0))["B03"] == "pass"

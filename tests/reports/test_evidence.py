@@ -459,6 +459,17 @@ def test_a_silence_is_none_that_our_own_wait_for_a_core_explains(lag_ms, share, 
     assert evidence.acted is acted, evidence.sentence
 
 
+def test_a_worker_that_was_held_up_tells_of_it_in_a_row_that_ends_late():
+    """It began before rows that begin too late, and stands behind them where rows are in the order of their ends."""
+    history = planned(STALL, [silent(1_050, 1_050)] * 10, applied("stall"))
+    history.generator = [
+        second(6_500, loop_lag_max_ns=5 * MS, run_queue_share=0.0),
+        second(7_000, interval_ms=6_000, loop_lag_max_ns=1_020 * MS, run_queue_share=0.9),
+    ]
+    (evidence,) = evidence_of(history)
+    assert evidence.acted is None, evidence.sentence
+
+
 def second(at_ms: int, interval_ms: int = 1_000, **values) -> GeneratorRow:
     return GeneratorRow(at_ns=START + at_ms * MS, worker=0, interval_ns=interval_ms * MS, **values)
 
