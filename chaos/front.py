@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from sseproof.rundir.errors import RigError
+from sseproof.rundir.errors import unbound
 from sseproof.rundir.groups import GroupRule, address_of
 from sseproof.rundir.rows import AddressPlan
 
@@ -62,7 +62,7 @@ class Front:
     """A listening port and its connections, in a thread of its own, from its making until `close`."""
 
     def __init__(self, host: str, port: int, rule: GroupRule, addresses: Sequence[AddressPlan]) -> None:
-        """Listens. Raises RigError when the port can't be had."""
+        """Listens. Raises RigError when the port is taken, UsageError when it can't be had by us at all."""
         self._rule = rule
         self._addresses = addresses
         self._number = 0
@@ -75,7 +75,9 @@ class Front:
             self._listener.listen(BACKLOG)
         except OSError as error:
             self._listener.close()
-            raise RigError(f"Port {port} of {host} can't be had ({error.strerror}): take another.") from None
+            raise unbound(
+                error, f"Port {port} of {host} can't be had ({error.strerror}): take another."
+            ) from None
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)

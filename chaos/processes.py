@@ -10,6 +10,7 @@ Rules (design.md decision 9 and "Ground rules"):
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, Final, Self
 
-from sseproof.rundir.errors import RigError
+from sseproof.rundir.errors import RigError, unbound
 from sseproof.rundir.text import printable
 
 LOOPBACK: Final = "127.0.0.1"
@@ -60,14 +61,18 @@ class PortLease:
 
     @classmethod
     def of(cls, ports: Sequence[int], host: str = LOOPBACK) -> Self:
-        """These ports of an address of this machine. Raises RigError naming the one that can't be had."""
+        """These ports of an address of this machine. Raises RigError naming one that is taken, UsageError one that we can't have at all."""
         lease = cls(0)
         for port in ports:
             if (problem := lease._try(port, host, leftovers=True)) is not None:
                 lease.close()
-                raise RigError(
-                    f"Port {port} of {host} can't be had ({problem}): end what listens there, or take another."
+                taken = problem.errno == errno.EADDRINUSE
+                way = (
+                    "end what listens there, or take another"
+                    if taken
+                    else "take another, on an address of this machine"
                 )
+                raise unbound(problem, f"Port {port} of {host} can't be had ({problem.strerror}): {way}.")
         return lease
 
     def __enter__(self) -> Self:
@@ -87,7 +92,7 @@ class PortLease:
             each.close()
         self._sockets = []
 
-    def _try(self, port: int, host: str = LOOPBACK, *, leftovers: bool = False) -> str | None:
+    def _try(self, port: int, host: str = LOOPBACK, *, leftovers: bool = False) -> OSError | None:
         """Why the port can't be had; None when it is held now.
 
         With `leftovers`, connections of a server that has ended don't matter: who asks for a port again may have it.
@@ -100,7 +105,7 @@ class PortLease:
                     probe.bind((host, port))
                 except OSError as error:
                     if not (leftovers and _only_left_over(host, port)):
-                        return error.strerror or "no reason given"
+                        return error
             held = undo.enter_context(socket.socket(family))
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -108,7 +113,7 @@ class PortLease:
             except OSError as error:
                 if error.errno is not None and error.errno not in _PORT_TAKEN:
                     raise RigError(f"No socket can be made: {error.strerror}.") from error
-                return error.strerror or "no reason given"
+                return error
             undo.pop_all()
             self._sockets.append(held)
         return None

@@ -63,7 +63,7 @@ from sseproof.reference_server.streams import Admission, Admitter, Ask, Stream, 
 from sseproof.reference_server.waiting import Waiting
 from sseproof.reference_server.witness import Connection, Witness
 from sseproof.rundir.clock import NS_PER_S, now_ns
-from sseproof.rundir.errors import RigError, SuiteError, UsageError
+from sseproof.rundir.errors import RigError, SuiteError, UsageError, unbound
 from sseproof.rundir.parent import orphaned
 from sseproof.rundir.rows import Instant, WitnessRow
 from sseproof.rundir.text import printable
@@ -598,7 +598,7 @@ def run_server(settings: ServerSettings, say: Callable[[str], None] | None = Non
 
     `say` is told, in a sentence, who answers where that is left to the environment.
 
-    Raises UsageError for a bad mode; RigError when the port is taken, the address is not ours, or rows can't be written.
+    Raises UsageError for a bad mode or an address that is not ours; RigError when the port is taken, or rows can't be written.
     """
     if orphaned():
         raise RigError("The process that started this server is gone.")
@@ -727,11 +727,13 @@ async def _listen(server: web.Server, settings: ServerSettings) -> asyncio.Serve
         return await listen(server, settings.host, settings.port, BACKLOG)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
-        if error.errno == errno.EADDRINUSE:
-            raise RigError(
-                f"The port of {where} is taken: choose another with --port, or 0 for a free one."
-            ) from error
-        raise RigError(f"The server can't listen on {where}: {error.strerror or error}.") from error
+        taken = error.errno == errno.EADDRINUSE
+        raise unbound(
+            error,
+            f"The port of {where} is taken: choose another with --port, or 0 for a free one."
+            if taken
+            else f"The server can't listen on {where}: {error.strerror or error}; give an address of this machine with --host.",
+        ) from error
 
 
 def _live_answers(settings: ServerSettings, environ: Mapping[str, str]) -> LiveAnswers | None:

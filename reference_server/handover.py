@@ -112,7 +112,14 @@ class Handing:
             raise RigError(f"The handover {self._path} can't be written: {error.strerror}.") from error
 
     def read(self) -> None:
-        """Takes over what is there. Raises RigError when it can't be read."""
+        """Takes over what is there. Raises RigError when it can't be read, or none could be written there at the end.
+
+        Who learns that only after the drain has lost the streams.
+        """
+        folder = self._path.parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            why = "is not writable" if folder.is_dir() else "is no folder"
+            raise RigError(f"The handover {self._path} can't be written: {folder} {why}.")
         try:
             if self._path.stat().st_size > LARGEST_BYTES:
                 raise RigError(f"The handover {self._path} is larger than any of ours: remove it.")

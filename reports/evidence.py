@@ -44,7 +44,8 @@ is on its way, which on a busy machine is long, is no sign against it, and it is
 What takes time is held against the clean group at both ends of its brackets (design.md decision 4): it acted where enough
 streams show it by the least that their waits, silences and ends can have lasted, and by more than the clean group's with
 all that our own processes waited for a core meanwhile: our Toxiproxy shares the machine with the generator. It did not act
-where too few can show it by the longest. Between the two our own lateness explains as much, and it can't be told.
+where too few can show it by the longest. Between the two our own lateness explains as much, and it can't be told. Of a
+delay nine tenths are enough where the bracket holds the whole: it is kept to the millisecond.
 
 A toxic of ours counts its own firings. The count proves nothing alone (the client may have left), but a toxic that never
 fired did nothing, whatever the rows look like.

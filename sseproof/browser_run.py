@@ -40,7 +40,7 @@ from sseproof.progress import Progress, RowCounter
 from sseproof.reference_server.settings import STREAM_PARAMETER, ServerSettings
 from sseproof.reports.words import joined
 from sseproof.rundir.clock import now_ns
-from sseproof.rundir.errors import RigError, SuiteError, UsageError
+from sseproof.rundir.errors import RigError, SuiteError, UsageError, unbound
 from sseproof.rundir.files import BREAKS, BROWSERS, GENERATOR, STARTS, STREAMS, Appender
 from sseproof.rundir.groups import GroupRule, address_of, seat_of
 from sseproof.rundir.rows import (
@@ -210,9 +210,10 @@ def _check_host(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UsageError(
+            raise unbound(
+                error,
                 f"--host {host} --port {port} can't be listened on ({error.strerror}): give an address of this machine and "
-                "a free port."
+                "a free port.",
             ) from None
 
 

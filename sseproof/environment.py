@@ -5,7 +5,6 @@ Rules:
 - Loopback is free; any other host needs consent, and load on a public address a second one (decision 13).
 """
 
-import errno
 import ipaddress
 import os
 import platform
@@ -21,7 +20,7 @@ from typing import Final
 from msgspec import Struct
 
 from sseproof.limits import DESCRIPTORS_A_PROCESS, ephemeral_range, free_memory, size_text
-from sseproof.rundir.errors import EXIT_RIG, RigError, UsageError
+from sseproof.rundir.errors import EXIT_RIG, UsageError, unbound
 from sseproof.rundir.machine import version_of
 
 FREE_LOAD: Final = 50
@@ -107,10 +106,10 @@ def check_bind(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            kind = RigError if error.errno == errno.EADDRINUSE else UsageError
-            raise kind(
+            raise unbound(
+                error,
                 f"master_bind {host}:{port} can't be listened on: {error.strerror}; give an address of this machine and a "
-                "free port."
+                "free port.",
             ) from None
 
 

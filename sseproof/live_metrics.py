@@ -29,7 +29,7 @@ from sseproof.progress import Tail
 from sseproof.reports.facts import client_facts
 from sseproof.reports.judge import rig_table_so_far
 from sseproof.reports.openmetrics import Generators, StreamFigures, live_text
-from sseproof.rundir.errors import RigError
+from sseproof.rundir.errors import unbound
 from sseproof.rundir.files import BREAKS, BROWSERS, FAULTS, GENERATOR, STARTS, STREAMS, RowFile
 from sseproof.rundir.rows import BrowserRow, FaultRow, Plan, Row
 
@@ -52,14 +52,15 @@ class Endpoint:
     """The port, from its making until `close`; `text` gives what it answers, from a thread of its own."""
 
     def __init__(self, port: int) -> None:
-        """Listens; 0 takes a free port. Raises RigError when the port can't be had."""
+        """Listens; 0 takes a free port. Raises RigError when the port is taken, UsageError when it can't be had by us at all."""
         self.text: Callable[[], bytes] = lambda: NOTHING_YET
 
         try:
             self._server = _Server((LOOPBACK, port), partial(_Handler, self))
         except OSError as error:
-            raise RigError(
-                f"metrics_port {port} of {LOOPBACK} can't be had ({error.strerror}): give another, or 0 for a free one."
+            raise unbound(
+                error,
+                f"metrics_port {port} of {LOOPBACK} can't be had ({error.strerror}): give another, or 0 for a free one.",
             ) from None
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}{PATH}"
         self._thread = threading.Thread(

@@ -4,6 +4,7 @@ design.md "Commands": 64 is bad usage or input, 70 is the suite itself. Neither 
 what a target does wrong is an outcome in a row, not an exception.
 """
 
+import errno
 from typing import Final
 
 EXIT_PASS: Final = 0
@@ -31,3 +32,8 @@ class RigError(SuiteError):
     """The suite or its machine failed: port, folder, descriptors, disk (exit code 70)."""
 
     exit_code = EXIT_RIG
+
+
+def unbound(error: OSError, sentence: str) -> SuiteError:
+    """Why an address can't be listened on: RigError where somebody else has the port, UsageError where nobody could."""
+    return (RigError if error.errno == errno.EADDRINUSE else UsageError)(sentence)

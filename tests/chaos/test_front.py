@@ -10,7 +10,7 @@ import pytest
 
 from sseproof.chaos.front import WAITING_BYTES, Front
 from sseproof.chaos.processes import PortLease
-from sseproof.rundir.errors import RigError
+from sseproof.rundir.errors import RigError, UsageError
 from sseproof.rundir.groups import GroupRule, GroupShare, group_of
 from sseproof.rundir.rows import AddressPlan
 from tests.chaos.wire import REQUEST, Upstream, at_once, connect, fetch, listen_to
@@ -192,3 +192,10 @@ def test_a_port_that_somebody_has_is_named() -> None:
         number = taken.getsockname()[1]
         with pytest.raises(RigError, match=rf"Port {number} of 127\.0\.0\.1 can't be had"):
             one(number, 1)
+
+
+def test_an_address_that_is_not_of_this_machine_is_the_plan_s() -> None:
+    with pytest.raises(UsageError, match=r"of 192\.0\.2\.7 can't be had"):
+        Front("192.0.2.7", 0, RULE, [])
+    with pytest.raises(UsageError, match=r"of 192\.0\.2\.7 can't be had .* an address of this machine"):
+        PortLease.of([9000], "192.0.2.7")

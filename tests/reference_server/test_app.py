@@ -746,10 +746,11 @@ def test_a_taken_port_is_a_rig_error(serve, start_server):
     assert f"127.0.0.1:{port} is taken" in err
 
 
-def test_an_address_that_is_not_ours_is_a_rig_error(start_server):
+def test_an_address_that_is_not_ours_is_bad_usage(start_server):
     code, err = failed(start_server(ServerSettings(host="192.0.2.1", port=0)))
-    assert code == EXIT_RIG
+    assert code == EXIT_USAGE
     assert "can't listen on 192.0.2.1:0" in err
+    assert "give an address of this machine with --host" in err
 
 
 def test_a_wrong_mode_is_bad_usage(start_server):

@@ -194,8 +194,18 @@ def test_a_taken_port_leaves_the_handover_to_the_next(serve, start_server, tmp_p
     assert path.exists()
 
 
+def test_a_handover_without_a_folder_is_refused_before_a_stream_begins(start_server, tmp_path):
+    process = start_server(ServerSettings(port=0, handover=str(tmp_path / "none" / "handover")))
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == EXIT_RIG
+    assert err.endswith(f"can't be written: {tmp_path / 'none'} is no folder.\n")
+
+
 def test_a_handover_that_can_not_be_written_is_a_rig_error(serve, tmp_path):
-    server = serve(fresh=True, handover=str(tmp_path / "none" / "handover"))
+    folder = tmp_path / "none"
+    folder.mkdir()
+    server = serve(fresh=True, handover=str(folder / "handover"))
+    folder.rmdir()
     code, _, err = server.stop()
     assert code == EXIT_RIG
     assert "can't be written" in err
