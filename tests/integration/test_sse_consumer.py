@@ -194,6 +194,8 @@ class TestBreaks:
 
         attempts = stage.play(script)
         log = run(stage)
+        for thread in stage.server.threads:
+            thread.join(5)  # the page may have the last one before it is written down here
         instants = [each["atMs"] for each in log["events"]]
         taken_ms.append(log["endMs"])
         for before_ms, at_ms, after_ms in zip(sent_ms, instants, taken_ms, strict=True):
