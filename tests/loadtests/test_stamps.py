@@ -176,7 +176,8 @@ def test_after_another_thread_had_the_interpreter_only_the_begin_of_the_poll_cou
     clock = PollClock(gevent.get_hub().loop)
     try:
         with gevent.Timeout(10):
-            while not clock.slept:  # a descriptor that is stopped, but not forgotten, shows up once
+            # A descriptor that is stopped, but not forgotten, shows up once; and a loop that is late hardly sleeps.
+            while not clock.slept or clock.returned_ns - clock.began_ns <= stamps.WAKE_NS:
                 gevent.sleep(0.03)
         monkeypatch.setattr(stamps, "_waits", lambda: clock._waits + 1)
         assert clock.lower_bound() == clock.returned_ns - stamps.WAKE_NS
