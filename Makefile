@@ -14,7 +14,7 @@ VENV := .venv
 SERVICES := .venv/services
 # pytest's exit code when ARGS chose no test of one half
 NOTHING_CHOSEN := 5
-SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
+SIDE_BY_SIDE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
 # Where it is set, each of the hundreds of processes of a test run would compile all of our modules again.
@@ -34,7 +34,7 @@ venv: ## Set up .venv from the lock (the others do it first; nothing to do the s
 	@.ci/venv $(VENV) "$(PYTHON)"
 
 test: venv ## Run all tests
-	@# What measures goes first and alone; the rest mostly waits, so two more than there are cores run side by side.
+	@# What measures goes first and alone; the rest mostly waits, so one more than there are cores run side by side.
 	$(VENV)/bin/pytest -m alone $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
 	$(VENV)/bin/pytest -m "not alone" -n $(SIDE_BY_SIDE) --dist worksteal $(ARGS) || [ $$? -eq $(NOTHING_CHOSEN) ]
 

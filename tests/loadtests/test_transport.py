@@ -433,7 +433,8 @@ def _assert_about(record: object, limit_ms: int) -> None:
     attempt = record.attempts[0]
     took = attempt.ended.ns - (attempt.sent or attempt.started).ns
     assert limit_ms * MS * 0.99 <= took < (limit_ms + 1_500) * MS
-    assert attempt.ended.before_ns <= took - limit_ms * MS + 5 * MS
+    # The time counts from a moment between the two, and a busy machine has many milliseconds there.
+    assert attempt.ended.lo_ns >= attempt.started.lo_ns + (limit_ms - 5) * MS
 
 
 # Error bodies and Retry-After.
