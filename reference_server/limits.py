@@ -65,7 +65,7 @@ class RateLimiter:
     def take(self, visitor: str, now: float) -> Refusal | None:
         """Takes one request, or says when there will be one."""
         held = self._held(visitor, now)
-        refusal = self.look(visitor, now)
+        refusal = self._refusal(held)
         self._buckets.pop(visitor, None)
         self._buckets[visitor] = (max(0.0, held - (refusal is None)), now)
         if len(self._buckets) > self._limit:
@@ -74,7 +74,9 @@ class RateLimiter:
 
     def look(self, visitor: str, now: float) -> Refusal | None:
         """What `take` would say; nothing is taken."""
-        held = self._held(visitor, now)
+        return self._refusal(self._held(visitor, now))
+
+    def _refusal(self, held: float) -> Refusal | None:
         if held >= 1 - ROUNDING:  # waiting as long as told is enough, whatever the sums of floats
             return None
         return come_again(

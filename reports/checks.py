@@ -138,6 +138,8 @@ class FaultWindow(Struct, kw_only=True, frozen=True):
     """None hits every group."""
     variant: str | None
     since_ns: int
+    stands_ns: int
+    """Answer to the call that set it: on a busy machine that call, one a proxy, lasts longer than connections do."""
     healed_ns: int | None = None
     """Answer to the heal call."""
     heal_sent_ns: int | None = None
@@ -180,6 +182,7 @@ def fault_windows(faults: Sequence[FaultRow]) -> list[FaultWindow]:
                 group=row.group,
                 variant=row.variant,
                 since_ns=since,
+                stands_ns=row.at_ns if row.call_answered_ns is None else row.call_answered_ns,
                 episode="" if row.window is None else f"{row.fault} {row.window}",
             )
             applied.setdefault(key, window)

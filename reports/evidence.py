@@ -88,7 +88,7 @@ from sseproof.chaos.faults import (
     when_of,
 )
 from sseproof.chaos.plan import FaultPlan, GroupPlan
-from sseproof.reports.checks import NO_FAULT, Bracket, fault_windows
+from sseproof.reports.checks import Bracket, fault_windows
 from sseproof.reports.clocks import Clocks
 from sseproof.reports.facts import History
 from sseproof.reports.words import count_of
@@ -293,6 +293,11 @@ class _Look:
         self._mine = [record for record in records if record.group == group.name]
         self._others = [record for record in records if record.group == "clean"]
         self._rows = rows
+        windows = fault_windows(rows)
+        self._windows = [(each.since_ns, each.healed_ns or 1 << 63) for each in windows]
+        """From the call that applied the fault to the answer of the one that healed it."""
+        self._stood = [(each.stands_ns, each.heal_sent_ns or 1 << 63) for each in windows]
+        """The same times, for certain: from the answer of the one call to the sending of the other."""
         self.outlived: int | None = None
         """Streams that met a fault which stood until the run gave up; None where it did not, or the fault had its times."""
         self.unended = 0
@@ -335,11 +340,10 @@ class _Look:
     def _looked_in_time(self) -> Evidence:
         """By the connections that can have met a fault with times of its own."""
         fault, everybody = self._group.fault, self._mine
-        windows = self._windows()
         self._mine = [
             structs.replace(record, attempts=met)
             for record in everybody
-            if (met := [each for each in self._across_clocks([record]) if self._met(each, windows)])
+            if (met := [each for each in self._across_clocks([record]) if self._met(each)])
         ]
         if self._mine:
             return self._looked()
@@ -347,15 +351,15 @@ class _Look:
             there = [
                 record
                 for record in everybody
-                if any(self._outlasts(record, since, fault.delay_ms * MS) for since, _ in windows)
+                if any(self._outlasts(record, since, fault.delay_ms * MS) for since, _ in self._windows)
             ]
             if there:
                 return self._held_still(there, self._others, "that it began with", fault.delay_ms * MS)
         return self._made(None, 0, 0, "met no connection that could show it: none began in its time.")
 
-    def _met(self, each: Attempt, windows: Sequence[tuple[int, int]]) -> bool:
+    def _met(self, each: Attempt) -> bool:
         fault = self._group.fault
-        for (since_ns, healed_ns), (stands_ns, falls_ns) in zip(windows, self._stood(), strict=True):
+        for (since_ns, healed_ns), (stands_ns, falls_ns) in zip(self._windows, self._stood, strict=True):
             since, healed = stands_ns + SWITCH_SLACK_NS, falls_ns - SWITCH_SLACK_NS
             begun = since <= each.started.lo_ns and each.started.hi_ns <= healed
             ended = since_ns <= each.ended.lo_ns and each.ended.hi_ns <= healed_ns + SWITCH_SLACK_NS
@@ -638,7 +642,7 @@ class _Look:
         Those count that were open for at least half of the window.
         """
         silent = possible = there = 0
-        for (_, healed), (since, _) in zip(self._windows(), self._stood(), strict=True):
+        for (_, healed), (since, _) in zip(self._windows, self._stood, strict=True):
             for each in self._across_clocks(records):
                 half_ns = (healed - since) // 2
                 first, last = max(each.started.ns, since), min(each.ended.ns, healed)
@@ -675,9 +679,9 @@ class _Look:
         )
 
     def _stall(self, fault: Stall) -> Evidence:
-        windows = self._windows()
+        windows = self._windows
         there = [record for record in self._mine if any(self._open_in(record, window) for window in windows)]
-        lasted_ns = min([fault.duration_ms * MS, *(until - since for since, until in self._stood())])
+        lasted_ns = min([fault.duration_ms * MS, *(until - since for since, until in self._stood)])
         return self._held_still(there, self._others, "that were open then", lasted_ns)
 
     def _refused(self) -> Evidence:
@@ -703,17 +707,17 @@ class _Look:
         tried = [
             each
             for each in attempts
-            if any(since + SWITCH_SLACK_NS < each.started.lo_ns < until for since, until in self._stood())
+            if any(since + SWITCH_SLACK_NS < each.started.lo_ns < until for since, until in self._stood)
         ]
         empty = sum(each.received_bytes == 0 for each in tried)
         heard = sum(
             since + SWITCH_SLACK_NS < instant.lo_ns and instant.hi_ns < until
-            for since, until in self._stood()
+            for since, until in self._stood
             for each in attempts
             for instant in (each.first_event, each.last_event)
             if instant is not None
         )
-        gap_ms = max((healed - since for since, healed in self._windows()), default=0) / MS
+        gap_ms = max((healed - since for since, healed in self._windows), default=0) / MS
         return self._made(
             lived + len(tried) > 0 and ended >= MOST * lived and empty >= MOST * len(tried) and not heard,
             ended + empty,
@@ -725,7 +729,7 @@ class _Look:
     def _drained(self) -> Evidence:
         """There is no clean group: who is sent away before his answer's end, and who gets none meanwhile, shows it."""
         lived = ended = sent_away = tried = refused = 0
-        for (since, healed), (stands, falls) in zip(self._windows(), self._stood(), strict=True):
+        for (since, healed), (stands, falls) in zip(self._windows, self._stood, strict=True):
             for each in self._across_clocks(self._mine):
                 if each.connected is not None and each.connected.hi_ns < since <= each.ended.lo_ns:
                     lived += 1
@@ -746,7 +750,7 @@ class _Look:
     def _broke(self) -> Evidence:
         """There is no clean group; other times of the same streams have to do."""
         met = broke = others = broke_else = 0
-        windows = [(since, healed + SWITCH_SLACK_NS) for since, healed in self._windows()]
+        windows = [(since, healed + SWITCH_SLACK_NS) for since, healed in self._windows]
         for each in self._across_clocks(self._mine):
             broken = each.end in _BROKEN or (each.end == "status" and each.received_bytes == 0)
             if any(each.started.lo_ns <= healed and each.ended.hi_ns >= since for since, healed in windows):
@@ -763,7 +767,7 @@ class _Look:
         )
 
     def _silenced(self) -> Evidence:
-        windows = self._windows()
+        windows = self._windows
         there = [record for record in self._mine if any(self._open_in(record, window) for window in windows)]
         others = [
             record for record in self._mine if not any(self._open_in(record, window) for window in windows)
@@ -772,12 +776,12 @@ class _Look:
             return self._made(
                 None, 0, 0, "can't be told from the service's own doing: no stream ran at another time."
             )
-        lasted_ns = min((until - since for since, until in self._stood()), default=0)
+        lasted_ns = min((until - since for since, until in self._stood), default=0)
         return self._held_still(there, others, "that were open then", lasted_ns)
 
     def _turned_away(self, attempts: Sequence[Attempt]) -> tuple[int, int]:
         """How many of the connections that were tried in a window were refused, and how many were tried."""
-        windows = self._windows()
+        windows = self._windows
         tried = [each for each in attempts if any(_within(each.started, window) for window in windows)]
         return sum(self._was_turned_away(each) for each in tried), len(tried)
 
@@ -865,25 +869,6 @@ class _Look:
     def _open_in(self, record: StreamRecord, window: tuple[int, int]) -> bool:
         began, ended = self._across(record, record.dispatched), self._across(record, record.ended)
         return began.lo_ns <= window[1] and ended.hi_ns >= window[0]
-
-    def _stood(self) -> list[tuple[int, int]]:
-        """The same times, for certain: from the answer of the call that applied the fault to the call that healed it.
-
-        On a busy machine a call, which is one a proxy, lasts longer than the connections that begin meanwhile.
-        """
-        answered: dict[int | None, int] = {}
-        for row in self._rows:
-            if row.step == "applied" and row.ok is not False and row.kind != NO_FAULT:
-                since = row.at_ns if row.call_answered_ns is None else row.call_answered_ns
-                answered.setdefault(row.window, since)
-        return [
-            (since, window.heal_sent_ns or window.healed_ns or 1 << 63)
-            for since, window in zip(answered.values(), fault_windows(self._rows), strict=True)
-        ]
-
-    def _windows(self) -> list[tuple[int, int]]:
-        """From the call that applied the fault to the answer of the one that healed it."""
-        return [(window.since_ns, window.healed_ns or 1 << 63) for window in fault_windows(self._rows)]
 
 
 _BROKEN: Final = frozenset(

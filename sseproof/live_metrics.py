@@ -121,7 +121,7 @@ class _Server(TCPServer):
 def endpoint(
     port: int | None, say: Callable[[str], None], *, quiet: bool = False
 ) -> Iterator[Endpoint | None]:
-    """The port of a run; None without one. A free one that was taken is told in any case. Raises RigError."""
+    """The port of a run; None without one. A free one that was taken is told in any case. Raises as Endpoint does."""
     if port is None:
         yield None
         return
